@@ -1,0 +1,151 @@
+//! Everything that can be set about a node, every limit with its default and the reason for it.
+
+use crate::id::NodeId;
+use crate::topology::Capabilities;
+use crate::wire::DecodeLimits;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+/// A node's settings. [`Config::new`] has the defaults.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node's name in the ring.
+    pub node: NodeId,
+    /// This machine, as told to peers; its memory weighs in every placement.
+    pub capabilities: Capabilities,
+    /// How peers are found.
+    pub discovery: Discovery,
+    /// Most tokens that any generation may produce, whatever was asked.
+    pub max_tokens: u32,
+    /// What a frame may claim; the driver hands it to every decoder.
+    pub decode: DecodeLimits,
+    /// How long things take before somebody gives up.
+    pub timing: Timing,
+    /// How much of everything there may be.
+    pub limits: Limits,
+}
+
+impl Config {
+    /// Settings of a node that finds nobody by itself.
+    #[must_use]
+    pub fn new(node: NodeId, capabilities: Capabilities) -> Self {
+        Self {
+            node,
+            capabilities,
+            discovery: Discovery::None,
+            max_tokens: 10_000,
+            decode: DecodeLimits::default(),
+            timing: Timing::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// How peers are found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Discovery {
+    /// Not at all: the node only answers.
+    None,
+    /// From a file that the driver reads whenever the node asks
+    /// ([`Output::ReadDiscoveryFile`](crate::Output::ReadDiscoveryFile)).
+    Manual,
+    /// At fixed addresses, for ever.
+    Direct(Vec<DirectPeer>),
+}
+
+/// A peer at a fixed address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectPeer {
+    /// `host:port`.
+    pub address: String,
+    /// The id to expect there; learned from the peer when absent.
+    pub node: Option<NodeId>,
+}
+
+/// Durations. All of them are judged on the driver's clock.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// Between two health checks of a peer (2 s, the reference's period for its whole round).
+    pub health_every: Duration,
+    /// Unanswered for this long, a health check condemns the peer (5 s, as the reference).
+    pub health_timeout: Duration,
+    /// Between two looks at a peer's topology (2 s, as the reference).
+    pub topology_every: Duration,
+    /// The same while a ring is forming, so that a new node takes part at once (100 ms).
+    pub forming_every: Duration,
+    /// For how long after a peer came up its ring counts as forming, unless all its members know
+    /// each other before (10 s).
+    pub forming_for: Duration,
+    /// From asking the driver to dial until it gave an answer (5 s, as the reference).
+    pub dial_timeout: Duration,
+    /// First wait after a failed dial; doubles up to [`Timing::redial_max`].
+    pub redial_min: Duration,
+    /// Longest wait between dials: a peer that comes back is noticed within it.
+    pub redial_max: Duration,
+    /// Between two readings of the discovery file (5 s, as the reference).
+    pub discovery_every: Duration,
+    /// A peer that stops in the middle of a frame is cut off after this long without a byte.
+    pub frame_stall: Duration,
+    /// A tensor must be acknowledged within this long (30 s: a reference peer acknowledges only
+    /// after it has computed; our own nodes at once).
+    pub acknowledge: Duration,
+    /// One stage may take this long over one step; loading a model counts.
+    pub stage_timeout: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            health_every: Duration::from_secs(2),
+            health_timeout: Duration::from_secs(5),
+            topology_every: Duration::from_secs(2),
+            forming_every: Duration::from_millis(100),
+            forming_for: Duration::from_secs(10),
+            dial_timeout: Duration::from_secs(5),
+            redial_min: Duration::from_millis(100),
+            redial_max: Duration::from_secs(2),
+            discovery_every: Duration::from_secs(5),
+            frame_stall: Duration::from_secs(30),
+            acknowledge: Duration::from_secs(30),
+            stage_timeout: Duration::from_secs(300),
+        }
+    }
+}
+
+/// Counts. Whatever a peer can make grow stops at one of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Open transport connections, both directions (256: a ring is tens of machines, each with two).
+    pub connections: usize,
+    /// Peers that discovery may name (1024).
+    pub peers: usize,
+    /// Messages waiting for one connection before the node gives it up as too slow (1024).
+    pub outbox: usize,
+    /// Messages of one connection in the driver's hands (8: enough to keep a socket busy, few
+    /// enough that a health check does not wait long behind them).
+    pub window: usize,
+    /// Generations under way (64).
+    pub requests: usize,
+    /// Ended generations that are remembered, so that a late tensor cannot revive one (1024).
+    pub ended: usize,
+    /// Nodes in one peer's topology reply (4096).
+    pub topology: usize,
+    /// Stages of one ring (256).
+    pub stages: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 256,
+            peers: 1024,
+            outbox: 1024,
+            window: 8,
+            requests: 64,
+            ended: 1024,
+            topology: 4096,
+            stages: 256,
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! How nodes find each other: what the discovery formats say, without the sockets and files that
+//! carry them.
+
+pub mod manual;

@@ -1,0 +1,315 @@
+//! One transport connection: what waits to be written, what answers are awaited.
+
+use super::peer::PeerKey;
+use crate::id::NodeId;
+use crate::time::Instant;
+use crate::wire::Message;
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use core::time::Duration;
+
+/// A connection from [`Input::Opened`](super::Input::Opened) to
+/// [`Input::Lost`](super::Input::Lost).
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) remote: String,
+    /// The peer that this node dialled over it.
+    pub(super) peer: Option<PeerKey>,
+    /// Who the other end says it is.
+    pub(super) claims: Option<NodeId>,
+    /// The node closed it; only [`Input::Lost`](super::Input::Lost) is still to come.
+    pub(super) closing: bool,
+    /// When a frame that began must have moved on.
+    pub(super) stalls_at: Option<Instant>,
+    outbox: Outbox,
+    awaited: VecDeque<Awaited>,
+    writing: VecDeque<Writing>,
+    written: u64,
+}
+
+/// A reply that must come. Replies come in the order of their requests: the base protocol has no
+/// other way to match them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Awaited {
+    pub(super) reply: Reply,
+    pub(super) asked: Instant,
+    /// Runs only once the request is written: a slow link is no deaf peer.
+    until: Option<Instant>,
+    number: u64,
+}
+
+/// What kind of reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reply {
+    Health,
+    Topology,
+    Tensor,
+}
+
+/// A message in the driver's hands.
+#[derive(Clone, Copy, Debug)]
+struct Writing {
+    reply: Option<Reply>,
+    number: u64,
+    since: Instant,
+}
+
+/// Messages wait in the order of their class: a health check never waits for a tensor.
+#[derive(Debug, Default)]
+struct Outbox {
+    control: VecDeque<Message>,
+    news: VecDeque<Message>,
+    bulk: VecDeque<Message>,
+}
+
+impl Outbox {
+    fn len(&self) -> usize {
+        self.control.len() + self.news.len() + self.bulk.len()
+    }
+
+    fn push(&mut self, message: Message) {
+        let class = match &message {
+            // Replies share one class, so that they keep the order of their requests.
+            Message::HealthCheckRequest { .. }
+            | Message::HealthCheckResponse { .. }
+            | Message::SendTensorResponse(_)
+            | Message::SendPromptResponse(_)
+            | Message::SendExampleResponse(_)
+            | Message::CollectTopologyRequest { .. }
+            | Message::CollectTopologyResponse(_) => &mut self.control,
+            Message::SendResult(_) | Message::SendOpaqueStatus { .. } => &mut self.news,
+            Message::SendPromptRequest(_)
+            | Message::SendTensorRequest(_)
+            | Message::SendExampleRequest(_) => &mut self.bulk,
+        };
+        class.push_back(message);
+    }
+
+    fn pop(&mut self) -> Option<Message> {
+        self.control
+            .pop_front()
+            .or_else(|| self.news.pop_front())
+            .or_else(|| self.bulk.pop_front())
+    }
+}
+
+/// The outbox is full: the peer takes less than this node must tell it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OutboxFull;
+
+impl Connection {
+    pub(super) fn new(remote: String, peer: Option<PeerKey>) -> Self {
+        Self {
+            remote,
+            peer,
+            claims: None,
+            closing: false,
+            stalls_at: None,
+            outbox: Outbox::default(),
+            awaited: VecDeque::new(),
+            writing: VecDeque::new(),
+            written: 0,
+        }
+    }
+
+    /// Queues a message, at most `limit` of them.
+    pub(super) fn push(&mut self, message: Message, limit: usize) -> Result<(), OutboxFull> {
+        if self.outbox.len() >= limit {
+            return Err(OutboxFull);
+        }
+        self.outbox.push(message);
+        Ok(())
+    }
+
+    /// The next message for the driver, while fewer than `window` are in its hands.
+    pub(super) fn next(&mut self, now: Instant, window: usize) -> Option<Message> {
+        if self.closing || self.writing.len() >= window {
+            return None;
+        }
+        let message = self.outbox.pop()?;
+        let reply = match &message {
+            Message::HealthCheckRequest { .. } => Some(Reply::Health),
+            Message::CollectTopologyRequest { .. } => Some(Reply::Topology),
+            Message::SendTensorRequest(_) => Some(Reply::Tensor),
+            _ => None,
+        };
+        let number = self.written;
+        self.written = self.written.wrapping_add(1);
+        self.writing.push_back(Writing {
+            reply,
+            number,
+            since: now,
+        });
+        if let Some(reply) = reply {
+            self.awaited.push_back(Awaited {
+                reply,
+                asked: now,
+                until: None,
+                number,
+            });
+        }
+        Some(message)
+    }
+
+    /// The driver wrote the oldest message. Its reply, if it has one and has not come already, is
+    /// due after `patience`. Says whether it was a tensor.
+    pub(super) fn sent(
+        &mut self,
+        now: Instant,
+        patience: impl FnOnce(Reply) -> Duration,
+    ) -> Option<Reply> {
+        let writing = self.writing.pop_front()?;
+        // What waits behind it begins now.
+        if let Some(next) = self.writing.front_mut() {
+            next.since = now;
+        }
+        let reply = writing.reply?;
+        let awaited = self
+            .awaited
+            .iter_mut()
+            .find(|awaited| awaited.number == writing.number);
+        if let Some(awaited) = awaited {
+            awaited.until = Some(now + patience(reply));
+        }
+        Some(reply)
+    }
+
+    /// A reply came; it must answer the oldest request.
+    pub(super) fn replied(&mut self, reply: Reply) -> Option<Awaited> {
+        if self.awaited.front()?.reply != reply {
+            return None;
+        }
+        self.awaited.pop_front()
+    }
+
+    /// What this connection still owes at `now`, in words.
+    pub(super) fn overdue(&self, now: Instant, stall: Duration) -> Option<&'static str> {
+        if self.closing {
+            return None;
+        }
+        if self.stalls_at.is_some_and(|at| at <= now) {
+            return Some("stopped in the middle of a frame");
+        }
+        if self
+            .writing
+            .front()
+            .is_some_and(|writing| writing.since + stall <= now)
+        {
+            return Some("takes no more bytes");
+        }
+        let late = |awaited: &&Awaited| awaited.until.is_some_and(|until| until <= now);
+        self.awaited
+            .iter()
+            .find(late)
+            .map(|awaited| match awaited.reply {
+                Reply::Health => "does not answer health checks",
+                Reply::Topology => "does not answer topology requests",
+                Reply::Tensor => "does not acknowledge tensors",
+            })
+    }
+
+    /// Messages that the driver does not have yet.
+    pub(super) fn queued(&self) -> usize {
+        self.outbox.len()
+    }
+
+    /// Whether a reply of this kind is awaited or its request still waits to be written.
+    pub(super) fn awaits(&self, reply: Reply) -> bool {
+        self.awaited.iter().any(|awaited| awaited.reply == reply)
+    }
+
+    /// When this connection needs attention.
+    pub(super) fn deadline(&self, stall: Duration) -> Option<Instant> {
+        if self.closing {
+            return None;
+        }
+        let reply = self
+            .awaited
+            .iter()
+            .filter_map(|awaited| awaited.until)
+            .min();
+        let write = self.writing.front().map(|writing| writing.since + stall);
+        [reply, write, self.stalls_at].into_iter().flatten().min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::SendResult;
+    use bytes::Bytes;
+
+    fn result(id: &str) -> Message {
+        Message::SendResult(SendResult {
+            request_id: Some(id.into()),
+            result: alloc::vec![1],
+            is_finished: false,
+            tensor: None,
+        })
+    }
+
+    fn connection() -> Connection {
+        Connection::new("test:1".into(), None)
+    }
+
+    #[test]
+    fn control_overtakes_news_overtakes_bulk() {
+        let mut connection = connection();
+        for message in [
+            Message::SendExampleRequest(Bytes::new()),
+            result("a"),
+            result("b"),
+            Message::HealthCheckRequest {
+                payload: Bytes::new(),
+            },
+        ] {
+            connection.push(message, 8).expect("there is room");
+        }
+        let mut next = || connection.next(Instant::ZERO, 8);
+        assert!(matches!(next(), Some(Message::HealthCheckRequest { .. })));
+        assert_eq!(next(), Some(result("a")));
+        assert_eq!(next(), Some(result("b")));
+        assert!(matches!(next(), Some(Message::SendExampleRequest(_))));
+    }
+
+    #[test]
+    fn window_and_outbox_have_limits() {
+        let mut connection = connection();
+        connection.push(result("a"), 2).expect("there is room");
+        connection.push(result("b"), 2).expect("there is room");
+        assert_eq!(connection.push(result("c"), 2), Err(OutboxFull));
+        assert!(connection.next(Instant::ZERO, 1).is_some());
+        assert!(
+            connection.next(Instant::ZERO, 1).is_none(),
+            "one is in the driver's hands"
+        );
+        connection.sent(Instant::ZERO, |_| Duration::ZERO);
+        assert!(connection.next(Instant::ZERO, 1).is_some());
+    }
+
+    #[test]
+    fn patience_starts_when_the_request_is_written() {
+        let (second, stall) = (Duration::from_secs(1), Duration::from_secs(30));
+        let at = |seconds| Instant::after_origin(Duration::from_secs(seconds));
+        let mut connection = connection();
+        let health = Message::HealthCheckRequest {
+            payload: Bytes::new(),
+        };
+        connection.push(health, 8).expect("there is room");
+        assert!(connection.next(at(0), 8).is_some());
+        assert_eq!(connection.overdue(at(10), stall), None);
+        assert_eq!(connection.sent(at(10), |_| second), Some(Reply::Health));
+        assert_eq!(connection.deadline(stall), Some(at(11)));
+        assert_eq!(
+            connection.overdue(at(11), stall),
+            Some("does not answer health checks")
+        );
+        assert_eq!(
+            connection.replied(Reply::Tensor),
+            None,
+            "nobody asked for it"
+        );
+        assert!(connection.replied(Reply::Health).is_some());
+        assert_eq!(connection.deadline(stall), None);
+    }
+}

@@ -1,0 +1,93 @@
+//! From what discovery says to the list of peers.
+
+use super::output::{Event, Output};
+use super::peer::{Peer, PeerKey};
+use super::{Instant, Node};
+use crate::config::DirectPeer;
+use crate::discovery::manual::{self, ManualPeer};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+/// The discovery file.
+#[derive(Debug)]
+pub(super) struct File {
+    /// What was read last, good or bad: the same bytes need no second look.
+    pub(super) content: Option<Result<Bytes, String>>,
+    /// When to read it again.
+    pub(super) read_at: Instant,
+}
+
+impl Node {
+    pub(super) fn add_direct_peers(&mut self, peers: Vec<DirectPeer>) {
+        for peer in peers.into_iter().take(self.config.limits.peers) {
+            let host = peer
+                .address
+                .rsplit_once(':')
+                .map_or(&*peer.address, |(host, _)| host);
+            let description = format!("DIRECT ({host})");
+            let peer = Peer::new(peer.address, peer.node, description, None, self.now);
+            self.add_peer(peer);
+        }
+    }
+
+    pub(super) fn read_discovery_file(&mut self) {
+        // Until the driver answers; it always does.
+        self.file.read_at = Instant::FAR_FUTURE;
+        self.outputs.push_back(Output::ReadDiscoveryFile);
+    }
+
+    pub(super) fn discovery_file(&mut self, content: Result<Bytes, String>) {
+        self.file.read_at = self.now + self.config.timing.discovery_every;
+        if self.file.content.as_ref() == Some(&content) {
+            return;
+        }
+        self.file.content = Some(content.clone());
+        let parsed = content.and_then(|bytes| manual::parse(&bytes).map_err(|e| e.to_string()));
+        match parsed {
+            Ok(peers) if peers.len() > self.config.limits.peers => {
+                let (got, limit) = (peers.len(), self.config.limits.peers);
+                let reason = format!("it names {got} peers, at most {limit} are allowed");
+                self.tell(Event::DiscoveryRejected { reason });
+            }
+            Ok(peers) => self.set_manual_peers(peers),
+            Err(reason) => self.tell(Event::DiscoveryRejected { reason }),
+        }
+    }
+
+    fn set_manual_peers(&mut self, mut wanted: Vec<ManualPeer>) {
+        wanted.retain(|peer| peer.id != self.config.node);
+        let gone: Vec<PeerKey> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| {
+                let same = |w: &ManualPeer| {
+                    peer.expected.as_ref() == Some(&w.id) && peer.address == w.address
+                };
+                !wanted.iter().any(same)
+            })
+            .map(|(&key, _)| key)
+            .collect();
+        for key in gone {
+            self.remove_peer(key, "the discovery file does not name it at this address");
+        }
+        for peer in wanted {
+            let known = self.peers.values_mut().find(|known| {
+                known.expected.as_ref() == Some(&peer.id) && known.address == peer.address
+            });
+            if let Some(known) = known {
+                known.configured = peer.capabilities;
+                continue;
+            }
+            let id = Some(peer.id);
+            let peer = Peer::new(peer.address, id, "MAN".into(), peer.capabilities, self.now);
+            self.add_peer(peer);
+        }
+    }
+
+    fn add_peer(&mut self, peer: Peer) {
+        self.last_peer += 1;
+        self.peers.insert(PeerKey(self.last_peer), peer);
+    }
+}

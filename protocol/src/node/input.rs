@@ -1,0 +1,133 @@
+//! What a driver tells the node.
+
+use crate::engine::{EngineEvent, Sampling};
+use crate::id::{ConnectionId, DialId, ModelId, RequestId};
+use crate::wire::{DecodeError, Message};
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use bytes::Bytes;
+use core::time::Duration;
+
+/// Something happened. Exhaustive on purpose: a new variant must break every driver.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A connection is open; the first word about `connection`.
+    Opened {
+        /// Its number, chosen by the driver.
+        connection: ConnectionId,
+        /// Who opened it.
+        origin: Origin,
+        /// The other end's address, for people.
+        remote: String,
+    },
+    /// A dial came to nothing.
+    DialFailed {
+        /// The dial.
+        dial: DialId,
+        /// The system's words.
+        reason: String,
+    },
+    /// A whole message came.
+    Received {
+        /// Where.
+        connection: ConnectionId,
+        /// What.
+        message: Message,
+        /// Bytes of its frame, header included.
+        bytes: usize,
+    },
+    /// Bytes came that do not complete a message yet.
+    Progress {
+        /// Where.
+        connection: ConnectionId,
+    },
+    /// The system took the oldest [`Output::Send`](super::Output::Send) not yet confirmed.
+    Sent {
+        /// Where.
+        connection: ConnectionId,
+        /// Bytes of its frame, header included.
+        bytes: usize,
+    },
+    /// A connection is gone; the last word about `connection`.
+    Lost {
+        /// Which.
+        connection: ConnectionId,
+        /// Why.
+        fault: LinkFault,
+    },
+    /// The discovery file's content, or why it could not be read.
+    DiscoveryFile(Result<Bytes, String>),
+    /// The engine spoke.
+    Engine(EngineEvent),
+    /// The application wants something.
+    Command(Command),
+}
+
+/// Who opened a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// This node; the answer to [`Output::Dial`](super::Output::Dial).
+    Dialed(DialId),
+    /// The other end.
+    Accepted,
+}
+
+/// Why a connection is gone.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LinkFault {
+    /// The peer closed it between two frames.
+    #[error("closed by the peer")]
+    Closed,
+    /// The peer closed it inside a frame.
+    #[error("closed by the peer in the middle of a frame")]
+    Truncated,
+    /// The peer sent what is no message.
+    #[error("{0}")]
+    Malformed(DecodeError),
+    /// The system broke it.
+    #[error("{0}")]
+    Io(String),
+    /// The node asked for it.
+    #[error("closed by this node")]
+    Local,
+}
+
+/// What an application may ask.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Generate. Answered by [`Event::Accepted`](super::Event::Accepted) and then exactly one of
+    /// `Finished` and `Failed`; or by [`Event::Rejected`](super::Event::Rejected) alone.
+    Submit(Submit),
+    /// Stop generating. Answered by [`Event::Failed`](super::Event::Failed) with
+    /// [`Failure::Cancelled`](super::Failure::Cancelled), unless it had ended already.
+    Cancel {
+        /// Which.
+        request: RequestId,
+    },
+    /// Take no new requests, fail the running ones, tell the peers.
+    Stop,
+}
+
+/// A generation to start.
+#[derive(Clone, Debug)]
+pub struct Submit {
+    /// Its name, unique for ever.
+    pub request: RequestId,
+    /// The model.
+    pub model: ModelId,
+    /// How many layers the model has.
+    pub layers: u32,
+    /// The prompt in the model's chat format, for a first stage that takes text only.
+    pub prompt: Arc<str>,
+    /// The same prompt as token ids.
+    pub tokens: Vec<u32>,
+    /// Tokens with which the model ends its answer.
+    pub end_tokens: Vec<u32>,
+    /// How the last stage chooses tokens.
+    pub sampling: Sampling,
+    /// Most tokens to generate; bounded by [`Config::max_tokens`](crate::Config::max_tokens).
+    pub max_tokens: u32,
+    /// Give up after this long.
+    pub timeout: Duration,
+}

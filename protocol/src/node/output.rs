@@ -1,0 +1,222 @@
+//! What the node wants done, and what it tells the application.
+
+use crate::engine::EngineCommand;
+use crate::id::{ConnectionId, DialId, NodeId, RequestId};
+use crate::shard::Shard;
+use crate::wire::Message;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// An effect for the driver. Exhaustive on purpose: a new variant must break every driver.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Connect to `address` (`host:port`, host a name or an address, IPv6 in brackets).
+    Dial {
+        /// Names the answer.
+        dial: DialId,
+        /// Where.
+        address: String,
+    },
+    /// Write a message.
+    Send {
+        /// Where.
+        connection: ConnectionId,
+        /// What.
+        message: Message,
+    },
+    /// Close a connection once what was sent before is written, or at once if that would block.
+    Close {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// Read the discovery file and answer with [`Input::DiscoveryFile`](super::Input::DiscoveryFile).
+    ReadDiscoveryFile,
+    /// Hand a command to the engine.
+    Compute(EngineCommand),
+    /// Tell the application.
+    Event(Event),
+}
+
+/// News for the application.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A request is on its way over `ring`.
+    Accepted {
+        /// Which.
+        request: RequestId,
+        /// The stages in order; frozen for this request.
+        ring: Vec<Stage>,
+    },
+    /// A token of the answer. End tokens are not told.
+    Token {
+        /// Whose.
+        request: RequestId,
+        /// Counted from zero, without gaps.
+        index: u32,
+        /// Its id.
+        token: u32,
+    },
+    /// A request is complete.
+    Finished {
+        /// Which.
+        request: RequestId,
+        /// Why it stopped.
+        reason: FinishReason,
+        /// Tokens generated, an end token included.
+        tokens: u32,
+    },
+    /// A request came to nothing, or to no more than the tokens told so far.
+    Failed {
+        /// Which.
+        request: RequestId,
+        /// Why.
+        failure: Failure,
+    },
+    /// A request was never started.
+    Rejected {
+        /// Which.
+        request: RequestId,
+        /// Why.
+        rejection: Rejection,
+    },
+    /// A peer answered its first health check.
+    PeerUp {
+        /// Who.
+        node: NodeId,
+        /// Where.
+        address: String,
+    },
+    /// A peer is gone.
+    PeerDown {
+        /// Who.
+        node: NodeId,
+        /// Where it was.
+        address: String,
+        /// Why.
+        reason: String,
+    },
+    /// A peer cannot be reached; told once for each run of failures.
+    PeerUnreachable {
+        /// Who, if known.
+        node: Option<NodeId>,
+        /// Where.
+        address: String,
+        /// Why.
+        reason: String,
+    },
+    /// Members, capabilities or edges changed.
+    TopologyChanged,
+    /// A connection was closed for what came over it.
+    ConnectionRefused {
+        /// The other end's address.
+        remote: String,
+        /// Who it said it was.
+        node: Option<NodeId>,
+        /// What was wrong.
+        reason: String,
+    },
+    /// The discovery file cannot be used; the last good list stays in force.
+    DiscoveryRejected {
+        /// Why.
+        reason: String,
+    },
+    /// Layers are being loaded.
+    Loading {
+        /// Which.
+        shard: Shard,
+        /// Bytes done.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// Layers are ready.
+    Loaded {
+        /// Which.
+        shard: Shard,
+        /// Bytes of weights.
+        bytes: u64,
+    },
+    /// Layers cannot be loaded, or the engine failed for another reason.
+    EngineFailed {
+        /// Which.
+        shard: Shard,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// One stage of a request's ring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stage {
+    /// Who computes it.
+    pub node: NodeId,
+    /// Its layers.
+    pub shard: Shard,
+}
+
+/// Why a generation is complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FinishReason {
+    /// The model ended its answer.
+    Stop,
+    /// The most tokens allowed were generated.
+    Length,
+}
+
+/// Why a generation failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The application cancelled it.
+    #[error("cancelled")]
+    Cancelled,
+    /// A stage's node is gone.
+    #[error("node {node} left the ring: {reason}")]
+    PeerLost {
+        /// Who.
+        node: NodeId,
+        /// Why.
+        reason: String,
+    },
+    /// A stage could not compute.
+    #[error("node {node}: {message}")]
+    Stage {
+        /// Who.
+        node: NodeId,
+        /// Its words.
+        message: String,
+    },
+    /// The request's time is over.
+    #[error("no answer within {seconds} s; the ring was {ring}")]
+    TimedOut {
+        /// The time it had.
+        seconds: u64,
+        /// The nodes of its ring.
+        ring: String,
+    },
+    /// This node is stopping.
+    #[error("this node is shutting down")]
+    Stopping,
+}
+
+/// Why a request was not started.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// As many requests as [`Limits::requests`](crate::config::Limits::requests) are under way.
+    #[error("{0} requests are under way already; try again later")]
+    Busy(usize),
+    /// The id was used before.
+    #[error("request id {0} was used before")]
+    Duplicate(RequestId),
+    /// The prompt has no token.
+    #[error("the prompt is empty")]
+    EmptyPrompt,
+    /// The model has no layer.
+    #[error("a model of {0} layers cannot be placed")]
+    Layers(u32),
+    /// This node is stopping.
+    #[error("this node is shutting down")]
+    Stopping,
+}

@@ -1,0 +1,241 @@
+//! A peer that discovery named: where it is, whether it answers, what it said of itself.
+
+use super::status::HopStatus;
+use crate::config::Timing;
+use crate::id::{ConnectionId, DialId, NodeId};
+use crate::rng::Rng;
+use crate::tensor::DTypeFamily;
+use crate::time::Instant;
+use crate::topology::Capabilities;
+use crate::wire::TopologyReply;
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+/// Numbers peers within one node; never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct PeerKey(pub(super) u64);
+
+/// A peer.
+#[derive(Debug)]
+pub(super) struct Peer {
+    /// `host:port`.
+    pub(super) address: String,
+    /// The id that discovery gave it.
+    pub(super) expected: Option<NodeId>,
+    /// The id that it gave itself, or that stands for it.
+    pub(super) node: Option<NodeId>,
+    /// How discovery found it, the label of its edge.
+    pub(super) description: String,
+    /// Until it tells its own.
+    pub(super) configured: Option<Capabilities>,
+    /// Its last word on itself and its edges.
+    pub(super) reply: Option<TopologyReply>,
+    /// Everything but a reference peer's health checks goes over this link.
+    pub(super) data: Link,
+    /// Health checks of a reference peer that is computing go over this one.
+    pub(super) probe: Link,
+    /// It answered a health check and has not failed since.
+    pub(super) up: bool,
+    /// Since when, if it is.
+    pub(super) up_since: Instant,
+    /// It runs this implementation.
+    pub(super) own: bool,
+    /// The dtype names it writes.
+    pub(super) family: Option<DTypeFamily>,
+    pub(super) health_at: Instant,
+    pub(super) topology_at: Instant,
+    pub(super) rtt: Option<Duration>,
+    pub(super) hops: Hops,
+    failures: u32,
+    /// Its current run of failures was told to the application.
+    pub(super) told: bool,
+}
+
+/// Where one link to a peer stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Link {
+    /// Not connected; dial at the given time.
+    Idle(Instant),
+    /// Dialling; give up at the given time.
+    Dialing(DialId, Instant),
+    /// Connected.
+    Open(ConnectionId),
+}
+
+impl Link {
+    /// Not connected, and nobody wants it to be.
+    pub(super) const UNUSED: Self = Self::Idle(Instant::FAR_FUTURE);
+
+    pub(super) fn connection(self) -> Option<ConnectionId> {
+        match self {
+            Self::Open(connection) => Some(connection),
+            Self::Idle(_) | Self::Dialing(..) => None,
+        }
+    }
+}
+
+impl Peer {
+    pub(super) fn new(
+        address: String,
+        expected: Option<NodeId>,
+        description: String,
+        configured: Option<Capabilities>,
+        now: Instant,
+    ) -> Self {
+        Self {
+            address,
+            node: expected.clone(),
+            expected,
+            description,
+            configured,
+            reply: None,
+            data: Link::Idle(now),
+            probe: Link::UNUSED,
+            up: false,
+            up_since: now,
+            own: false,
+            family: None,
+            health_at: Instant::FAR_FUTURE,
+            topology_at: Instant::FAR_FUTURE,
+            rtt: None,
+            hops: Hops::default(),
+            failures: 0,
+            told: false,
+        }
+    }
+
+    /// When to dial again after one more failure: doubling waits, spread by a quarter so that a
+    /// ring that starts at once does not dial in step.
+    pub(super) fn redial_after_failure(
+        &mut self,
+        now: Instant,
+        timing: &Timing,
+        rng: &mut Rng,
+    ) -> Instant {
+        let doublings = self.failures.min(16);
+        self.failures = self.failures.saturating_add(1);
+        let wait = timing
+            .redial_min
+            .saturating_mul(1 << doublings)
+            .min(timing.redial_max);
+        let quarter = u64::try_from(wait.as_nanos() / 4).unwrap_or(u64::MAX);
+        let jitter = Duration::from_nanos(rng.below(quarter.saturating_add(1)));
+        // Never at once, or a failing dial would keep the node busy for ever.
+        now + wait.saturating_sub(jitter).max(Duration::from_millis(1))
+    }
+
+    /// It answered: the next failure is the first again.
+    pub(super) fn succeeded(&mut self) {
+        self.failures = 0;
+        self.told = false;
+    }
+
+    /// What it said of itself, once it said anything.
+    pub(super) fn capabilities(&self) -> Option<&Capabilities> {
+        let node = self.node.as_deref()?;
+        let reply = self.reply.as_ref()?;
+        let own = reply.nodes.iter().find(|(id, _)| id == node);
+        own.map(|(_, capabilities)| capabilities)
+    }
+
+    /// How it wants dtypes spelled: as it spells them itself, before that by its chip.
+    pub(super) fn family(&self) -> DTypeFamily {
+        let by_chip = || {
+            let chip = self
+                .capabilities()
+                .or(self.configured.as_ref())
+                .map(|c| c.chip.as_str());
+            let apple = chip.is_some_and(|chip| chip.starts_with("Apple"));
+            if apple {
+                DTypeFamily::Mlx
+            } else {
+                DTypeFamily::Numpy
+            }
+        };
+        self.family.unwrap_or_else(by_chip)
+    }
+}
+
+/// How long the last hand-overs of tensors took.
+#[derive(Debug, Default)]
+pub(super) struct Hops {
+    count: u64,
+    pub(super) bytes: u64,
+    last: VecDeque<Duration>,
+}
+
+impl Hops {
+    /// Samples kept: enough for a 99th percentile, little enough to sort in a snapshot.
+    const KEPT: usize = 512;
+
+    pub(super) fn record(&mut self, elapsed: Duration) {
+        self.count = self.count.saturating_add(1);
+        if self.last.len() == Self::KEPT {
+            self.last.pop_front();
+        }
+        self.last.push_back(elapsed);
+    }
+
+    pub(super) fn status(&self) -> HopStatus {
+        let mut sorted: Vec<Duration> = self.last.iter().copied().collect();
+        sorted.sort_unstable();
+        let percentile = |percent: usize| {
+            let index = sorted
+                .len()
+                .saturating_sub(1)
+                .saturating_mul(percent)
+                .div_ceil(100);
+            sorted.get(index).copied().unwrap_or_default()
+        };
+        HopStatus {
+            count: self.count,
+            bytes: self.bytes,
+            p50: percentile(50),
+            p99: percentile(99),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redial_waits_double_up_to_the_maximum() {
+        let timing = Timing::default();
+        let mut rng = Rng::new(3);
+        let mut peer = Peer::new("h:1".into(), None, "MAN".into(), None, Instant::ZERO);
+        let mut waits = Vec::new();
+        for _ in 0..40 {
+            waits.push(peer.redial_after_failure(Instant::ZERO, &timing, &mut rng) - Instant::ZERO);
+        }
+        let bounds = |wait: Duration| (wait * 3 / 4)..=wait;
+        assert!(
+            waits
+                .first()
+                .is_some_and(|w| bounds(timing.redial_min).contains(w)),
+            "{waits:?}"
+        );
+        assert!(
+            waits
+                .last()
+                .is_some_and(|w| bounds(timing.redial_max).contains(w)),
+            "{waits:?}"
+        );
+    }
+
+    #[test]
+    fn percentiles_of_the_last_samples() {
+        let mut hops = Hops::default();
+        for millis in 0..1000 {
+            hops.record(Duration::from_millis(millis));
+        }
+        let status = hops.status();
+        assert_eq!(status.count, 1000);
+        assert_eq!(status.p50, Duration::from_millis(488 + 256));
+        assert_eq!(status.p99, Duration::from_millis(994));
+        assert_eq!(Hops::default().status().p99, Duration::ZERO);
+    }
+}

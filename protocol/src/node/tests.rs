@@ -1,0 +1,7 @@
+//! Nodes against each other, and against what a reference node would send.
+
+mod any;
+mod base;
+mod net;
+mod peers;
+mod requests;

@@ -1,0 +1,337 @@
+//! Whatever comes, in whatever order: the node does not panic, does not spin, and keeps its limits.
+
+use crate::config::{Config, DirectPeer, Discovery};
+use crate::engine::{
+    EngineCommand, EngineEvent, EngineFailure, EngineOutput, FailureKind, Sampling,
+};
+use crate::id::{CallId, ConnectionId, DialId};
+use crate::json::Json;
+use crate::node::*;
+use crate::shard::Shard;
+use crate::tensor::Tensor;
+use crate::topology::Capabilities;
+use crate::wire::{Hello, Message, SendPrompt, SendResult, SendTensor, TopologyReply, WireEdge};
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use alloc::{format, string::ToString};
+use bytes::Bytes;
+use core::time::Duration;
+use proptest::prelude::*;
+
+/// One step of a random life: what happens, and numbers to choose the details by.
+type Step = (u8, u64, u64);
+
+struct Life {
+    node: Node,
+    now: Instant,
+    open: Vec<ConnectionId>,
+    dials: Vec<DialId>,
+    calls: Vec<EngineCommand>,
+    last_connection: u64,
+}
+
+fn pick<T: Clone>(list: &[T], by: u64) -> Option<T> {
+    let index = usize::try_from(by.checked_rem(list.len() as u64)?).ok()?;
+    list.get(index).cloned()
+}
+
+fn message(kind: u64, by: u64) -> Message {
+    let id = format!("r{}", by % 4);
+    let first = u32::try_from(by % 3).unwrap_or(0) * 2;
+    let shard = Shard {
+        model: "dummy".into(),
+        start: first,
+        end: first + 3,
+        layers: 8,
+    };
+    let plan = |origin: &str, split: u64| {
+        let stage = |node: &str, from: u64, to: u64| {
+            Json::Array(vec![Json::from(node), Json::from(from), Json::from(to)])
+        };
+        Json::object([(
+            "exo",
+            Json::object([
+                ("v", Json::from(1u64)),
+                ("position", Json::from(by / 7 % 2 * 3)),
+                ("origin", Json::from(origin)),
+                (
+                    "ring",
+                    Json::Array(vec![stage("me", 0, split), stage("a", split + 1, 7)]),
+                ),
+                (
+                    "sampling",
+                    Json::object([
+                        ("temperature", Json::from(0u64)),
+                        ("top_p", Json::from(1u64)),
+                        ("top_k", Json::from(0u64)),
+                        ("seed", Json::from(by)),
+                    ]),
+                ),
+                ("max_tokens", Json::from(4u64)),
+            ]),
+        )])
+    };
+    let state = match by % 5 {
+        0 => None,
+        1 => Some(Json::Object(vec![])),
+        2 => Some(plan("a", 3)),
+        3 => Some(plan("me", 3)),
+        _ => Some(plan("a", 9)),
+    };
+    let hello = Hello {
+        version: 1,
+        node_id: "a".into(),
+        features: vec!["ring".into()],
+    };
+    match kind % 10 {
+        0 => Message::HealthCheckRequest {
+            payload: hello.to_request_payload(),
+        },
+        1 => Message::HealthCheckResponse {
+            is_healthy: !by.is_multiple_of(5),
+            exo: by.is_multiple_of(2).then(|| hello.to_json()),
+        },
+        2 => Message::SendPromptRequest(SendPrompt {
+            shard,
+            prompt: "p".into(),
+            request_id: (!by.is_multiple_of(6)).then_some(id),
+            inference_state: state,
+        }),
+        3 | 4 => Message::SendTensorRequest(SendTensor {
+            shard,
+            tensor: Tensor::from_tokens(&[1]),
+            request_id: (!by.is_multiple_of(11)).then_some(id),
+            inference_state: state,
+        }),
+        5 => Message::SendTensorResponse(None),
+        6 => Message::SendResult(SendResult {
+            request_id: Some(id),
+            result: vec![i64::try_from(by % 80).unwrap_or(0) - 3],
+            is_finished: by.is_multiple_of(3),
+            tensor: None,
+        }),
+        7 => Message::CollectTopologyRequest {
+            visited: vec![],
+            max_depth: 3,
+        },
+        8 => {
+            let edge = |to: &str| WireEdge {
+                to_id: to.into(),
+                description: None,
+            };
+            let machine = Capabilities {
+                memory: 1000,
+                ..Capabilities::unknown()
+            };
+            Message::CollectTopologyResponse(TopologyReply {
+                nodes: vec![("a".into(), machine.clone()), ("b".into(), machine)],
+                peer_graph: vec![("a".into(), vec![edge("me"), edge("b")])],
+            })
+        }
+        _ => Message::SendOpaqueStatus {
+            request_id: Some(id),
+            status: match by % 3 {
+                0 => r#"{"type": "exo_request", "event": "failed", "reason": "x"}"#.to_string(),
+                1 => r#"{"type": "exo_request", "event": "cancelled"}"#.to_string(),
+                _ => String::from("{"),
+            },
+        },
+    }
+}
+
+impl Life {
+    fn new() -> Self {
+        let mut config = Config::new(
+            "me".into(),
+            Capabilities {
+                memory: 1000,
+                ..Capabilities::unknown()
+            },
+        );
+        let peer = |address: &str| DirectPeer {
+            address: address.into(),
+            node: None,
+        };
+        config.discovery = Discovery::Direct(vec![peer("a:1"), peer("b:1")]);
+        config.limits.connections = 6;
+        config.limits.requests = 3;
+        config.limits.ended = 5;
+        config.limits.outbox = 9;
+        config.limits.window = 2;
+        Self {
+            node: Node::new(config, 1, Instant::ZERO),
+            now: Instant::ZERO,
+            open: vec![],
+            dials: vec![],
+            calls: vec![],
+            last_connection: 0,
+        }
+    }
+
+    fn step(&mut self, (what, by, detail): Step) {
+        let input = match what {
+            0 | 1 => {
+                self.last_connection += 1;
+                let connection = ConnectionId(self.last_connection);
+                let origin = match self.dials.pop() {
+                    Some(dial) if what == 0 => Origin::Dialed(dial),
+                    dial => {
+                        self.dials.extend(dial);
+                        Origin::Accepted
+                    }
+                };
+                self.open.push(connection);
+                Some(Input::Opened {
+                    connection,
+                    origin,
+                    remote: "far".into(),
+                })
+            }
+            2 => self.dials.pop().map(|dial| Input::DialFailed {
+                dial,
+                reason: String::from("refused"),
+            }),
+            3 => pick(&self.open, by).map(|connection| {
+                self.open.retain(|open| *open != connection);
+                Input::Lost {
+                    connection,
+                    fault: LinkFault::Closed,
+                }
+            }),
+            4 => pick(&self.open, by).map(|connection| Input::Progress { connection }),
+            5 => pick(&self.open, by).map(|connection| Input::Sent {
+                connection,
+                bytes: 9,
+            }),
+            6 => {
+                let command = pick(&self.calls, by);
+                self.calls
+                    .retain(|call| Some(call.call()) != command.as_ref().map(|c| c.call()));
+                command.map(|command| Input::Engine(answer(&command, detail)))
+            }
+            // An engine or a driver of somebody's own may be wrong, too.
+            7 => Some(Input::Engine(EngineEvent::Freed {
+                call: CallId(by % 20),
+            })),
+            8 => Some(Input::Command(match by % 12 {
+                0 => Command::Stop,
+                1..4 => Command::Cancel {
+                    request: format!("r{}", detail % 4).into(),
+                },
+                _ => Command::Submit(Submit {
+                    request: format!("r{}", detail % 4).into(),
+                    model: "dummy".into(),
+                    layers: 8,
+                    prompt: "p".into(),
+                    tokens: vec![1],
+                    end_tokens: vec![69],
+                    sampling: Sampling::default(),
+                    max_tokens: 4,
+                    timeout: Duration::from_secs(20),
+                }),
+            })),
+            9 => {
+                self.now = self.now + Duration::from_millis(by % 4000);
+                self.node.handle_timeout(self.now);
+                None
+            }
+            10 => Some(Input::DiscoveryFile(Ok(Bytes::from_static(b"{")))),
+            _ => pick(&self.open, by).map(|connection| Input::Received {
+                connection,
+                message: message(detail, by / 3),
+                bytes: 9,
+            }),
+        };
+        if let Some(input) = input {
+            self.node.handle_input(self.now, input);
+        }
+        self.drain();
+        // What became due at once is fired at once, and nothing stays due.
+        self.node.handle_timeout(self.now);
+        self.drain();
+        self.check();
+    }
+
+    fn drain(&mut self) {
+        let mut outputs = 0;
+        while let Some(output) = self.node.poll_output() {
+            outputs += 1;
+            assert!(outputs < 1000, "one input has no end of outputs");
+            match output {
+                Output::Dial { dial, .. } => self.dials.push(dial),
+                Output::Compute(command) => self.calls.push(command),
+                Output::Close { connection } => {
+                    self.open.retain(|open| *open != connection);
+                    let fault = LinkFault::Local;
+                    self.node
+                        .handle_input(self.now, Input::Lost { connection, fault });
+                }
+                Output::Send { connection, .. } => {
+                    assert!(connection.0 <= self.last_connection, "it was opened");
+                }
+                Output::ReadDiscoveryFile | Output::Event(_) => {}
+            }
+        }
+    }
+
+    fn check(&self) {
+        let status = self.node.status();
+        assert!(status.connections <= self.open.len());
+        assert!(status.requests.len() <= 3, "{:?}", status.requests);
+        assert!(
+            status.queued <= 9 * status.connections.max(1),
+            "{}",
+            status.queued
+        );
+        assert!(status.calls <= self.calls.len());
+        if let Some(deadline) = self.node.poll_timeout() {
+            assert!(
+                deadline.at > self.now,
+                "{deadline:?} is due and was not fired"
+            );
+        }
+    }
+}
+
+fn answer(command: &EngineCommand, detail: u64) -> EngineEvent {
+    let call = command.call();
+    if detail.is_multiple_of(7) {
+        let failure = EngineFailure::new(FailureKind::Internal, "it smokes");
+        return EngineEvent::Failed { call, failure };
+    }
+    match command {
+        EngineCommand::Load { .. } => EngineEvent::Loaded { call, bytes: 1 },
+        EngineCommand::Unload { .. } => EngineEvent::Unloaded { call },
+        EngineCommand::Free { .. } => EngineEvent::Freed { call },
+        EngineCommand::Forward { .. } => EngineEvent::Forwarded {
+            call,
+            output: if detail.is_multiple_of(2) {
+                EngineOutput::Hidden(Tensor::from_tokens(&[1]))
+            } else {
+                EngineOutput::Token {
+                    token: 5,
+                    end: detail.is_multiple_of(5),
+                }
+            },
+            positions: 1,
+        },
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn nothing_brings_it_down(steps in prop::collection::vec((0u8..24, any::<u64>(), any::<u64>()), 0..300)) {
+        let mut life = Life::new();
+        life.drain();
+        for step in steps {
+            life.step(step);
+        }
+        // In the end it stops, and nothing is left.
+        life.node.handle_input(life.now, Input::Command(Command::Stop));
+        life.drain();
+        prop_assert!(life.node.status().requests.is_empty());
+    }
+}

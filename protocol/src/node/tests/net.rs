@@ -1,0 +1,327 @@
+//! Whole rings of nodes in one thread: messages are handed over as values, time stands still
+//! unless a test moves it.
+
+use crate::dummy::{self, DummyEngine};
+use crate::engine::{Engine, EngineCommand, EngineEvent, EngineFailure, FailureKind};
+use crate::id::NodeId;
+use crate::node::*;
+use crate::topology::Capabilities;
+use crate::wire::Message;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+use bytes::Bytes;
+use core::time::Duration;
+
+/// Nodes and the pipes between them. Node `i` listens at `host:i`.
+pub(super) struct Net {
+    pub(super) now: Instant,
+    pub(super) hosts: Vec<Host>,
+    pub(super) pipes: BTreeMap<(usize, ConnectionId), (usize, ConnectionId)>,
+    pub(super) queue: VecDeque<(usize, Input)>,
+    pub(super) last_connection: u64,
+    /// Nodes that cannot be dialled.
+    pub(super) down: Vec<usize>,
+    /// Everything that was sent, as `from > to: message`.
+    pub(super) sent: Vec<(usize, usize, Message)>,
+}
+
+pub(super) struct Host {
+    pub(super) node: Node,
+    pub(super) engine: DummyEngine,
+    pub(super) file: String,
+    pub(super) events: Vec<Event>,
+    pub(super) commands: Vec<EngineCommand>,
+    /// Completions are held back while set.
+    pub(super) hung: bool,
+    pub(super) broken: bool,
+}
+
+pub(super) fn machine(memory: i64) -> Capabilities {
+    Capabilities {
+        memory,
+        ..Capabilities::unknown()
+    }
+}
+
+impl Net {
+    /// Nodes `n0`, `n1`, … with these memories, each naming all others.
+    pub(super) fn mesh(memories: &[i64]) -> Self {
+        let count = memories.len();
+        let file = |own: usize| {
+            let peers: Vec<String> = (0..count)
+                .filter(|&other| other != own)
+                .map(|other| format!(r#""n{other}": {{"address": "host:{}"}}"#, other + 1))
+                .collect();
+            format!(r#"{{"peers": {{{}}}}}"#, peers.join(", "))
+        };
+        let host = |(index, &memory): (usize, &i64)| {
+            let id = NodeId::from(format!("n{index}"));
+            let mut config = Config::new(id, machine(memory));
+            config.discovery = Discovery::Manual;
+            Host {
+                node: Node::new(config, index as u64, Instant::ZERO),
+                engine: DummyEngine::new(),
+                file: file(index),
+                events: vec![],
+                commands: vec![],
+                hung: false,
+                broken: false,
+            }
+        };
+        let hosts = memories.iter().enumerate().map(host).collect();
+        Self {
+            now: Instant::ZERO,
+            hosts,
+            pipes: BTreeMap::new(),
+            queue: VecDeque::new(),
+            last_connection: 0,
+            down: vec![],
+            sent: vec![],
+        }
+    }
+
+    /// A mesh whose nodes all know each other.
+    pub(super) fn settled(memories: &[i64]) -> Self {
+        let mut net = Self::mesh(memories);
+        net.advance(Duration::from_secs(10));
+        for host in &net.hosts {
+            assert_eq!(
+                host.node.topology.nodes.len(),
+                memories.len(),
+                "{:?}",
+                host.events
+            );
+        }
+        net
+    }
+
+    pub(super) fn input(&mut self, index: usize, input: Input) {
+        self.input_later(index, input);
+        self.run();
+    }
+
+    /// Hands in what is queued, and what comes of it, until nothing is left.
+    pub(super) fn run(&mut self) {
+        while let Some((index, input)) = self.queue.pop_front() {
+            let now = self.now;
+            self.hosts[index].node.handle_input(now, input);
+            self.drain(index);
+        }
+    }
+
+    pub(super) fn drain(&mut self, index: usize) {
+        while let Some(output) = self.hosts[index].node.poll_output() {
+            self.carry_out(index, output);
+        }
+    }
+
+    pub(super) fn input_later(&mut self, index: usize, input: Input) {
+        self.queue.push_back((index, input));
+    }
+
+    pub(super) fn carry_out(&mut self, index: usize, output: Output) {
+        match output {
+            Output::Dial { dial, address } => self.dial(index, dial, &address),
+            Output::Send {
+                connection,
+                message,
+            } => {
+                self.input_later(
+                    index,
+                    Input::Sent {
+                        connection,
+                        bytes: 9,
+                    },
+                );
+                if let Some(&(to, other)) = self.pipes.get(&(index, connection)) {
+                    self.sent.push((index, to, message.clone()));
+                    self.input_later(
+                        to,
+                        Input::Received {
+                            connection: other,
+                            message,
+                            bytes: 9,
+                        },
+                    );
+                }
+            }
+            Output::Close { connection } => self.cut(index, connection, LinkFault::Local),
+            Output::ReadDiscoveryFile => {
+                let content = Ok(Bytes::from(self.hosts[index].file.clone()));
+                self.input_later(index, Input::DiscoveryFile(content));
+            }
+            Output::Compute(command) => {
+                let host = &mut self.hosts[index];
+                host.commands.push(command.clone());
+                if host.hung {
+                    return;
+                }
+                let call = command.call();
+                let event = if host.broken && matches!(command, EngineCommand::Forward { .. }) {
+                    let failure = EngineFailure::new(FailureKind::Internal, "it smokes");
+                    EngineEvent::Failed { call, failure }
+                } else {
+                    host.engine.execute(command, &mut |_| {})
+                };
+                self.input_later(index, Input::Engine(event));
+            }
+            Output::Event(event) => self.hosts[index].events.push(event),
+        }
+    }
+
+    pub(super) fn dial(&mut self, index: usize, dial: DialId, address: &str) {
+        let to = address
+            .strip_prefix("host:")
+            .and_then(|n| n.parse::<usize>().ok());
+        let to = to.and_then(|n| n.checked_sub(1));
+        let Some(to) = to.filter(|to| *to < self.hosts.len() && !self.down.contains(to)) else {
+            let reason = String::from("connection refused");
+            self.input_later(index, Input::DialFailed { dial, reason });
+            return;
+        };
+        self.last_connection += 2;
+        let (near, far) = (
+            ConnectionId(self.last_connection),
+            ConnectionId(self.last_connection + 1),
+        );
+        self.pipes.insert((index, near), (to, far));
+        self.pipes.insert((to, far), (index, near));
+        let remote = format!("host:{index}");
+        self.input_later(
+            to,
+            Input::Opened {
+                connection: far,
+                origin: Origin::Accepted,
+                remote,
+            },
+        );
+        let remote = address.to_string();
+        let origin = Origin::Dialed(dial);
+        self.input_later(
+            index,
+            Input::Opened {
+                connection: near,
+                origin,
+                remote,
+            },
+        );
+    }
+
+    pub(super) fn cut(&mut self, index: usize, connection: ConnectionId, fault: LinkFault) {
+        let Some((to, other)) = self.pipes.remove(&(index, connection)) else {
+            return;
+        };
+        self.pipes.remove(&(to, other));
+        self.input_later(index, Input::Lost { connection, fault });
+        if !self.down.contains(&to) {
+            self.input_later(
+                to,
+                Input::Lost {
+                    connection: other,
+                    fault: LinkFault::Closed,
+                },
+            );
+        }
+    }
+
+    /// Ends a node without a word.
+    pub(super) fn kill(&mut self, index: usize) {
+        self.down.push(index);
+        let all: Vec<_> = self
+            .pipes
+            .keys()
+            .filter(|(of, _)| *of == index)
+            .copied()
+            .collect();
+        for key in all {
+            if let Some((to, other)) = self.pipes.remove(&key) {
+                self.pipes.remove(&(to, other));
+                self.input(
+                    to,
+                    Input::Lost {
+                        connection: other,
+                        fault: LinkFault::Closed,
+                    },
+                );
+            }
+        }
+    }
+
+    /// Lets time pass for every living node, deadline by deadline.
+    pub(super) fn advance(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        loop {
+            let next = (0..self.hosts.len())
+                .filter(|index| !self.down.contains(index))
+                .filter_map(|index| Some((self.hosts[index].node.poll_timeout()?.at, index)))
+                .min();
+            match next {
+                Some((at, index)) if at <= end => {
+                    self.now = self.now.max(at);
+                    let now = self.now;
+                    self.hosts[index].node.handle_timeout(now);
+                    self.drain(index);
+                    self.run();
+                }
+                _ => break,
+            }
+        }
+        self.now = end;
+    }
+
+    pub(super) fn submit(&mut self, index: usize, request: &str, max_tokens: u32) {
+        self.input(
+            index,
+            Input::Command(Command::Submit(Submit {
+                request: request.into(),
+                model: dummy::MODEL.into(),
+                layers: dummy::LAYERS,
+                prompt: dummy::PROMPT.into(),
+                tokens: vec![dummy::PROMPT_TOKEN],
+                end_tokens: vec![dummy::END_TOKEN],
+                sampling: Default::default(),
+                max_tokens,
+                timeout: Duration::from_secs(60),
+            })),
+        );
+    }
+
+    pub(super) fn tokens(&self, index: usize) -> Vec<u32> {
+        let token = |event: &Event| match event {
+            Event::Token { token, .. } => Some(*token),
+            _ => None,
+        };
+        self.hosts[index].events.iter().filter_map(token).collect()
+    }
+
+    pub(super) fn failures(&self, index: usize) -> Vec<String> {
+        let failure = |event: &Event| match event {
+            Event::Failed { failure, .. } => Some(failure.to_string()),
+            Event::Rejected { rejection, .. } => Some(rejection.to_string()),
+            _ => None,
+        };
+        self.hosts[index]
+            .events
+            .iter()
+            .filter_map(failure)
+            .collect()
+    }
+
+    pub(super) fn at_rest(&self) {
+        for (index, host) in self.hosts.iter().enumerate() {
+            if self.down.contains(&index) {
+                continue;
+            }
+            let status = host.node.status();
+            assert!(
+                status.requests.is_empty(),
+                "n{index} keeps {:?}",
+                status.requests
+            );
+            assert_eq!(status.calls, 0, "n{index} awaits its engine");
+            assert_eq!(status.queued, 0, "n{index} has messages to send");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Finding, losing and finding peers again.
+
+use super::net::Net;
+use crate::discovery::manual;
+use crate::node::*;
+use crate::{DType, Tensor};
+use alloc::format;
+use alloc::string::String;
+use core::time::Duration;
+
+#[test]
+fn a_peer_that_comes_back_is_found_again() {
+    let mut net = Net::settled(&[1000, 1000]);
+    net.kill(1);
+    net.advance(Duration::from_secs(30));
+    assert_eq!(net.hosts[0].node.topology.nodes.len(), 1);
+    let downs = net.hosts[0]
+        .events
+        .iter()
+        .filter(|e| matches!(e, Event::PeerDown { .. }))
+        .count();
+    assert_eq!(downs, 1);
+    let file = net.hosts[1].file.clone();
+    let mut fresh = Net::mesh(&[1000, 1000]);
+    net.hosts[1] = fresh.hosts.remove(1);
+    net.hosts[1].file = file;
+    net.down.clear();
+    net.advance(Duration::from_secs(10));
+    assert_eq!(net.hosts[0].node.topology.nodes.len(), 2);
+    net.submit(0, "r", 100);
+    assert_eq!(net.tokens(0).len(), 9);
+}
+
+#[test]
+fn one_way_peers_stay_out_of_the_ring() {
+    let mut net = Net::mesh(&[1000, 1000]);
+    net.hosts[1].file = String::from(r#"{"peers": {}}"#);
+    net.advance(Duration::from_secs(10));
+    assert_eq!(net.hosts[0].node.topology.nodes.len(), 2);
+    net.submit(0, "r", 100);
+    assert_eq!(
+        net.tokens(0).len(),
+        9,
+        "n0 answers alone, n1 could not tell it anything"
+    );
+    assert!(net.hosts[1].commands.is_empty());
+}
+
+#[test]
+fn a_changed_discovery_file_changes_the_peers() {
+    let mut net = Net::settled(&[1000, 1000]);
+    net.hosts[0].file = String::from("not JSON");
+    net.advance(Duration::from_secs(10));
+    let rejected = net.hosts[0]
+        .events
+        .iter()
+        .filter(|e| matches!(e, Event::DiscoveryRejected { .. }))
+        .count();
+    assert_eq!(
+        rejected, 1,
+        "told once, although it is read again and again"
+    );
+    assert_eq!(
+        net.hosts[0].node.topology.nodes.len(),
+        2,
+        "the last good list stays"
+    );
+    net.hosts[0].file = String::from(r#"{"peers": {}}"#);
+    net.advance(Duration::from_secs(10));
+    assert_eq!(net.hosts[0].node.topology.nodes.len(), 1);
+    assert!(net.hosts[0].node.peers.is_empty());
+}
+
+#[test]
+fn an_address_that_leads_back_here_is_left_alone() {
+    let mut net = Net::mesh(&[1000]);
+    net.hosts[0].file = String::from(r#"{"peers": {"other": {"address": "host:1"}}}"#);
+    net.advance(Duration::from_secs(60));
+    assert_eq!(net.hosts[0].node.topology.nodes.len(), 1);
+    assert!(net.pipes.is_empty());
+    assert_eq!(net.last_connection, 2, "dialled once only");
+}
+
+#[test]
+fn same_inputs_same_outputs() {
+    let run = || {
+        let mut net = Net::settled(&[3, 5, 7]);
+        net.submit(2, "r", 100);
+        net.kill(0);
+        net.advance(Duration::from_secs(60));
+        format!("{:?}", net.sent)
+    };
+    assert_eq!(run(), run());
+}
+
+#[test]
+fn manual_files_of_the_tests_are_valid() {
+    let net = Net::mesh(&[1, 1, 1]);
+    assert_eq!(
+        manual::parse(net.hosts[0].file.as_bytes()).map(|peers| peers.len()),
+        Ok(2)
+    );
+    assert_eq!(Tensor::from_tokens(&[1]).dtype(), DType::I32);
+}

@@ -1,0 +1,240 @@
+//! Requests over rings of every size, and every way in which they end.
+
+use super::net::Net;
+use crate::engine::{Engine, EngineCommand};
+use crate::id::ConnectionId;
+use crate::node::*;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+#[test]
+fn one_node_answers_alone() {
+    let mut net = Net::mesh(&[1000]);
+    net.submit(0, "r", 100);
+    assert_eq!(net.tokens(0), [2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    let finished = Event::Finished {
+        request: "r".into(),
+        reason: FinishReason::Stop,
+        tokens: 10,
+    };
+    assert!(
+        net.hosts[0].events.contains(&finished),
+        "{:?}",
+        net.hosts[0].events
+    );
+    net.at_rest();
+}
+
+#[test]
+fn rings_of_two_three_and_five_answer_from_any_node() {
+    for memories in [&[1000, 3000][..], &[500, 500, 500], &[1, 2, 3, 4, 5]] {
+        for origin in 0..memories.len() {
+            let mut net = Net::settled(memories);
+            net.submit(origin, "r", 100);
+            assert_eq!(
+                net.tokens(origin),
+                [2, 3, 4, 5, 6, 7, 8, 9, 10],
+                "{memories:?} {origin}"
+            );
+            net.at_rest();
+        }
+    }
+}
+
+#[test]
+fn the_most_tokens_asked_for_are_the_most_generated() {
+    let mut net = Net::settled(&[1000, 3000]);
+    net.submit(0, "r", 3);
+    assert_eq!(net.tokens(0), [2, 3, 4]);
+    let finished = Event::Finished {
+        request: "r".into(),
+        reason: FinishReason::Length,
+        tokens: 3,
+    };
+    assert!(net.hosts[0].events.contains(&finished));
+    net.submit(0, "zero", 0);
+    assert!(net.hosts[0].events.contains(&Event::Finished {
+        request: "zero".into(),
+        reason: FinishReason::Length,
+        tokens: 0
+    }));
+    net.at_rest();
+}
+
+#[test]
+fn requests_run_side_by_side() {
+    let mut net = Net::settled(&[1000, 1000]);
+    net.hosts[0].hung = true;
+    net.submit(0, "a", 100);
+    net.submit(1, "b", 100);
+    net.hosts[0].hung = false;
+    let held: Vec<_> = net.hosts[0].commands.clone();
+    for command in held
+        .into_iter()
+        .filter(|c| matches!(c, EngineCommand::Load { .. }))
+    {
+        let event = net.hosts[0].engine.execute(command, &mut |_| {});
+        net.input(0, Input::Engine(event));
+    }
+    assert_eq!(net.tokens(0), [2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    assert_eq!(net.tokens(1), [2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    net.at_rest();
+}
+
+#[test]
+fn a_lost_stage_fails_the_request_with_its_name() {
+    let mut net = Net::settled(&[1000, 1000, 1000]);
+    net.hosts[1].hung = true;
+    net.submit(0, "r", 100);
+    net.kill(1);
+    assert_eq!(
+        net.failures(0),
+        ["node n1 left the ring: closed by the peer"]
+    );
+    net.advance(Duration::from_secs(1));
+    net.at_rest();
+    net.submit(0, "again", 100);
+    assert_eq!(
+        net.tokens(0),
+        [2, 3, 4, 5, 6, 7, 8, 9, 10],
+        "the two that are left answer"
+    );
+}
+
+#[test]
+fn a_lost_return_path_fails_the_request_at_once() {
+    let mut net = Net::settled(&[1000, 1000]);
+    net.hosts[1].hung = true;
+    net.submit(0, "r", 100);
+    let dialed = net.hosts[1].node.connection_to("n0").expect("n0 is up");
+    net.cut(1, dialed, LinkFault::Io("reset".into()));
+    net.run();
+    assert_eq!(
+        net.failures(0),
+        ["node n1 left the ring: closed by the peer"]
+    );
+    assert!(net.hosts[1].node.status().requests.is_empty());
+}
+
+#[test]
+fn a_silent_stage_fails_the_request_within_ten_seconds() {
+    let mut net = Net::settled(&[1000, 1000]);
+    net.hosts[1].hung = true;
+    net.submit(0, "r", 100);
+    // The host answers nothing any more, but its connections stay.
+    net.down.push(1);
+    let silent: Vec<_> = net
+        .pipes
+        .keys()
+        .filter(|(of, _)| *of == 1)
+        .copied()
+        .collect();
+    for key in silent {
+        let far = net.pipes.remove(&key).expect("it was listed");
+        net.pipes.insert(far, (usize::MAX, ConnectionId(0)));
+    }
+    net.pipes.retain(|_, (to, _)| *to != usize::MAX);
+    net.advance(Duration::from_secs(10));
+    let failures = net.failures(0);
+    assert_eq!(failures.len(), 1, "{failures:?}");
+    assert!(failures[0].contains("n1"), "{failures:?}");
+    net.at_rest();
+}
+
+#[test]
+fn a_failing_stage_is_named_to_the_client() {
+    let mut net = Net::settled(&[1000, 1000]);
+    net.hosts[1].broken = true;
+    net.submit(0, "r", 100);
+    assert_eq!(net.failures(0), ["node n1: it smokes"]);
+    net.at_rest();
+}
+
+#[test]
+fn a_model_that_cannot_be_loaded_is_told() {
+    let mut net = Net::settled(&[1000, 1000]);
+    net.input(
+        0,
+        Input::Command(Command::Submit(Submit {
+            request: "r".into(),
+            model: "no-such".into(),
+            layers: 4,
+            prompt: "".into(),
+            tokens: vec![1],
+            end_tokens: vec![],
+            sampling: Default::default(),
+            max_tokens: 4,
+            timeout: Duration::from_secs(60),
+        })),
+    );
+    let failures = net.failures(0);
+    assert_eq!(failures.len(), 1, "{failures:?}");
+    assert!(failures[0].contains("no-such"), "{failures:?}");
+    net.at_rest();
+}
+
+#[test]
+fn cancelling_frees_every_stage() {
+    let mut net = Net::settled(&[1000, 1000, 1000]);
+    net.hosts[2].hung = true;
+    net.submit(1, "r", 100);
+    net.input(
+        1,
+        Input::Command(Command::Cancel {
+            request: "r".into(),
+        }),
+    );
+    assert_eq!(net.failures(1), ["cancelled"]);
+    for host in &net.hosts {
+        assert!(host.node.status().requests.is_empty());
+    }
+    net.input(
+        1,
+        Input::Command(Command::Cancel {
+            request: "r".into(),
+        }),
+    );
+    assert_eq!(net.failures(1), ["cancelled"], "once is enough");
+}
+
+#[test]
+fn time_runs_out() {
+    let mut net = Net::settled(&[1000, 1000]);
+    net.hosts[0].hung = true;
+    net.hosts[1].hung = true;
+    net.submit(0, "r", 100);
+    net.advance(Duration::from_secs(59));
+    assert!(net.failures(0).is_empty());
+    net.advance(Duration::from_secs(2));
+    assert_eq!(
+        net.failures(0),
+        ["no answer within 60 s; the ring was n1 > n0"]
+    );
+}
+
+#[test]
+fn what_cannot_be_started_is_rejected() {
+    let mut net = Net::mesh(&[1000]);
+    net.submit(0, "r", 4);
+    net.submit(0, "r", 4);
+    assert_eq!(net.failures(0), ["request id r was used before"]);
+    net.hosts[0].hung = true;
+    for request in 0..64 {
+        net.submit(0, &format!("q{request}"), 4);
+    }
+    net.submit(0, "one too many", 4);
+    assert_eq!(
+        net.failures(0)[1..],
+        ["64 requests are under way already; try again later"]
+    );
+    net.input(0, Input::Command(Command::Stop));
+    net.submit(0, "late", 4);
+    assert_eq!(
+        net.failures(0).last().map(String::as_str),
+        Some("this node is shutting down")
+    );
+    assert!(net.hosts[0].node.status().requests.is_empty());
+}
