@@ -1,0 +1,204 @@
+//! Drives the EXO protocol with smol.
+//!
+//! [`start`] opens a port, builds an engine on a thread of its own and runs a
+//! [`Node`](exo_protocol::Node) between the two, as the contract in the documentation of
+//! [`exo_protocol`] asks. Bytes are moved here and deadlines kept; nothing is decided.
+//!
+//! ```text
+//! a task per connection     read ──► inbox ──► node ──► write, by the same thread
+//! a thread for the engine complete ► inbox ──► node ──► write, by the same thread
+//! a task for the deadlines   wake ──► inbox ──► node ──► …
+//! the application         command ──► inbox ──► node ──► …
+//! ```
+//!
+//! Whoever puts something into the inbox runs the node, unless somebody does so already. A task for
+//! writing starts when a peer does not keep up, and one for each dial and each reading of the
+//! discovery file. All tasks run on one thread, which waits for sockets and deadlines as well: what
+//! it is woken for, it does itself. `exo-runtime-std` is the same with threads: the files of the two
+//! can be read side by side.
+
+mod clock;
+mod connection;
+mod engine;
+mod error;
+mod listen;
+mod node;
+
+pub use error::{CommandError, StartError};
+
+use async_io::Async;
+use exo_protocol::engine::{Engine, EngineEvent};
+use exo_protocol::{Command, Config, Event, Input, Status};
+use futures_lite::future;
+use node::Shared;
+use std::convert::Infallible;
+use std::net::{SocketAddr, TcpListener};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+use std::thread::{self, JoinHandle};
+
+/// What a runtime needs to know besides the node's own [`Config`].
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where to accept connections, `host:port`; port 0 takes any. Nowhere when absent.
+    pub listen: Option<String>,
+    /// The file that manual discovery reads.
+    pub discovery_file: Option<PathBuf>,
+    /// How many inputs may wait for the node before readers stop reading and commands are refused.
+    pub inbox: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            discovery_file: None,
+            inbox: 1024,
+        }
+    }
+}
+
+/// Starts a node.
+///
+/// `seed` is all the randomness that it gets. `engine` runs on the thread that will own what it
+/// returns. `on_event` is called by whoever runs the node: it must not block, and neither ask for
+/// the [status](Handle::status) nor end the runtime; commands it may give.
+///
+/// # Errors
+/// When the port cannot be had, the engine does not start, or the system gives no thread.
+pub fn start<E, V>(
+    config: Config,
+    seed: u64,
+    options: Options,
+    engine: E,
+    on_event: V,
+) -> Result<Runtime, StartError>
+where
+    E: FnOnce() -> Result<Box<dyn Engine>, String> + Send + 'static,
+    V: FnMut(Event) + Send + 'static,
+{
+    let listener = options
+        .listen
+        .as_deref()
+        .map(listen::bind)
+        .transpose()?
+        .map(Arc::new);
+    let (alive, ended) = mpsc::channel();
+    let shared = Arc::new(Shared::new(
+        config,
+        seed,
+        options,
+        Box::new(on_event),
+        alive,
+    ));
+    let mut runtime = Runtime {
+        shared,
+        listener,
+        engine: None,
+        thread: None,
+        ended,
+    };
+
+    let shared = Arc::clone(&runtime.shared);
+    let tell = move |event| match event {
+        EngineEvent::Progress { .. } => future::block_on(shared.offer(Input::Engine(event))),
+        completion => {
+            shared.queue(Input::Engine(completion));
+            shared.run();
+        }
+    };
+    runtime.engine = Some(engine::start(
+        Arc::clone(&runtime.shared.calls),
+        engine,
+        tell,
+    )?);
+
+    let shared = Arc::clone(&runtime.shared);
+    let thread = thread::Builder::new().name("exo-smol".into());
+    runtime.thread = Some(thread.spawn(move || run(&shared))?);
+
+    if let Some(listener) = runtime.listener.clone() {
+        let shared = Arc::clone(&runtime.shared);
+        runtime
+            .shared
+            .spawn(async move { listen::accept_loop(&shared, &listener).await });
+    }
+    Ok(runtime)
+}
+
+/// Runs all tasks until the runtime has stopped.
+fn run(shared: &Arc<Shared>) {
+    let tasks = || async_io::block_on(shared.executor.run(shared.keep_time()));
+    // What panicked has stopped the runtime: the tasks are only to come to their end.
+    while catch_unwind(AssertUnwindSafe(tasks)).is_err() {}
+}
+
+/// A running node. Dropping it is as [`Runtime::shutdown`].
+#[derive(Debug)]
+pub struct Runtime {
+    shared: Arc<Shared>,
+    listener: Option<Arc<Async<TcpListener>>>,
+    engine: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<()>>,
+    /// Closed when no task is left but the timer's.
+    ended: Receiver<Infallible>,
+}
+
+impl Runtime {
+    /// The application's end of it.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+
+    /// Where connections are accepted.
+    #[must_use]
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.listener.as_ref()?.get_ref().local_addr().ok()
+    }
+
+    /// Closes the port and every connection and waits until all tasks have ended. A call that the
+    /// engine is at is not interrupted.
+    pub fn shutdown(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        self.shared.stop();
+        self.shared.run();
+        self.listener = None;
+        let _ = self.engine.take().map(JoinHandle::join);
+        let _ = self.ended.recv();
+        self.shared.stop_time();
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+/// Talks to a node. As good as the runtime it came from: afterwards it refuses commands, and its
+/// status stands still.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+impl Handle {
+    /// Gives the node a command; never waits. What comes of it is told as events.
+    ///
+    /// # Errors
+    /// When too much waits for the node already, or the runtime was shut down.
+    pub fn command(&self, command: Command) -> Result<(), CommandError> {
+        self.shared.command(command)
+    }
+
+    /// What the node knows and holds right now.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.shared.status()
+    }
+}

@@ -1,0 +1,150 @@
+//! How connections come about: accepting and dialling. Also the other thing that is read on request,
+//! the discovery file.
+
+use crate::connection::{self, STOPPING};
+use crate::error::StartError;
+use crate::node::Shared;
+use async_io::{Async, Timer};
+use exo_protocol::discovery::manual::MAX_LEN;
+use exo_protocol::id::DialId;
+use exo_protocol::{Input, LinkFault, Origin};
+use futures_lite::future::or;
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tracing::debug;
+
+/// How long accepting rests when the system refuses, as it does while there are no descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Most bytes read of a discovery file: one more than it may have, so that too much is noticed.
+const FILE_LIMIT: u64 = MAX_LEN as u64 + 1;
+
+/// Opens the port.
+pub(crate) fn bind(address: &str) -> Result<Async<TcpListener>, StartError> {
+    TcpListener::bind(address)
+        .and_then(Async::new)
+        .map_err(|source| StartError::Listen {
+            address: address.into(),
+            source,
+        })
+}
+
+/// Accepts until the runtime stops.
+pub(crate) async fn accept_loop(shared: &Arc<Shared>, listener: &Async<TcpListener>) {
+    loop {
+        let stopped = async {
+            shared.connections.stopped().await;
+            None
+        };
+        match or(stopped, async { Some(listener.accept().await) }).await {
+            None => return,
+            Some(Ok((stream, remote))) => accept(shared, stream, remote).await,
+            Some(Err(error)) => {
+                debug!(%error, "cannot accept");
+                Timer::after(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn accept(shared: &Arc<Shared>, stream: Async<TcpStream>, remote: SocketAddr) {
+    let remote = remote.to_string();
+    let opened = connection::open(shared, stream, Origin::Accepted, remote).await;
+    let Some(connection) = opened else { return };
+    let (serving, served) = (Arc::clone(shared), Arc::clone(&connection));
+    if !shared.spawn(async move { connection::serve(&serving, &served).await }) {
+        connection::lose(shared, &connection, LinkFault::Local).await;
+    }
+}
+
+/// Connects to `address` in a task that becomes the connection's reader.
+pub(crate) fn dial(shared: &Arc<Shared>, dial: DialId, address: String) {
+    let dialing = Arc::clone(shared);
+    let body = async move {
+        let shared = &dialing;
+        let stopped = async {
+            shared.connections.stopped().await;
+            Err(io::Error::other(STOPPING))
+        };
+        let reason = match or(stopped, connect(shared, &address)).await {
+            Ok(stream) => {
+                let origin = Origin::Dialed(dial);
+                match connection::open(shared, stream, origin, address).await {
+                    Some(connection) => return connection::serve(shared, &connection).await,
+                    None => STOPPING.into(),
+                }
+            }
+            Err(error) => error.to_string(),
+        };
+        shared.queue(Input::DialFailed { dial, reason });
+        shared.run();
+    };
+    if !shared.spawn(body) {
+        let reason = STOPPING.into();
+        shared.queue(Input::DialFailed { dial, reason });
+    }
+}
+
+/// Tries one address after the other. All of them share the time after which the node asks anew.
+async fn connect(shared: &Shared, address: &str) -> io::Result<Async<TcpStream>> {
+    let until = Instant::now() + shared.config.timing.dial_timeout;
+    let addresses = resolve(address).await?;
+    let mut result = Err(io::Error::new(
+        io::ErrorKind::NotFound,
+        "the name has no address",
+    ));
+    for (tried, &address) in addresses.iter().enumerate() {
+        let left = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
+        let patience = until.saturating_duration_since(Instant::now()) / left;
+        let late = async {
+            Timer::after(patience).await;
+            Err(io::ErrorKind::TimedOut.into())
+        };
+        result = or(Async::<TcpStream>::connect(address), late).await;
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
+}
+
+async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = address.parse() {
+        return Ok(vec![address]);
+    }
+    let address = address.to_owned();
+    smol::unblock(move || address.to_socket_addrs().map(Iterator::collect)).await
+}
+
+/// Reads the discovery file on a thread for blocking: a file may be as slow as a network.
+pub(crate) fn read_discovery_file(shared: &Arc<Shared>) {
+    let reading = Arc::clone(shared);
+    let body = async move {
+        let content = match reading.options.discovery_file.clone() {
+            Some(path) => smol::unblock(|| read_file(path)).await,
+            None => Err(io::Error::other("no discovery file was named")),
+        };
+        let content = content.map(Into::into).map_err(|error| error.to_string());
+        reading.queue(Input::DiscoveryFile(content));
+        reading.run();
+    };
+    if !shared.spawn(body) {
+        shared.queue(Input::DiscoveryFile(Err(STOPPING.into())));
+    }
+}
+
+fn read_file(path: PathBuf) -> io::Result<Vec<u8>> {
+    // Opening a pipe would wait for somebody to write into it.
+    if !path.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file"));
+    }
+    let mut content = Vec::new();
+    File::open(path)?
+        .take(FILE_LIMIT)
+        .read_to_end(&mut content)?;
+    Ok(content)
+}

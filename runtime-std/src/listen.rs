@@ -1,0 +1,170 @@
+//! How connections come about: accepting and dialling. Also the other thing that is read on request,
+//! the discovery file.
+
+use crate::connection::{self, STOPPING};
+use crate::error::StartError;
+use crate::node::Shared;
+use exo_protocol::discovery::manual::MAX_LEN;
+use exo_protocol::id::DialId;
+use exo_protocol::{Input, LinkFault, Origin};
+use socket2::{Domain, SockAddr, Socket, Type};
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+use tracing::debug;
+
+/// How long accepting rests when the system refuses, as it does while there are no descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Most bytes read of a discovery file: one more than it may have, so that too much is noticed.
+const FILE_LIMIT: u64 = MAX_LEN as u64 + 1;
+
+/// Opens the port.
+pub(crate) fn bind(address: &str) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).map_err(|source| StartError::Listen {
+        address: address.into(),
+        source,
+    })
+}
+
+/// Accepts until the runtime stops.
+pub(crate) fn accept_loop(shared: &Arc<Shared>, listener: &TcpListener) {
+    loop {
+        let accepted = listener.accept();
+        if shared.connections.is_stopping() {
+            return;
+        }
+        if let Err(error) = accepted.and_then(|(stream, remote)| accept(shared, stream, remote)) {
+            debug!(%error, "cannot accept");
+            thread::sleep(ACCEPT_PAUSE);
+        }
+    }
+}
+
+fn accept(shared: &Arc<Shared>, stream: TcpStream, remote: SocketAddr) -> io::Result<()> {
+    let remote = remote.to_string();
+    let Some(connection) = connection::open(shared, stream, Origin::Accepted, remote) else {
+        return Ok(());
+    };
+    let served = Arc::clone(&connection);
+    let spawned = shared.spawn("exo-read", move |shared| connection::serve(shared, &served));
+    if let Err(error) = &spawned {
+        connection::lose(shared, &connection, LinkFault::Io(error.to_string()));
+    }
+    spawned
+}
+
+/// Ends [`accept_loop`] of a runtime that is stopping.
+pub(crate) fn stop_accepting(listener: &TcpListener) {
+    let socket = socket2::SockRef::from(listener);
+    if socket.shutdown(Shutdown::Both).is_ok() {
+        return;
+    }
+    // Not every system lets a listener be shut down: a last visitor wakes it.
+    if let Ok(mut address) = listener.local_addr() {
+        if address.ip().is_unspecified() {
+            address.set_ip(Ipv4Addr::LOCALHOST.into());
+        }
+        let _ = TcpStream::connect_timeout(&address, Duration::from_secs(1));
+    }
+}
+
+/// Connects to `address` on a thread that becomes the connection's reader.
+pub(crate) fn dial(shared: &Arc<Shared>, dial: DialId, address: String) {
+    if !shared.connections.dialing(dial) {
+        return fail(shared, dial, STOPPING);
+    }
+    // A name may take the system as long as it likes, and nothing can hurry it: until there are
+    // addresses, the runtime's end does not wait for this thread.
+    let waiting = Arc::downgrade(shared);
+    let body = move || {
+        let addresses = resolve(&address);
+        let Some(shared) = waiting.upgrade() else {
+            return;
+        };
+        // Who stopped the runtime has answered the dial.
+        let (shared, Ok(alive)) = (&shared, shared.alive()) else {
+            return;
+        };
+        match addresses.and_then(|addresses| connect(shared, dial, &addresses)) {
+            Ok(stream) => {
+                let opened = connection::open(shared, stream, Origin::Dialed(dial), address);
+                if let Some(connection) = opened {
+                    connection::serve(shared, &connection);
+                }
+            }
+            Err(error) => fail(shared, dial, &error.to_string()),
+        }
+        shared.run();
+        drop(alive);
+    };
+    if let Err(error) = thread::Builder::new().name("exo-read".into()).spawn(body) {
+        fail(shared, dial, &error.to_string());
+    }
+}
+
+/// Answers a dial, unless who stopped the runtime did.
+fn fail(shared: &Shared, dial: DialId, reason: &str) {
+    if shared.connections.dialed(dial) {
+        let reason = reason.into();
+        shared.queue(Input::DialFailed { dial, reason });
+    }
+}
+
+fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
+    address.to_socket_addrs().map(Iterator::collect)
+}
+
+/// Tries one address after the other. All of them share the time after which the node asks anew.
+fn connect(shared: &Shared, dial: DialId, addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    let until = Instant::now() + shared.config.timing.dial_timeout;
+    let mut result = Err(io::Error::other("the name has no address"));
+    for (tried, &address) in addresses.iter().enumerate() {
+        let left = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
+        let patience = until.saturating_duration_since(Instant::now()) / left;
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        if !shared.connections.connecting(dial, socket.try_clone()?) {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        // Zero would not be a time to wait.
+        let patience = patience.max(Duration::from_millis(1));
+        match socket.connect_timeout(&SockAddr::from(address), patience) {
+            Ok(()) => return Ok(socket.into()),
+            Err(error) => result = Err(error),
+        }
+    }
+    result
+}
+
+/// Reads the discovery file on a thread of its own: a file may be as slow as a network.
+pub(crate) fn read_discovery_file(shared: &Arc<Shared>) {
+    let spawned = shared.spawn("exo-file", |shared| {
+        let content = match shared.options.discovery_file.as_deref() {
+            Some(path) => read_file(path)
+                .map(Into::into)
+                .map_err(|error| error.to_string()),
+            None => Err("no discovery file was named".into()),
+        };
+        shared.queue(Input::DiscoveryFile(content));
+        shared.run();
+    });
+    if let Err(error) = spawned {
+        shared.queue(Input::DiscoveryFile(Err(error.to_string())));
+    }
+}
+
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    // Opening a pipe would wait for somebody to write into it.
+    if !path.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file"));
+    }
+    let mut content = Vec::new();
+    File::open(path)?
+        .take(FILE_LIMIT)
+        .read_to_end(&mut content)?;
+    Ok(content)
+}
