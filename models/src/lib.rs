@@ -1,0 +1,68 @@
+//! What a model is on disk: registry, configs, weights, tokenizer, chat template.
+//!
+//! A [`Model`] is a folder in Hugging Face layout, a GGUF file, or the small model that is compiled
+//! into the binary. Whatever it is, it answers the same questions: what shape it has
+//! ([`ModelConfig`]), where the weights of a range of layers lie ([`Weights`]), how text becomes
+//! tokens and tokens text ([`Tokenizer`]), and how a conversation becomes text ([`ChatTemplate`]). A
+//! [`Catalog`] finds models by name.
+//!
+//! ```
+//! use exo_models::{Catalog, ChatMessage, WeightName};
+//!
+//! # fn main() -> Result<(), exo_models::ModelError> {
+//! let model = Catalog::new(Vec::new()).resolve("stories")?;
+//!
+//! // The last layers, as a node at the end of a ring loads them.
+//! let layers = model.config().layers;
+//! let weights = model.weights(layers - 2..layers)?;
+//! let norm = weights.get(WeightName::OutputNorm)?;
+//! assert_eq!((norm.rows, norm.cols), (1, model.config().hidden));
+//!
+//! // A prompt, as a node at the beginning gets it.
+//! let question = ChatMessage { role: "user".to_owned(), content: "Tell me a story.".to_owned() };
+//! let prompt = model.chat_template()?.render(&[question], None, true)?;
+//! let tokens = model.tokenizer()?.encode(&prompt)?;
+//! # assert!(!tokens.is_empty());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Nothing here knows about peers or engines, and nothing is downloaded. Weights are mapped, not
+//! read: the operating system brings in what is touched, and may drop it again.
+//!
+//! Files come from strangers. Everything in them is checked before it is used; what is wrong is a
+//! [`ModelError`] that names the file and, where there is one, the field or tensor, and says what was
+//! expected. The one `unsafe` block is the mapping itself.
+#![deny(unsafe_code)]
+
+mod catalog;
+mod chat;
+mod config;
+pub mod embedded;
+mod error;
+mod folder;
+pub mod gguf;
+mod map;
+mod model;
+pub mod registry;
+mod safetensors;
+mod tokenizer;
+mod weights;
+
+pub use self::{
+    catalog::{Catalog, CatalogEntry},
+    chat::{ChatMessage, ChatTemplate},
+    config::{Family, MlxQuantization, ModelConfig, RopeLayout, RopeScaling},
+    error::{ModelError, UnknownModel},
+    map::WeightBytes,
+    model::Model,
+    tokenizer::{MAX_TEXT, TokenStream, Tokenizer},
+    weights::{LayerWeight, WeightKind, WeightName, WeightView, Weights},
+};
+
+#[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+mod real_model_tests;
+#[cfg(test)]
+mod test_files;

@@ -1,0 +1,253 @@
+//! A model: one thing, whatever files it is made of.
+
+use std::{
+    fs,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use crate::{
+    ChatTemplate, ModelConfig, ModelError, Tokenizer, Weights, chat,
+    config::{from_folder, from_gguf},
+    embedded,
+    folder::Folder,
+    gguf::{Gguf, GgufError},
+    map::FileBytes,
+    safetensors::SafetensorsFiles,
+    tokenizer,
+    weights::{Located, TensorFiles, WeightName},
+};
+
+/// A model on disk, or the one compiled into the binary. Cheap to clone.
+#[derive(Clone)]
+pub struct Model {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    id: String,
+    source: Source,
+    config: Arc<ModelConfig>,
+    /// Built on first use: it takes a while, and stages in the middle of a ring never need it.
+    tokenizer: Mutex<Option<Arc<Tokenizer>>>,
+}
+
+enum Source {
+    HuggingFace(Folder),
+    Gguf(Arc<GgufFile>),
+}
+
+struct GgufFile {
+    path: PathBuf,
+    header: Gguf,
+    bytes: FileBytes,
+}
+
+impl Model {
+    /// Opens a folder in Hugging Face layout, or a `.gguf` file (or a folder with one of those).
+    /// Reads configuration and metadata, no weights.
+    pub fn open(path: &Path) -> Result<Self, ModelError> {
+        let named = if path.is_dir() {
+            path.file_name()
+        } else {
+            path.file_stem()
+        };
+        let id = match named {
+            Some(name) => name.to_string_lossy().into_owned(),
+            None => path.display().to_string(),
+        };
+        Self::open_as(path, id)
+    }
+
+    /// Opens a path under a name that the path does not show, such as a registry id.
+    pub(crate) fn open_as(path: &Path, id: String) -> Result<Self, ModelError> {
+        let metadata = fs::metadata(path).map_err(|e| ModelError::io(path, e))?;
+        if metadata.is_file() {
+            return Self::open_gguf(path, id);
+        }
+        let folder = Folder::Disk(path.to_owned());
+        let mut found = folder.list()?;
+        let safetensors = found.iter().any(|(name, _)| name.contains(".safetensors"));
+        found.retain(|(name, _)| name.ends_with(".gguf"));
+        // Repositories of GGUF files often keep the original's config.json.
+        if path.join("config.json").is_file() && (safetensors || found.len() != 1) {
+            return Self::from_folder(folder, id);
+        }
+        match found.as_slice() {
+            [(name, _)] => Self::open_gguf(&path.join(name), id),
+            [] => Err(ModelError::NotAModel {
+                path: path.to_owned(),
+                why: "it has neither a config.json nor a .gguf file".to_owned(),
+            }),
+            several => Err(ModelError::NotAModel {
+                path: path.to_owned(),
+                why: format!("it has {} .gguf files, give the path of one", several.len()),
+            }),
+        }
+    }
+
+    /// The model compiled into the binary; its id is [`embedded::ID`].
+    pub fn embedded() -> Result<Self, ModelError> {
+        Self::from_folder(
+            Folder::Embedded(embedded::ID, embedded::FILES),
+            embedded::ID.to_owned(),
+        )
+    }
+
+    fn from_folder(folder: Folder, id: String) -> Result<Self, ModelError> {
+        let config = from_folder(&folder)?;
+        Ok(Self::new(id, Source::HuggingFace(folder), config))
+    }
+
+    fn open_gguf(path: &Path, id: String) -> Result<Self, ModelError> {
+        let bytes = FileBytes::map(path)?;
+        let header = Gguf::parse(&bytes).map_err(|source| match source {
+            GgufError::Magic(_) if path.extension().is_none_or(|name| name != "gguf") => {
+                ModelError::NotAModel {
+                    path: path.to_owned(),
+                    why: "it is no GGUF file; of other formats, give the folder".to_owned(),
+                }
+            }
+            source => ModelError::Gguf {
+                file: path.to_owned(),
+                source,
+            },
+        })?;
+        let config = from_gguf(path, &header, &bytes)?;
+        let file = GgufFile {
+            path: path.to_owned(),
+            header,
+            bytes,
+        };
+        Ok(Self::new(id, Source::Gguf(Arc::new(file)), config))
+    }
+
+    fn new(id: String, source: Source, config: ModelConfig) -> Self {
+        let config = Arc::new(config);
+        Self {
+            inner: Arc::new(Inner {
+                id,
+                source,
+                config,
+                tokenizer: Mutex::default(),
+            }),
+        }
+    }
+
+    /// The name it was opened under: a registry id, a repository, a file's stem, a folder's name.
+    pub fn id(&self) -> &str {
+        &self.inner.id
+    }
+
+    /// Its shape and constants.
+    pub fn config(&self) -> &ModelConfig {
+        &self.inner.config
+    }
+
+    /// The weights that a node with these layers needs: maps only the files they are in, and checks
+    /// that every one is there and has the shape that the configuration implies.
+    pub fn weights(&self, layers: Range<u32>) -> Result<Weights, ModelError> {
+        let config = &self.inner.config;
+        if layers.is_empty() || layers.end > config.layers {
+            return Err(ModelError::LayerRange {
+                model: self.id().to_owned(),
+                range: layers,
+                layers: config.layers,
+            });
+        }
+        let files: Arc<dyn TensorFiles> = match &self.inner.source {
+            Source::Gguf(file) => file.clone(),
+            Source::HuggingFace(folder) => {
+                if let Some(packed) = config.mlx_quantization {
+                    let what = format!(
+                        "weights that MLX packed into {} bits in groups of {}",
+                        packed.bits, packed.group_size
+                    );
+                    let supported =
+                        "safetensors in f32, f16 or bf16, and GGUF: take another repository of it";
+                    return Err(ModelError::unsupported(&folder.path(), what, supported));
+                }
+                Arc::new(SafetensorsFiles::open(folder, &layers, config)?)
+            }
+        };
+        let weights = Weights::new(config.clone(), layers.clone(), files);
+        for name in WeightName::of_range(&layers, config) {
+            weights.get(name)?;
+        }
+        Ok(weights)
+    }
+
+    /// Its tokenizer; loaded once.
+    pub fn tokenizer(&self) -> Result<Arc<Tokenizer>, ModelError> {
+        // A panic while it was being built leaves `None`, which is as good as new.
+        let mut cached = self
+            .inner
+            .tokenizer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(tokenizer) = &*cached {
+            return Ok(tokenizer.clone());
+        }
+        let config = &self.inner.config;
+        let built = Arc::new(match &self.inner.source {
+            Source::HuggingFace(folder) => tokenizer::from_folder(folder, config)?,
+            Source::Gguf(file) => tokenizer::from_gguf(&file.path, &file.header, config)?,
+        });
+        *cached = Some(built.clone());
+        Ok(built)
+    }
+
+    /// Its chat template, or a default if it has none: see [`ChatTemplate`].
+    pub fn chat_template(&self) -> Result<ChatTemplate, ModelError> {
+        match &self.inner.source {
+            Source::HuggingFace(folder) => chat::from_folder(folder, || self.tokenizer()),
+            Source::Gguf(file) => chat::from_gguf(&file.path, &file.header),
+        }
+    }
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let place = match &self.inner.source {
+            Source::HuggingFace(folder) => folder.path(),
+            Source::Gguf(file) => file.path.clone(),
+        };
+        write!(f, "Model({} in {})", self.inner.id, place.display())
+    }
+}
+
+impl TensorFiles for GgufFile {
+    fn tensor_name(&self, name: WeightName) -> String {
+        name.gguf()
+    }
+
+    fn locate(&self, tensor: &str) -> Result<Option<(Located, &FileBytes, PathBuf)>, ModelError> {
+        let Some(info) = self.header.tensors.get(tensor) else {
+            return Ok(None);
+        };
+        let (rows, cols) = match *info.dims.as_slice() {
+            [cols] => (1, cols),
+            [cols, rows] => (rows, cols),
+            _ => {
+                return Err(ModelError::TensorShape {
+                    file: self.path.clone(),
+                    tensor: tensor.to_owned(),
+                    expected: "a vector or a matrix".to_owned(),
+                    found: format!("{:?}", info.dims),
+                });
+            }
+        };
+        let found = Located {
+            kind: info.kind,
+            rows,
+            cols,
+            bytes: info.bytes.clone(),
+        };
+        Ok(Some((found, &self.bytes, self.path.clone())))
+    }
+
+    fn whole(&self) -> PathBuf {
+        self.path.clone()
+    }
+}

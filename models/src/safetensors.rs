@@ -1,0 +1,316 @@
+//! Safetensors files, and the index that says which of them has which tensor.
+//!
+//! The format is a JSON header and raw bytes. We read the header ourselves rather than with the
+//! `safetensors` crate: it judges a file as a whole, and we want to name the tensor that is wrong or
+//! the one that a broken download has cut off.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+use crate::{
+    ModelConfig, ModelError,
+    folder::Folder,
+    map::FileBytes,
+    weights::{Located, TensorFiles, WeightKind, WeightName},
+};
+
+const INDEX: &str = "model.safetensors.index.json";
+const SINGLE: &str = "model.safetensors";
+/// The limit that the format itself sets.
+const MAX_HEADER: u64 = 100_000_000;
+
+/// The weights in a folder, as far as can be told without mapping them.
+pub(crate) struct Survey {
+    pub(crate) bytes: u64,
+    pub(crate) has_output_head: bool,
+}
+
+#[derive(Deserialize)]
+struct Index {
+    #[serde(default)]
+    metadata: IndexMetadata,
+    weight_map: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize, Default)]
+struct IndexMetadata {
+    total_size: Option<serde_json::Number>,
+}
+
+/// Looks at the index and the sizes of the files.
+pub(crate) fn survey(folder: &Folder) -> Result<Survey, ModelError> {
+    let head = WeightName::Output.hugging_face();
+    if let Some(index) = folder.json::<Index>(INDEX)? {
+        let announced = index
+            .metadata
+            .total_size
+            .and_then(|n| n.as_f64())
+            .map(|n| n as u64);
+        return Ok(Survey {
+            bytes: announced.map_or_else(|| sizes(folder), Ok)?,
+            has_output_head: index.weight_map.contains_key(&head),
+        });
+    }
+    let mut has_output_head = false;
+    for name in file_names(folder)? {
+        if let Some(bytes) = folder.map(&name)? {
+            let header = Header::parse(&folder.file(&name), &bytes)?;
+            has_output_head |= header.tensors.contains_key(&head);
+        }
+    }
+    Ok(Survey {
+        bytes: sizes(folder)?,
+        has_output_head,
+    })
+}
+
+/// The weight files, when there is no index: what the reference takes.
+fn file_names(folder: &Folder) -> Result<Vec<String>, ModelError> {
+    let mut names: Vec<String> = folder.list()?.into_iter().map(|(name, _)| name).collect();
+    names.retain(|name| name.ends_with(".safetensors"));
+    if names.iter().any(|name| name == SINGLE) {
+        return Ok(vec![SINGLE.to_owned()]);
+    }
+    for prefix in ["model", "weight"] {
+        let matching: Vec<_> = names
+            .iter()
+            .filter(|n| n.starts_with(prefix))
+            .cloned()
+            .collect();
+        if !matching.is_empty() {
+            return Ok(matching);
+        }
+    }
+    Ok(Vec::new())
+}
+
+fn sizes(folder: &Folder) -> Result<u64, ModelError> {
+    let files = folder.list()?;
+    Ok(files
+        .iter()
+        .filter(|(name, _)| name.ends_with(".safetensors"))
+        .map(|(_, size)| size)
+        .sum())
+}
+
+/// A tensor as the header has it.
+#[derive(Deserialize)]
+struct Entry {
+    dtype: String,
+    shape: Vec<u64>,
+    data_offsets: (u64, u64),
+}
+
+struct Header {
+    /// Where in the file the data begins; offsets count from there.
+    start: u64,
+    tensors: BTreeMap<String, Entry>,
+}
+
+impl Header {
+    fn parse(file: &Path, bytes: &[u8]) -> Result<Self, ModelError> {
+        let wrong = |why: String| ModelError::Safetensors {
+            file: file.to_owned(),
+            why,
+        };
+        let Some((length, rest)) = bytes.split_first_chunk() else {
+            return Err(wrong(format!("it has only {} bytes", bytes.len())));
+        };
+        let length = u64::from_le_bytes(*length);
+        if length > MAX_HEADER {
+            return Err(wrong(format!("its header would have {length} bytes")));
+        }
+        let json = usize::try_from(length)
+            .ok()
+            .and_then(|n| rest.get(..n))
+            .ok_or_else(|| {
+                wrong(format!(
+                    "it ends at byte {}, inside its header of {length} bytes: the download may be \
+                 incomplete",
+                    bytes.len()
+                ))
+            })?;
+        let mut object: BTreeMap<String, serde_json::Value> =
+            serde_json::from_slice(json).map_err(|e| wrong(format!("its header: {e}")))?;
+        object.remove("__metadata__");
+        let tensors = object
+            .into_iter()
+            .map(|(name, value)| match Entry::deserialize(value) {
+                Ok(entry) => Ok((name, entry)),
+                Err(e) => Err(wrong(format!("its header, tensor `{name}`: {e}"))),
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            start: 8 + length,
+            tensors,
+        })
+    }
+
+    /// A tensor with everything about it checked.
+    fn locate(
+        &self,
+        file: &Path,
+        available: usize,
+        tensor: &str,
+    ) -> Result<Option<Located>, ModelError> {
+        let Some(entry) = self.tensors.get(tensor) else {
+            return Ok(None);
+        };
+        let kind = match entry.dtype.as_str() {
+            "F32" => WeightKind::F32,
+            "F16" => WeightKind::F16,
+            "BF16" => WeightKind::Bf16,
+            other => {
+                return Err(ModelError::TensorKind {
+                    file: file.to_owned(),
+                    tensor: tensor.to_owned(),
+                    found: other.to_owned(),
+                });
+            }
+        };
+        let shape_error = |expected: String| ModelError::TensorShape {
+            file: file.to_owned(),
+            tensor: tensor.to_owned(),
+            expected,
+            found: format!("{:?} at {:?}", entry.shape, entry.data_offsets),
+        };
+        let (rows, cols) = match *entry.shape.as_slice() {
+            [cols] => (1, cols),
+            [rows, cols] => (rows, cols),
+            _ => return Err(shape_error("a vector or a matrix".to_owned())),
+        };
+        let size = |n: u64| usize::try_from(n).ok().filter(|&n| n > 0);
+        let needed = size(rows)
+            .zip(size(cols))
+            .and_then(|(rows, cols)| Some((rows, cols, kind.row_bytes(cols)?.checked_mul(rows)?)));
+        let Some((rows, cols, bytes)) = needed else {
+            return Err(shape_error("of a size that can be".to_owned()));
+        };
+        let (start, end) = entry.data_offsets;
+        if end.checked_sub(start) != Some(bytes as u64) {
+            return Err(shape_error(format!("{bytes} bytes long")));
+        }
+        let (start, end) = (
+            self.start.saturating_add(start),
+            self.start.saturating_add(end),
+        );
+        match (usize::try_from(start), usize::try_from(end)) {
+            (Ok(start), Ok(end)) if end <= available => Ok(Some(Located {
+                kind,
+                rows,
+                cols,
+                bytes: start..end,
+            })),
+            _ => Err(ModelError::TensorBounds {
+                file: file.to_owned(),
+                tensor: tensor.to_owned(),
+                start,
+                end,
+                available: available as u64,
+            }),
+        }
+    }
+}
+
+/// The files that a range of layers needs.
+pub(crate) struct SafetensorsFiles {
+    folder: PathBuf,
+    files: Vec<(PathBuf, FileBytes, Header)>,
+}
+
+impl SafetensorsFiles {
+    /// Maps the files that have tensors of these layers, and no others: with an index, the files of
+    /// other nodes' layers need not even be there.
+    pub(crate) fn open(
+        folder: &Folder,
+        range: &Range<u32>,
+        config: &ModelConfig,
+    ) -> Result<Self, ModelError> {
+        let names: BTreeSet<String> = match folder.json::<Index>(INDEX)? {
+            None => file_names(folder)?.into_iter().collect(),
+            Some(index) => WeightName::of_range(range, config)
+                .into_iter()
+                .map(|name| {
+                    let tensor = name.hugging_face();
+                    index
+                        .weight_map
+                        .get(&tensor)
+                        .map(|file| file.to_owned())
+                        .ok_or_else(|| ModelError::MissingTensor {
+                            file: folder.file(INDEX),
+                            tensor,
+                        })
+                })
+                .collect::<Result<_, _>>()?,
+        };
+        let missing = |file: PathBuf| ModelError::MissingFile {
+            file,
+            why: format!(
+                "it has weights of layers {}..{}, download it",
+                range.start, range.end
+            ),
+        };
+        if names.is_empty() {
+            return Err(missing(folder.file(SINGLE)));
+        }
+        let mut files = Vec::new();
+        for name in names {
+            let path = folder.file(&name);
+            if !is_plain_name(&name) {
+                let expected = "names of files in the same folder";
+                return Err(ModelError::field(
+                    &folder.file(INDEX),
+                    "weight_map",
+                    expected,
+                    name,
+                ));
+            }
+            let bytes = folder.map(&name)?.ok_or_else(|| missing(path.clone()))?;
+            let header = Header::parse(&path, &bytes)?;
+            files.push((path, bytes, header));
+        }
+        Ok(Self {
+            folder: folder.path(),
+            files,
+        })
+    }
+}
+
+/// An index from the net must not lead out of its folder.
+fn is_plain_name(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    matches!(
+        (parts.next(), parts.next()),
+        (Some(std::path::Component::Normal(_)), None)
+    )
+}
+
+impl TensorFiles for SafetensorsFiles {
+    fn tensor_name(&self, name: WeightName) -> String {
+        name.hugging_face()
+    }
+
+    fn locate(&self, tensor: &str) -> Result<Option<(Located, &FileBytes, PathBuf)>, ModelError> {
+        for (path, bytes, header) in &self.files {
+            if let Some(found) = header.locate(path, bytes.len(), tensor)? {
+                return Ok(Some((found, bytes, path.clone())));
+            }
+        }
+        Ok(None)
+    }
+
+    fn whole(&self) -> PathBuf {
+        match self.files.as_slice() {
+            [(path, _, _)] => path.clone(),
+            _ => self.folder.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
