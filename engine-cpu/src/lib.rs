@@ -1,0 +1,30 @@
+//! Runs a layer range of a language model on the CPU, with quantised kernels of its own.
+//!
+//! [`CpuEngine`] implements [`exo_protocol::engine::Engine`] for the Llama family (Llama, SmolLM,
+//! Mistral) and Qwen 2. Weights stay in the layout of their file, mapped into memory; activations
+//! are `f32` between layers; keys and values are kept in half precision.
+//!
+//! The arithmetic is in [`kernels`], which also says why the same inputs always give the same
+//! bits.
+
+#![deny(unsafe_code)]
+
+mod attention;
+mod engine;
+mod error;
+mod input;
+pub mod kernels;
+mod kv;
+mod layer;
+mod machine;
+mod matrix;
+mod options;
+mod rope;
+mod sampling;
+mod shard;
+mod unchecked;
+
+pub use engine::{CpuEngine, OpenModel};
+pub use error::CpuError;
+pub use options::CpuOptions;
+pub use sampling::choose;

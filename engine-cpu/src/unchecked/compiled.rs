@@ -1,0 +1,77 @@
+//! The plain bodies, compiled for wider vectors.
+
+/// Defines `wide`, a module with a safe entry for each body, compiled for `$features`.
+///
+/// The entries are safe to call only by promise 1 of the folder: they end up in a table that is
+/// given out after the features were detected.
+macro_rules! compiled_for {
+    ($features:literal) => {
+        mod wide {
+            use crate::kernels::activations::{self, Q8x8, Q8x16};
+            use crate::kernels::bodies::{self, FLOAT_TOKENS, PAGE};
+            use crate::kernels::{Format, Panel};
+
+            compiled_for!(@ $features
+                fn unpack(panel: &mut Panel, format: Format, rows: &[u8], row_bytes: usize) {
+                    match format {
+                        // A constant format folds the unpacking into straight code.
+                        Format::Q4_0 => panel.unpack(Format::Q4_0, rows, row_bytes),
+                        Format::Q4_1 => panel.unpack(Format::Q4_1, rows, row_bytes),
+                        Format::Q5_0 => panel.unpack(Format::Q5_0, rows, row_bytes),
+                        Format::Q5_1 => panel.unpack(Format::Q5_1, rows, row_bytes),
+                        Format::Q8_0 => panel.unpack(Format::Q8_0, rows, row_bytes),
+                        Format::Q4K => panel.unpack(Format::Q4K, rows, row_bytes),
+                        Format::Q5K => panel.unpack(Format::Q5K, rows, row_bytes),
+                        Format::Q6K => panel.unpack(Format::Q6K, rows, row_bytes),
+                    }
+                }
+            );
+            compiled_for!(@ $features
+                fn quantise(x: &[f32], out: &mut [Q8x8]) { activations::quantise(x, out) }
+            );
+            compiled_for!(@ $features
+                fn interleave(tokens: &[&[Q8x8]], out: &mut [Q8x16]) {
+                    activations::interleave(tokens, out)
+                }
+            );
+            compiled_for!(@ $features
+                fn float_tile(row: &[f32], tokens: [&[f32]; FLOAT_TOKENS]) -> [f32; FLOAT_TOKENS] {
+                    bodies::float_tile(row, tokens)
+                }
+            );
+            compiled_for!(@ $features
+                fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+                    bodies::rms_norm(x, weight, eps, out)
+                }
+            );
+            compiled_for!(@ $features
+                fn silu_product(gate: &mut [f32], up: &[f32]) { bodies::silu_product(gate, up) }
+            );
+            compiled_for!(@ $features
+                fn add(x: &mut [f32], y: &[f32]) { bodies::add(x, y) }
+            );
+            compiled_for!(@ $features
+                fn softmax(x: &mut [f32]) -> f32 { bodies::softmax(x) }
+            );
+            compiled_for!(@ $features
+                fn scores(query: &[f32], keys: &[f32], out: &mut [f32; PAGE]) {
+                    bodies::scores(query, keys, out)
+                }
+            );
+            compiled_for!(@ $features
+                fn weigh(weights: &[f32], values: &[f32], out: &mut [f32]) {
+                    bodies::weigh(weights, values, out)
+                }
+            );
+        }
+    };
+    (@ $features:literal
+        fn $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)? $body:block) => {
+        pub(super) fn $name($($argument: $type),*) $(-> $result)? {
+            #[target_feature(enable = $features)]
+            fn compiled($($argument: $type),*) $(-> $result)? $body
+            // SAFETY: promise 1: this entry is in no table given out without these features.
+            unsafe { compiled($($argument),*) }
+        }
+    };
+}

@@ -1,0 +1,242 @@
+//! The same bits, however the work is cut.
+
+mod common;
+
+use common::tiny::Tiny;
+use common::{engine, forward, hidden, load, options, shard, token, tokens};
+use exo_engine_cpu::kernels::Kernels;
+use exo_engine_cpu::{CpuEngine, CpuOptions};
+use exo_models::Model;
+use exo_protocol::engine::EngineInput;
+use exo_protocol::{Shard, Tensor};
+use proptest::prelude::*;
+use std::ops::Range;
+
+/// Runs a prompt in `blocks` through `shards`, then `answer` greedy tokens; returns the tokens,
+/// the logits of every step, and the hidden states after the first shard.
+fn run(
+    engine: &mut CpuEngine,
+    shards: &[Shard],
+    prompt: &[u32],
+    blocks: &[usize],
+    answer: usize,
+) -> (Vec<u32>, Vec<Vec<u32>>) {
+    for shard in shards {
+        load(engine, shard).expect("loads");
+    }
+    let (mut position, mut at) = (0u32, 0);
+    let (mut chosen, mut logits) = (Vec::new(), Vec::new());
+    let mut sizes = blocks.iter().copied().cycle();
+    while chosen.len() <= answer {
+        let block = match chosen.last() {
+            Some(last) => vec![*last],
+            None => {
+                let end = (at + sizes.next().unwrap_or(prompt.len()).max(1)).min(prompt.len());
+                let block = prompt[at..end].to_vec();
+                at = end;
+                block
+            }
+        };
+        let mut input = EngineInput::Tokens(block.clone());
+        let mut result = None;
+        for shard in shards {
+            let (output, added) =
+                forward(engine, shard, "request", position, input.clone()).expect("runs");
+            assert_eq!(added as usize, block.len());
+            if shard.is_last() {
+                result = Some(token(output));
+            } else {
+                input = EngineInput::Hidden(hidden(output));
+            }
+        }
+        position += block.len() as u32;
+        if at == prompt.len() {
+            chosen.push(result.expect("the last shard chose"));
+            logits.push(
+                engine
+                    .last_logits()
+                    .iter()
+                    .map(|logit| logit.to_bits())
+                    .collect(),
+            );
+        }
+    }
+    (chosen, logits)
+}
+
+fn cut(at: &[u32], layers: u32) -> Vec<Shard> {
+    let mut ends: Vec<u32> = at.iter().copied().chain([0, layers]).collect();
+    ends.sort_unstable();
+    ends.dedup();
+    let ranges = ends.windows(2).map(|pair| pair[0]..pair[1]);
+    ranges
+        .map(|range: Range<u32>| shard(range, layers))
+        .collect()
+}
+
+fn prompt(len: usize, vocab: usize) -> Vec<u32> {
+    (0..len)
+        .map(|i| ((i * i * 7 + i * 13 + 5) % vocab) as u32)
+        .collect()
+}
+
+fn whole(model: &Model, prompt: &[u32]) -> (Vec<u32>, Vec<Vec<u32>>) {
+    let layers = model.config().layers;
+    let shards = cut(&[], layers);
+    run(
+        &mut engine(model, options(1)),
+        &shards,
+        prompt,
+        &[prompt.len()],
+        4,
+    )
+}
+
+#[test]
+fn every_cut_between_layers_gives_the_same_logits() {
+    for tiny in [Tiny::LLAMA, Tiny::QWEN] {
+        let (_file, model) = tiny.write();
+        let layers = model.config().layers;
+        let prompt = prompt(37, tiny.vocab);
+        let expected = whole(&model, &prompt);
+        assert!(
+            expected
+                .1
+                .iter()
+                .flatten()
+                .all(|bits| f32::from_bits(*bits).is_finite())
+        );
+        for cuts in 0..1u32 << (layers - 1) {
+            let at: Vec<u32> = (1..layers).filter(|n| cuts >> (n - 1) & 1 == 1).collect();
+            let shards = cut(&at, layers);
+            let got = run(&mut engine(&model, options(1)), &shards, &prompt, &[37], 4);
+            assert!(got == expected, "{}, cut at {at:?}", tiny.architecture);
+        }
+    }
+}
+
+#[test]
+fn every_kernel_and_number_of_threads_gives_the_same_logits() {
+    for tiny in [Tiny::LLAMA, Tiny::QWEN] {
+        let (_file, model) = tiny.write();
+        let prompt = prompt(70, tiny.vocab);
+        let expected = whole(&model, &prompt);
+        for kernels in Kernels::available() {
+            for threads in [1, 2, 5] {
+                let opened = model.clone();
+                let open = Box::new(move |_: &str| Ok(opened.clone()));
+                let mut engine = CpuEngine::with_kernels(options(threads), open, kernels)
+                    .expect("threads start");
+                let shards = cut(&[1], model.config().layers);
+                let got = run(&mut engine, &shards, &prompt, &[70], 4);
+                assert!(
+                    got == expected,
+                    "{} on {} and {threads}",
+                    tiny.architecture,
+                    kernels.name
+                );
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn every_way_to_cut_a_prompt_gives_the_same_logits(
+        len in 1usize..150,
+        blocks in prop::collection::vec(1usize..140, 1..5),
+        at in 1u32..3,
+        qwen in any::<bool>(),
+    ) {
+        let tiny = if qwen { Tiny::QWEN } else { Tiny::LLAMA };
+        let (_file, model) = tiny.write();
+        let prompt = prompt(len, tiny.vocab);
+        let expected = whole(&model, &prompt);
+        let shards = cut(&[at], model.config().layers);
+        let got = run(&mut engine(&model, options(2)), &shards, &prompt, &blocks, 4);
+        prop_assert!(got == expected);
+    }
+}
+
+#[test]
+fn requests_do_not_disturb_each_other() {
+    let (_file, model) = Tiny::LLAMA.write();
+    let layers = model.config().layers;
+    let mut engine = engine(&model, options(2));
+    let all = shard(0..layers, layers);
+    load(&mut engine, &all).expect("loads");
+    let prompts = [prompt(20, 300), prompt(33, 290), prompt(9, 280)];
+    let mut alone = Vec::new();
+    for prompt in &prompts {
+        forward(&mut engine, &all, "alone", 0, tokens(prompt)).expect("runs");
+        forward(
+            &mut engine,
+            &all,
+            "alone",
+            prompt.len() as u32,
+            tokens(&[3]),
+        )
+        .expect("runs");
+        alone.push(engine.last_logits().to_vec());
+    }
+    let names = ["a", "b", "c"];
+    for (name, prompt) in names.iter().zip(&prompts) {
+        forward(&mut engine, &all, name, 0, tokens(prompt)).expect("runs");
+    }
+    for ((name, prompt), alone) in names.iter().zip(&prompts).zip(&alone).rev() {
+        forward(&mut engine, &all, name, prompt.len() as u32, tokens(&[3])).expect("runs");
+        assert_eq!(engine.last_logits(), alone);
+    }
+}
+
+#[test]
+fn hidden_states_in_half_precision_are_taken() {
+    use exo_protocol::DType;
+    let (_file, model) = Tiny::LLAMA.write();
+    let layers = model.config().layers;
+    let mut engine = engine(&model, CpuOptions::default());
+    let (first, last) = (shard(0..2, layers), shard(2..layers, layers));
+    load(&mut engine, &first).expect("loads");
+    load(&mut engine, &last).expect("loads");
+    let (output, _) = forward(&mut engine, &first, "r", 0, tokens(&[5, 6])).expect("runs");
+    let state = hidden(output);
+    assert_eq!(
+        (state.dtype(), state.shape()),
+        (DType::F32, &[1, 2, 256][..])
+    );
+    let floats = state
+        .data()
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|bytes| f32::from_le_bytes(*bytes));
+    forward(
+        &mut engine,
+        &last,
+        "r",
+        0,
+        EngineInput::Hidden(state.clone()),
+    )
+    .expect("runs");
+    let exact = engine.last_logits().to_vec();
+    let f16: Vec<u8> = floats
+        .clone()
+        .flat_map(|x| half::f16::from_f32(x).to_le_bytes())
+        .collect();
+    let bf16: Vec<u8> = floats
+        .flat_map(|x| half::bf16::from_f32(x).to_le_bytes())
+        .collect();
+    for (dtype, data, shape) in [
+        (DType::F16, f16, vec![2, 256]),
+        (DType::Bf16, bf16, vec![1, 2, 256]),
+    ] {
+        let tensor = Tensor::new(dtype, shape, data.into()).expect("a tensor");
+        forward(&mut engine, &last, "r", 0, EngineInput::Hidden(tensor)).expect("runs");
+        let most = exact.iter().fold(0f32, |most, x| most.max(x.abs()));
+        for (a, b) in exact.iter().zip(engine.last_logits()) {
+            assert!((a - b).abs() < 0.05 * most, "{dtype}: {a} and {b}");
+        }
+    }
+}
