@@ -1,0 +1,148 @@
+use super::*;
+use serde_json::json;
+
+fn parse(value: Value) -> Result<ChatRequest, ApiError> {
+    ChatRequest::parse(value.to_string().as_bytes())
+}
+
+fn with(name: &str, value: Value) -> Result<ChatRequest, ApiError> {
+    let mut request = json!({"messages": [{"role": "user", "content": "hi"}]});
+    request[name] = value;
+    parse(request)
+}
+
+#[test]
+fn a_plain_request_has_no_wishes() {
+    let request = parse(json!({"messages": [{"role": "user", "content": "hi"}]})).unwrap();
+    let messages = vec![Message {
+        role: "user".into(),
+        content: "hi".into(),
+    }];
+    assert_eq!(
+        request,
+        ChatRequest {
+            messages,
+            ..ChatRequest::default()
+        }
+    );
+}
+
+#[test]
+fn every_wish_is_read() {
+    let request = parse(json!({
+        "model": "m", "stream": true, "stream_options": {"include_usage": true},
+        "max_tokens": 5, "max_completion_tokens": 7, "temperature": 0.5, "top_p": 1, "top_k": -1,
+        "seed": -1, "stop": "x", "tools": [{"type": "function"}], "n": 1, "logprobs": false,
+        "frequency_penalty": 0, "response_format": {"type": "text"}, "user": "u", "logit_bias": {},
+        "messages": [
+            {"role": "developer", "content": "be kind"},
+            {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+            {"role": "assistant", "content": null, "tool_calls": []},
+        ],
+    }))
+    .unwrap();
+    let contents: Vec<_> = request
+        .messages
+        .iter()
+        .map(|m| (m.role.as_str(), m.content.as_str()))
+        .collect();
+    assert_eq!(
+        contents,
+        [("system", "be kind"), ("user", "a\nb"), ("assistant", "")]
+    );
+    assert_eq!(request.model.as_deref(), Some("m"));
+    assert!(request.stream && request.include_usage);
+    assert_eq!(request.max_tokens, Some(7));
+    assert_eq!((request.temperature, request.top_p), (Some(0.5), Some(1.0)));
+    assert_eq!((request.top_k, request.seed), (Some(0), Some(u64::MAX)));
+    assert_eq!(request.stop, ["x"]);
+    assert_eq!(request.tools, Some(json!([{"type": "function"}])));
+    assert_eq!(with("stop", json!(["a", "b"])).unwrap().stop, ["a", "b"]);
+    assert_eq!(with("seed", json!(u64::MAX)).unwrap().seed, Some(u64::MAX));
+    assert_eq!(
+        with("max_tokens", json!(9e9 as u64)).unwrap().max_tokens,
+        Some(u32::MAX)
+    );
+    assert_eq!(with("temperature", json!(null)).unwrap().temperature, None);
+}
+
+#[test]
+fn mistakes_name_their_field() {
+    for (name, value) in [
+        ("model", json!(5)),
+        ("stream", json!("false")),
+        ("stream_options", json!(true)),
+        ("temperature", json!("hot")),
+        ("temperature", json!(-0.1)),
+        ("temperature", json!(2.1)),
+        ("top_p", json!(1.5)),
+        ("top_k", json!(1.5)),
+        ("top_k", json!(-2)),
+        ("max_tokens", json!(0)),
+        ("max_tokens", json!("many")),
+        ("max_completion_tokens", json!(1.0)),
+        ("seed", json!("s")),
+        ("stop", json!(5)),
+        ("stop", json!(["a", 5])),
+        ("stop", json!([""])),
+        ("stop", json!(vec!["x"; 17])),
+        ("tools", json!({})),
+        ("n", json!(2)),
+        ("logprobs", json!(true)),
+        ("presence_penalty", json!(0.5)),
+        ("response_format", json!({"type": "json_object"})),
+        ("logit_bias", json!({"5": 1})),
+        ("messages", json!([])),
+        ("messages", json!("hi")),
+    ] {
+        let error = with(name, value.clone()).unwrap_err();
+        assert_eq!(error.param.as_deref(), Some(name), "{name}: {value}");
+        assert_eq!(error.status, 400);
+    }
+    assert_eq!(
+        with("temperature", json!("hot")).unwrap_err().message,
+        "temperature must be a number, not a text"
+    );
+}
+
+#[test]
+fn mistakes_in_messages_name_their_place() {
+    for (message, place) in [
+        (json!("hi"), "messages[0]"),
+        (json!({"content": "hi"}), "messages[0].role"),
+        (json!({"role": 5, "content": "hi"}), "messages[0].role"),
+        (json!({"role": "user"}), "messages[0].content"),
+        (json!({"role": "user", "content": 5}), "messages[0].content"),
+        (
+            json!({"role": "user", "content": [5]}),
+            "messages[0].content[0]",
+        ),
+        (
+            json!({"role": "user", "content": [{"type": "image_url", "image_url": {}}]}),
+            "messages[0].content[0]",
+        ),
+    ] {
+        let error = with("messages", json!([message])).unwrap_err();
+        assert_eq!(error.param.as_deref(), Some(place), "{message}");
+    }
+}
+
+#[test]
+fn rubbish_is_no_request() {
+    for body in [
+        &b"{"[..],
+        b"",
+        b"\xff",
+        b"[1]",
+        b"5",
+        b"null",
+        &b"[".repeat(100_000),
+    ] {
+        let error = ChatRequest::parse(body).unwrap_err();
+        assert_eq!((error.status, error.code), (400, Some("invalid_json")));
+    }
+    assert_eq!(
+        parse(json!({})).unwrap_err().param.as_deref(),
+        Some("messages")
+    );
+}

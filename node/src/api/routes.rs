@@ -1,0 +1,170 @@
+//! Which path does what.
+
+use super::error::ApiError;
+use super::http::{Reply, Request, Responder};
+use super::{chat, views};
+use crate::app::App;
+use serde_json::json;
+
+/// What a path has to offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route<'a> {
+    Page,
+    Health,
+    Models,
+    Model(&'a str),
+    Topology,
+    Status,
+    Chat,
+}
+
+impl<'a> Route<'a> {
+    fn find(path: &'a str) -> Option<Self> {
+        Some(match path {
+            "/" => Self::Page,
+            "/health" | "/healthcheck" => Self::Health,
+            "/models" | "/v1/models" => Self::Models,
+            "/topology" | "/v1/topology" => Self::Topology,
+            "/status" | "/v1/status" => Self::Status,
+            "/chat/completions" | "/v1/chat/completions" => Self::Chat,
+            _ => {
+                let id = path
+                    .strip_prefix("/v1")
+                    .unwrap_or(path)
+                    .strip_prefix("/models/")?;
+                Self::Model(id)
+            }
+        })
+    }
+
+    fn allows(self) -> &'static str {
+        match self {
+            Self::Chat => "POST",
+            _ => "GET, HEAD",
+        }
+    }
+}
+
+/// Answers one request.
+pub(super) fn handle(app: &App, request: &Request, responder: Responder) {
+    tracing::debug!(
+        "{} {} from {}",
+        request.method,
+        request.path,
+        request.client.address
+    );
+    let result = match check(request) {
+        Ok(Route::Chat) => return chat::handle(app, request, responder),
+        Ok(route) => responder.send(&read(app, route).unwrap_or_else(|error| error.to_reply())),
+        Err(reply) => responder.send(&reply),
+    };
+    if let Err(error) = result {
+        tracing::debug!("{} went away: {error}", request.client.address);
+    }
+}
+
+fn check(request: &Request) -> Result<Route<'_>, Reply> {
+    let route = Route::find(&request.path).ok_or_else(|| {
+        let message = format!("there is nothing at {}", request.path);
+        ApiError::new(404, "not_found", message).to_reply()
+    })?;
+    let allowed = route.allows();
+    if !allowed.split(", ").any(|method| method == request.method) {
+        let message = format!("{} answers {allowed}", request.path);
+        let reply = ApiError::new(405, "method_not_allowed", message).to_reply();
+        return Err(reply.with_header("Allow", allowed));
+    }
+    if request.method == "POST" && foreign(request) {
+        let message = "requests of other web sites are refused";
+        return Err(ApiError::new(403, "foreign_origin", message).to_reply());
+    }
+    Ok(route)
+}
+
+/// Whether another web site made the user's browser send this: browsers send simple requests
+/// anywhere, and this API asks nobody for a password.
+fn foreign(request: &Request) -> bool {
+    let Some(origin) = request.origin.as_deref() else {
+        return false;
+    };
+    let site = origin
+        .strip_prefix("http://")
+        .or_else(|| origin.strip_prefix("https://"));
+    match site {
+        Some(site) => request.host.as_deref() != Some(site),
+        // `null` is a sandboxed page or a redirect; extensions and apps have schemes of their own.
+        None => origin == "null",
+    }
+}
+
+fn read(app: &App, route: Route<'_>) -> Result<Reply, ApiError> {
+    Ok(match route {
+        Route::Page => Reply::html(views::page(app)),
+        Route::Health => Reply::json(200, &json!({"status": "ok"})),
+        Route::Models => Reply::json(200, &views::models(app)),
+        Route::Model(id) => Reply::json(200, &views::model(app, id)?),
+        Route::Topology => Reply::json(200, &views::topology(app)),
+        Route::Status | Route::Chat => Reply::json(200, &views::status(app)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(method: &str, path: &str, origin: Option<&str>) -> Request {
+        Request {
+            method: method.into(),
+            path: path.into(),
+            host: Some("localhost:52415".into()),
+            origin: origin.map(str::to_owned),
+            body: Vec::new(),
+            client: Default::default(),
+        }
+    }
+
+    fn status(method: &str, path: &str, origin: Option<&str>) -> u16 {
+        check(&request(method, path, origin)).map_or_else(|reply| reply.status, |_| 200)
+    }
+
+    #[test]
+    fn paths_have_their_methods() {
+        for path in [
+            "/",
+            "/health",
+            "/healthcheck",
+            "/models",
+            "/v1/models",
+            "/v1/models/a/b",
+            "/models/x",
+            "/topology",
+            "/v1/topology",
+            "/v1/status",
+        ] {
+            assert_eq!(status("GET", path, None), 200, "{path}");
+            assert_eq!(status("HEAD", path, None), 200, "{path}");
+            assert_eq!(status("POST", path, None), 405, "{path}");
+        }
+        for path in ["/v1/chat/completions", "/chat/completions"] {
+            assert_eq!(status("POST", path, None), 200);
+            assert_eq!(status("GET", path, None), 405);
+        }
+        for path in ["/v2/models", "/v1/", "//", "/index.html"] {
+            assert_eq!(status("GET", path, None), 404, "{path}");
+        }
+    }
+
+    #[test]
+    fn other_sites_do_not_use_the_users_node() {
+        let chat = "/v1/chat/completions";
+        assert_eq!(status("POST", chat, Some("http://evil.example")), 403);
+        assert_eq!(status("POST", chat, Some("https://localhost:1")), 403);
+        assert_eq!(status("POST", chat, Some("null")), 403);
+        assert_eq!(status("POST", chat, Some("http://localhost:52415")), 200);
+        assert_eq!(status("POST", chat, Some("app://chat")), 200);
+        assert_eq!(
+            status("GET", "/v1/models", Some("http://evil.example")),
+            200
+        );
+    }
+}

@@ -1,0 +1,204 @@
+//! What can be looked at: models, the ring, this node.
+
+use super::error::ApiError;
+use crate::app::App;
+use crate::library::Listed;
+use exo_protocol::node::{HopStatus, PeerStatus, Stage, Status};
+use serde_json::{Map, Value, json};
+use std::time::Duration;
+
+/// The models that can be served, in OpenAI's shape.
+pub(super) fn models(app: &App) -> Value {
+    let models: Vec<Value> = app.library().list().iter().map(model_json).collect();
+    json!({"object": "list", "data": models})
+}
+
+pub(super) fn model(app: &App, id: &str) -> Result<Value, ApiError> {
+    let listed = app
+        .library()
+        .list()
+        .into_iter()
+        .find(|listed| listed.id == id);
+    let listed = listed.ok_or_else(|| {
+        ApiError::new(404, "model_not_found", format!("model {id:?} is not here"))
+            .with_param("model")
+    })?;
+    Ok(model_json(&listed))
+}
+
+fn model_json(listed: &Listed) -> Value {
+    json!({
+        "id": listed.id,
+        "object": "model",
+        "created": 0,
+        "owned_by": "exo",
+        "ready": true,
+        "layers": listed.layers,
+        "bytes": listed.bytes,
+    })
+}
+
+/// The reference's topology, and under `exo` what only our nodes know.
+pub(super) fn topology(app: &App) -> Value {
+    let status = app.status();
+    let mut text = Vec::new();
+    status.topology.to_json().write(&mut text);
+    let mut value = serde_json::from_slice(&text).unwrap_or_else(|_| json!({}));
+    let rings: Map<String, Value> = app
+        .events()
+        .rings()
+        .iter()
+        .map(|(model, ring)| (model.to_string(), ring_json(ring)))
+        .collect();
+    value["exo"] = json!({
+        "node_id": app.node().as_str(),
+        "peers": status.peers.iter().map(peer_json).collect::<Vec<_>>(),
+        "rings": rings,
+    });
+    value
+}
+
+/// This node in numbers.
+pub(super) fn status(app: &App) -> Value {
+    status_json(&app.status())
+}
+
+fn status_json(status: &Status) -> Value {
+    let requests: Vec<Value> = status
+        .requests
+        .iter()
+        .map(|request| {
+            json!({
+                "request_id": request.request.as_str(),
+                "origin": request.origin,
+                "ring": ring_json(&request.ring),
+                "position": request.position,
+                "tokens": request.tokens,
+            })
+        })
+        .collect();
+    let shards: Vec<Value> = status
+        .shards
+        .iter()
+        .map(|shard| {
+            json!({
+                "model": shard.model.as_str(),
+                "start": shard.start,
+                "end": shard.end,
+                "layers": shard.layers,
+            })
+        })
+        .collect();
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "node_id": status.node.as_str(),
+        "peers": status.peers.iter().map(peer_json).collect::<Vec<_>>(),
+        "requests": requests,
+        "shards": shards,
+        "connections": status.connections,
+        "queued": status.queued,
+        "calls": status.calls,
+        "stopping": status.stopping,
+    })
+}
+
+fn ring_json(ring: &[Stage]) -> Value {
+    let stage = |stage: &Stage| {
+        json!({
+            "node_id": stage.node.as_str(),
+            "start": stage.shard.start,
+            "end": stage.shard.end,
+            "layers": stage.shard.layers,
+        })
+    };
+    ring.iter().map(stage).collect()
+}
+
+fn peer_json(peer: &PeerStatus) -> Value {
+    json!({
+        "node_id": peer.node.as_ref().map(|node| node.as_str()),
+        "address": peer.address,
+        "up": peer.up,
+        "own": peer.own,
+        "rtt_ms": peer.rtt.map(milliseconds),
+        "hops": hops_json(&peer.hops),
+    })
+}
+
+/// Each hand-over to a peer is one token of one request, but for a prompt.
+fn hops_json(hops: &HopStatus) -> Value {
+    json!({
+        "count": hops.count,
+        "bytes": hops.bytes,
+        "bytes_per_hop": hops.bytes.checked_div(hops.count),
+        "p50_ms": milliseconds(hops.p50),
+        "p99_ms": milliseconds(hops.p99),
+    })
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    // Microseconds are as fine as anybody reads.
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// A page for people who open the port in a browser.
+pub(super) fn page(app: &App) -> String {
+    const PAGE: &str = include_str!("page.html");
+    let status = app.status();
+    let up = status.peers.iter().filter(|peer| peer.up).count();
+    let models = app.library().list();
+    let models: Vec<String> = models
+        .iter()
+        .map(|listed| format!("<code>{}</code>", escape(&listed.id)))
+        .collect();
+    PAGE.replace("{node}", &escape(app.node()))
+        .replace("{version}", env!("CARGO_PKG_VERSION"))
+        .replace("{peers}", &up.to_string())
+        .replace("{models}", &models.join(", "))
+}
+
+/// Names come from files and peers.
+fn escape(text: &str) -> String {
+    text.chars().fold(String::new(), |mut out, letter| {
+        match letter {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            // So that no name is taken for one of the page's blanks.
+            '{' => out.push_str("&#123;"),
+            _ => out.push(letter),
+        }
+        out
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_text() {
+        assert_eq!(
+            escape("<b a='1'>{models}&"),
+            "&lt;b a=&#39;1&#39;&gt;&#123;models}&amp;"
+        );
+    }
+
+    #[test]
+    fn hops_tell_how_long_and_how_large() {
+        let hops = HopStatus {
+            count: 4,
+            bytes: 4100,
+            p50: Duration::from_nanos(1_234_567),
+            p99: Duration::from_millis(9),
+        };
+        let text = r#"{"count":4,"bytes":4100,"bytes_per_hop":1025,"p50_ms":1.235,"p99_ms":9.0}"#;
+        assert_eq!(hops_json(&hops).to_string(), text);
+        assert_eq!(
+            hops_json(&HopStatus::default())["bytes_per_hop"],
+            Value::Null
+        );
+    }
+}

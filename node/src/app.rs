@@ -1,0 +1,275 @@
+//! One node of this machine: its runtime, its engine, its models.
+
+use crate::answer::Answer;
+use crate::ask::{Ask, AskError};
+use crate::capabilities;
+use crate::cli::EngineKind;
+use crate::events::Events;
+use crate::library::{Library, LibraryError};
+use crate::random;
+use crate::runtime::{CommandError, Handle, Options, Runtime, StartError};
+use crate::settings::{Answering, Settings};
+use crate::speaker::Speaker;
+use exo_engine_cpu::{CpuEngine, CpuOptions};
+use exo_models::ModelError;
+use exo_protocol::dummy::DummyEngine;
+use exo_protocol::engine::Engine;
+use exo_protocol::{Command, Config, ModelId, NodeId, Status};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What everybody who uses the node shares.
+#[derive(Debug)]
+pub struct App {
+    node: NodeId,
+    handle: Handle,
+    events: Arc<Events>,
+    library: Arc<Library>,
+    answering: Answering,
+    /// Models that somebody was warned of.
+    large: Mutex<BTreeSet<ModelId>>,
+}
+
+/// A started node.
+#[derive(Debug)]
+pub struct Started {
+    /// For the API and the terminal.
+    pub app: Arc<App>,
+    /// To end it.
+    pub runtime: Runtime,
+}
+
+/// Why there is no node.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The runtime did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The default model is not here.
+    #[error("--default-model: {0}")]
+    DefaultModel(ModelError),
+}
+
+impl App {
+    /// Starts a node.
+    ///
+    /// # Errors
+    /// When the port is taken, the engine does not start, or the default model is not here.
+    pub fn start(settings: &Settings) -> Result<Started, AppError> {
+        let library = Arc::new(open_library(settings).map_err(AppError::DefaultModel)?);
+        let found = capabilities::detect(None);
+        let memory = settings
+            .memory
+            .and_then(|memory| i64::try_from(memory).ok());
+        let mut told = found.clone();
+        told.memory = memory.unwrap_or(found.memory);
+        let node = NodeId::from(settings.identity.id());
+        let mut config = Config::new(node.clone(), told);
+        config.discovery = settings.discovery.clone();
+        config.max_tokens = settings.answering.max_tokens;
+        let events = Arc::new(Events::default());
+        let options = Options {
+            listen: settings.listen.clone(),
+            discovery_file: settings.discovery_file.clone(),
+        };
+        // Telling peers of more memory than was found is a promise; of less, a wish for fewer
+        // layers.
+        let limit = memory.unwrap_or(0).max(found.memory);
+        let engine = engine(settings, limit, Arc::clone(&library));
+        let news = Arc::clone(&events);
+        let on_event = move |event| news.handle(event);
+        let seed = random::number();
+        let runtime = Runtime::start(settings.runtime, config, seed, options, engine, on_event)?;
+        let answering = settings.answering.clone();
+        let app = Self {
+            node,
+            handle: runtime.handle(),
+            events,
+            library,
+            answering,
+            large: Mutex::default(),
+        };
+        Ok(Started {
+            app: Arc::new(app),
+            runtime,
+        })
+    }
+
+    /// This node's name.
+    #[must_use]
+    pub fn node(&self) -> &NodeId {
+        &self.node
+    }
+
+    /// What the node knows right now.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.handle.status()
+    }
+
+    /// The models here.
+    #[must_use]
+    pub fn library(&self) -> &Library {
+        &self.library
+    }
+
+    /// The node's news.
+    #[must_use]
+    pub fn events(&self) -> &Arc<Events> {
+        &self.events
+    }
+
+    /// What answers are like when nothing else is asked.
+    #[must_use]
+    pub fn answering(&self) -> &Answering {
+        &self.answering
+    }
+
+    /// Asks the ring.
+    ///
+    /// # Errors
+    /// When the model is not here, the conversation does not fit it, or the node is busy.
+    pub fn ask(&self, ask: &Ask) -> Result<Answer, AskError> {
+        let speaker = self
+            .library
+            .speaker(ask.model.as_deref())
+            .map_err(AskError::Model)?;
+        self.warn_if_large(&speaker);
+        Answer::start(
+            self.handle.clone(),
+            Arc::clone(&self.events),
+            speaker,
+            ask,
+            &self.answering,
+        )
+    }
+
+    /// Waits until `count` peers answer, or `stop` says not to.
+    pub fn wait_for_peers(&self, count: usize, stop: &dyn Fn() -> bool) {
+        let mut told = Instant::now();
+        let mut first = true;
+        loop {
+            let up = self.status().peers.iter().filter(|peer| peer.up).count();
+            if up >= count || stop() {
+                return;
+            }
+            if first || told.elapsed() > Duration::from_secs(10) {
+                tracing::info!("waiting for peers: {up} of {count} are up");
+                (told, first) = (Instant::now(), false);
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Tells the node to end its requests.
+    ///
+    /// # Errors
+    /// When it is too busy to listen or has ended already.
+    pub fn stop(&self) -> Result<(), CommandError> {
+        self.events.stopping();
+        self.handle.command(Command::Stop)
+    }
+
+    /// More weights than memory work, from disk, at a fraction of the speed; somebody should know.
+    fn warn_if_large(&self, speaker: &Speaker) {
+        let status = self.status();
+        let memories = status
+            .topology
+            .nodes
+            .values()
+            .map(|node| node.memory.max(0));
+        let memory = memories.fold(0, i64::saturating_add);
+        let needed = i64::try_from(speaker.bytes() >> 20).unwrap_or(i64::MAX);
+        let mut large = self.large.lock().unwrap_or_else(PoisonError::into_inner);
+        if needed > memory && large.insert(speaker.id()) {
+            tracing::warn!(
+                "{} has {needed} MiB of weights, the ring {memory} MiB of memory: add nodes",
+                speaker.id()
+            );
+        }
+    }
+}
+
+impl Started {
+    /// Where peers connect.
+    #[must_use]
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.runtime.local_addr()
+    }
+
+    /// Ends the node in order: running requests hear of it, peers are told, threads end. Takes no
+    /// longer than `patience`, whatever the engine is at.
+    pub fn shutdown(self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        // Requests of clients that are still being told why they end.
+        let grace = Instant::now() + patience / 2;
+        if self.app.stop().is_ok() {
+            while Instant::now() < grace {
+                let status = self.app.status();
+                if status.stopping && !status.requests.iter().any(|request| request.origin) {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        let (ended, end) = std::sync::mpsc::channel();
+        let runtime = self.runtime;
+        let closing = std::thread::Builder::new()
+            .name("closing".to_owned())
+            .spawn(move || {
+                runtime.shutdown();
+                let _ = ended.send(());
+            });
+        if closing.is_ok() {
+            let _ = end.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+        }
+    }
+}
+
+fn open_library(settings: &Settings) -> Result<Library, ModelError> {
+    if settings.engine == EngineKind::Dummy {
+        return Ok(Library::dummy());
+    }
+    let dirs = settings.models_dirs.clone();
+    let Some(name) = &settings.default_model else {
+        return Ok(Library::on_disk(dirs, None));
+    };
+    // The name may be a path; peers and clients know the model by its own name.
+    let id = Library::on_disk(dirs.clone(), None).name(name)?;
+    let library = Library::on_disk(dirs, Some(id));
+    library.name(name)?;
+    Ok(library)
+}
+
+/// What builds the engine, on the thread that will own it.
+fn engine(
+    settings: &Settings,
+    memory: i64,
+    library: Arc<Library>,
+) -> impl FnOnce() -> Result<Box<dyn Engine>, String> + Send + 'static {
+    let (kind, threads) = (settings.engine, settings.threads);
+    move || match kind {
+        EngineKind::Dummy => Ok(Box::new(DummyEngine::new())),
+        EngineKind::Cpu => {
+            let mut options = CpuOptions::default();
+            if let Some(threads) = threads {
+                options.threads = threads;
+            }
+            options.memory_limit = u64::try_from(memory)
+                .ok()
+                .and_then(|memory| memory.checked_mul(1 << 20));
+            let open = Box::new(move |name: &str| library.model(name));
+            let engine = CpuEngine::new(options, open).map_err(|error| error.to_string())?;
+            Ok(Box::new(engine))
+        }
+        EngineKind::Mlx => exo_engine_mlx::engine().map_err(|error| error.to_string()),
+    }
+}
+
+impl From<LibraryError> for AskError {
+    fn from(error: LibraryError) -> Self {
+        Self::Model(error)
+    }
+}

@@ -1,0 +1,172 @@
+//! What `--help` and `--version` print.
+
+use super::Args;
+use crate::terminal::Style;
+use argh::{ArgsInfo, FlagInfo, FlagInfoKind};
+use std::fmt::Write as _;
+
+const COMMANDS: [(&str, &str); 4] = [
+    (
+        "exo-node",
+        "join the ring and serve the API (the same as serve)",
+    ),
+    ("exo-node run MODEL --prompt TEXT", "print one answer"),
+    (
+        "exo-node demo",
+        "start a ring of three nodes on this machine and let it talk",
+    ),
+    ("exo-node serve", "join the ring and serve the API"),
+];
+
+/// Flags in the order in which they are read; those of no group have no effect.
+const GROUPS: [(&str, &[&str]); 6] = [
+    (
+        "run and demo",
+        &[
+            "--prompt",
+            "--max-tokens",
+            "--model",
+            "--run-model",
+            "--nodes",
+        ],
+    ),
+    (
+        "models",
+        &[
+            "--models-dir",
+            "--models-seed-dir",
+            "--default-model",
+            "--inference-engine",
+            "--threads",
+        ],
+    ),
+    (
+        "peers",
+        &[
+            "--discovery-module",
+            "--discovery-config-path",
+            "--peer-host",
+            "--peer-port",
+            "--peer-id",
+            "--wait-for-peers",
+        ],
+    ),
+    (
+        "this node",
+        &[
+            "--node-id",
+            "--node-host",
+            "--node-port",
+            "--node-memory",
+            "--runtime",
+            "--stop-with-stdin",
+        ],
+    ),
+    (
+        "API",
+        &[
+            "--chatgpt-api-host",
+            "--chatgpt-api-port",
+            "--chatgpt-api-response-timeout",
+            "--max-generate-tokens",
+            "--default-temp",
+            "--system-prompt",
+        ],
+    ),
+    ("other", &["--help", "--version"]),
+];
+
+/// The version line.
+#[must_use]
+pub fn version() -> String {
+    format!("exo-node {}", env!("CARGO_PKG_VERSION"))
+}
+
+/// The help text.
+#[must_use]
+pub fn help(style: Style) -> String {
+    let info = Args::get_args_info();
+    let mut out = String::new();
+    // Writing into a String cannot fail.
+    let _ = writeln!(out, "{}\n", info.description);
+    for (command, what) in COMMANDS {
+        let _ = writeln!(out, "  {:<34} {what}", style.bold(command));
+    }
+    for (title, names) in GROUPS {
+        let _ = writeln!(out, "\n{}", style.bold(title));
+        for name in names {
+            let (usage, what) = match info.flags.iter().find(|flag| flag.long == *name) {
+                Some(flag) => (usage(flag), flag.description),
+                None => ((*name).to_owned(), built_in(name)),
+            };
+            if usage.len() > 34 {
+                let _ = writeln!(out, "  {usage}\n  {:34} {what}", "");
+            } else {
+                let _ = writeln!(out, "  {usage:<34} {what}");
+            }
+        }
+    }
+    let _ = writeln!(
+        out,
+        "\n{}",
+        style.bold("taken from exo, without effect in this version")
+    );
+    let mut line = String::from(" ");
+    for flag in info.flags.iter().filter(|flag| !grouped(flag.long)) {
+        if line.len() + flag.long.len() > 78 {
+            let _ = writeln!(out, "{line}");
+            line = String::from(" ");
+        }
+        let _ = write!(line, " {}", flag.long);
+    }
+    let _ = writeln!(out, "{line}");
+    let _ = writeln!(
+        out,
+        "\nDEBUG=1 or 2 logs more, DEBUG_DISCOVERY=1 or 2 more about peers; EXO_HOME is the home folder."
+    );
+    out
+}
+
+fn usage(flag: &FlagInfo<'_>) -> String {
+    match flag.kind {
+        FlagInfoKind::Switch => flag.long.to_owned(),
+        FlagInfoKind::Option { arg_name } => format!("{} {arg_name}", flag.long),
+    }
+}
+
+fn built_in(name: &str) -> &'static str {
+    match name {
+        "--version" => "print the version",
+        _ => "print this",
+    }
+}
+
+fn grouped(name: &str) -> bool {
+    name == "--help" || GROUPS.iter().any(|(_, names)| names.contains(&name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flag_stands_in_the_help_once() {
+        let help = help(Style::plain());
+        let info = Args::get_args_info();
+        for flag in info.flags {
+            let times = help
+                .split_whitespace()
+                .filter(|word| *word == flag.long)
+                .count();
+            let wanted = if flag.long == "--models-dir" || flag.long == "--prompt" {
+                2
+            } else {
+                1
+            };
+            assert_eq!(times, wanted, "{}", flag.long);
+            let no_effect = flag.description == "no effect";
+            assert_eq!(grouped(flag.long), !no_effect, "{}", flag.long);
+        }
+        assert!(help.lines().all(|line| line.len() <= 132), "{help}");
+    }
+}

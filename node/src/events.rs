@@ -1,0 +1,261 @@
+//! The node's news: each request's to whoever waits for it, the rest to the log.
+
+use crate::logging::DISCOVERY;
+use exo_protocol::id::RequestId;
+use exo_protocol::{Event, ModelId, Shard, Stage};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Where news goes. Never waits: the node calls it.
+#[derive(Debug, Default)]
+pub struct Events {
+    waiting: Mutex<BTreeMap<RequestId, Sender<Event>>>,
+    rings: Mutex<BTreeMap<ModelId, Vec<Stage>>>,
+    loading: Mutex<BTreeMap<Shard, Load>>,
+    stopping: AtomicBool,
+}
+
+/// A load that is under way.
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    done: u64,
+    total: u64,
+    told: Instant,
+}
+
+/// As many models' last rings are remembered.
+const RINGS: usize = 16;
+
+/// Between two lines about the same load.
+const PROGRESS_EVERY: Duration = Duration::from_secs(2);
+
+impl Events {
+    /// Everything that will be told of `request`.
+    pub fn of(&self, request: RequestId) -> Receiver<Event> {
+        let (sender, receiver) = mpsc::channel();
+        lock(&self.waiting).insert(request, sender);
+        receiver
+    }
+
+    /// Nobody waits for `request` any more.
+    pub fn forget(&self, request: &RequestId) {
+        lock(&self.waiting).remove(request);
+    }
+
+    /// The rings of the last requests, by model.
+    #[must_use]
+    pub fn rings(&self) -> BTreeMap<ModelId, Vec<Stage>> {
+        lock(&self.rings).clone()
+    }
+
+    /// Bytes done and bytes in all of the layers that this node loads right now, if it does.
+    #[must_use]
+    pub fn loading(&self) -> Option<(u64, u64)> {
+        let loading = lock(&self.loading);
+        let sum = loading
+            .values()
+            .fold((0_u64, 0_u64), |(done, total), load| {
+                (
+                    done.saturating_add(load.done),
+                    total.saturating_add(load.total),
+                )
+            });
+        (!loading.is_empty()).then_some(sum)
+    }
+
+    /// This node is about to stop: peers that go are no news any more.
+    pub fn stopping(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes one piece of news.
+    pub fn handle(&self, event: Event) {
+        let request = match &event {
+            Event::Accepted { request, ring } => {
+                self.remember(ring);
+                request
+            }
+            Event::Token { request, .. }
+            | Event::Finished { request, .. }
+            | Event::Failed { request, .. }
+            | Event::Rejected { request, .. } => request,
+            _ => return self.log(event),
+        };
+        tracing::trace!("{event:?}");
+        // Nobody waits when the client is gone; then the news is old.
+        let waiting = lock(&self.waiting);
+        if let Some(sender) = waiting.get(request) {
+            let _ = sender.send(event);
+        }
+    }
+
+    fn remember(&self, ring: &[Stage]) {
+        let Some(stage) = ring.first() else { return };
+        let mut rings = lock(&self.rings);
+        if rings.len() >= RINGS && !rings.contains_key(&stage.shard.model) {
+            rings.pop_first();
+        }
+        rings.insert(stage.shard.model.clone(), ring.to_vec());
+    }
+
+    fn log(&self, event: Event) {
+        match event {
+            Event::PeerUp { node, address } => {
+                tracing::info!(target: DISCOVERY, "peer {node} is up at {address}");
+            }
+            Event::PeerDown {
+                node,
+                address,
+                reason,
+            } if self.stopping.load(Ordering::Relaxed) => {
+                tracing::debug!(target: DISCOVERY, "peer {node} at {address} is gone: {reason}");
+            }
+            Event::PeerDown {
+                node,
+                address,
+                reason,
+            } => {
+                tracing::warn!(target: DISCOVERY, "peer {node} at {address} is gone: {reason}");
+            }
+            Event::PeerUnreachable {
+                node,
+                address,
+                reason,
+            } => {
+                let name = node.as_ref().map_or("a peer", |node| node.as_str());
+                tracing::info!(
+                    target: DISCOVERY,
+                    "{name} at {address} cannot be reached: {reason}; trying again"
+                );
+            }
+            Event::ConnectionRefused {
+                remote,
+                node,
+                reason,
+            } => {
+                let name = node
+                    .as_ref()
+                    .map_or("an unnamed node", |node| node.as_str());
+                tracing::warn!("connection of {name} from {remote} closed: {reason}");
+            }
+            Event::DiscoveryRejected { reason } => {
+                tracing::warn!(
+                    target: DISCOVERY,
+                    "the list of peers cannot be used, the last good one stays: {reason}"
+                );
+            }
+            Event::TopologyChanged => tracing::debug!(target: DISCOVERY, "the topology changed"),
+            Event::Loading { shard, done, total } => self.progress(&shard, done, total),
+            Event::Loaded { shard, bytes } => {
+                lock(&self.loading).remove(&shard);
+                tracing::info!("{shard} are ready ({} MiB)", bytes >> 20);
+            }
+            Event::EngineFailed { shard, reason } => {
+                lock(&self.loading).remove(&shard);
+                tracing::error!("{shard}: {reason}");
+            }
+            other => tracing::debug!("{other:?}"),
+        }
+    }
+
+    fn progress(&self, shard: &Shard, done: u64, total: u64) {
+        let mut loading = lock(&self.loading);
+        let told = loading.get(shard).map(|load| load.told);
+        let recent = told.filter(|told| told.elapsed() < PROGRESS_EVERY);
+        if recent.is_none() && done < total {
+            tracing::info!("loading {shard}: {} of {} MiB", done >> 20, total >> 20);
+        }
+        let told = recent.unwrap_or_else(Instant::now);
+        loading.insert(shard.clone(), Load { done, total, told });
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use exo_protocol::FinishReason;
+
+    fn token(request: &str, index: u32) -> Event {
+        Event::Token {
+            request: request.into(),
+            index,
+            token: 7,
+        }
+    }
+
+    #[test]
+    fn everybody_hears_of_their_own_request_only() {
+        let events = Events::default();
+        let (first, second) = (events.of("a".into()), events.of("b".into()));
+        events.handle(token("a", 0));
+        events.handle(token("b", 0));
+        events.handle(token("nobody", 0));
+        let reason = FinishReason::Stop;
+        events.handle(Event::Finished {
+            request: "a".into(),
+            reason,
+            tokens: 2,
+        });
+        assert_eq!(first.try_iter().count(), 2);
+        assert_eq!(second.try_iter().collect::<Vec<_>>(), [token("b", 0)]);
+        events.forget(&"a".into());
+        events.handle(token("a", 1));
+        assert!(first.recv().is_err());
+    }
+
+    #[test]
+    fn a_load_is_known_until_it_is_over() {
+        let events = Events::default();
+        let shard = Shard {
+            model: "m".into(),
+            start: 0,
+            end: 7,
+            layers: 8,
+        };
+        assert_eq!(events.loading(), None);
+        events.handle(Event::Loading {
+            shard: shard.clone(),
+            done: 1,
+            total: 4,
+        });
+        events.handle(Event::Loading {
+            shard: shard.clone(),
+            done: 3,
+            total: 4,
+        });
+        assert_eq!(events.loading(), Some((3, 4)));
+        events.handle(Event::Loaded { shard, bytes: 4 });
+        assert_eq!(events.loading(), None);
+    }
+
+    #[test]
+    fn the_last_ring_of_each_model_is_remembered() {
+        let events = Events::default();
+        for (model, node) in [("m", "x"), ("n", "y"), ("m", "z")] {
+            let shard = Shard {
+                model: model.into(),
+                start: 0,
+                end: 7,
+                layers: 8,
+            };
+            let ring = vec![Stage {
+                node: node.into(),
+                shard,
+            }];
+            events.handle(Event::Accepted {
+                request: "a".into(),
+                ring,
+            });
+        }
+        let rings = events.rings();
+        assert_eq!(rings.len(), 2);
+        assert_eq!(rings[&ModelId::from("m")][0].node.as_str(), "z");
+    }
+}

@@ -1,0 +1,30 @@
+//! Runs one language model across the machines you already have.
+//!
+//! This is the application around the protocol: the command line, the HTTP API, what this machine
+//! can do, and the wiring of a runtime, an engine and the models on disk.
+
+pub mod answer;
+pub mod api;
+pub mod app;
+pub mod ask;
+pub mod capabilities;
+pub mod cli;
+pub mod demo;
+pub mod events;
+pub mod folder;
+pub mod identity;
+pub mod library;
+pub mod logging;
+pub mod random;
+pub mod run;
+pub mod runtime;
+pub mod serve;
+pub mod settings;
+pub mod signals;
+pub mod speaker;
+pub mod stop;
+pub mod terminal;
+
+mod start;
+
+pub use start::{Failed, main};

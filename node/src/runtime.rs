@@ -1,0 +1,152 @@
+//! Either runtime behind one name; nothing else in this crate knows which one runs.
+
+use crate::cli::RuntimeKind;
+use exo_protocol::engine::Engine;
+use exo_protocol::{Command, Config, Event, Status};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// A running node.
+#[derive(Debug)]
+pub enum Runtime {
+    /// On smol.
+    Smol(exo_runtime_smol::Runtime),
+    /// On threads.
+    Std(exo_runtime_std::Runtime),
+}
+
+/// Talks to a running node.
+#[derive(Clone, Debug)]
+pub enum Handle {
+    /// On smol.
+    Smol(exo_runtime_smol::Handle),
+    /// On threads.
+    Std(exo_runtime_std::Handle),
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StartError(String);
+
+/// Why a command was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// Too much waits for the node already.
+    #[error("this node is busy; try again")]
+    Busy,
+    /// The node has ended.
+    #[error("this node is shutting down")]
+    Stopped,
+}
+
+/// What a runtime needs besides the node's own settings.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Where peers connect.
+    pub listen: Option<String>,
+    /// The file that names them.
+    pub discovery_file: Option<PathBuf>,
+}
+
+impl Runtime {
+    /// Starts a node on the runtime `kind`.
+    ///
+    /// # Errors
+    /// When the port is taken or the engine does not start.
+    pub fn start<E, V>(
+        kind: RuntimeKind,
+        config: Config,
+        seed: u64,
+        options: Options,
+        engine: E,
+        on_event: V,
+    ) -> Result<Self, StartError>
+    where
+        E: FnOnce() -> Result<Box<dyn Engine>, String> + Send + 'static,
+        V: FnMut(Event) + Send + 'static,
+    {
+        let Options {
+            listen,
+            discovery_file,
+        } = options;
+        match kind {
+            RuntimeKind::Smol => {
+                let defaults = exo_runtime_smol::Options::default();
+                let options = exo_runtime_smol::Options {
+                    listen,
+                    discovery_file,
+                    ..defaults
+                };
+                exo_runtime_smol::start(config, seed, options, engine, on_event)
+                    .map(Self::Smol)
+                    .map_err(|error| StartError(error.to_string()))
+            }
+            RuntimeKind::Std => {
+                let defaults = exo_runtime_std::Options::default();
+                let options = exo_runtime_std::Options {
+                    listen,
+                    discovery_file,
+                    ..defaults
+                };
+                exo_runtime_std::start(config, seed, options, engine, on_event)
+                    .map(Self::Std)
+                    .map_err(|error| StartError(error.to_string()))
+            }
+        }
+    }
+
+    /// A way to talk to it.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        match self {
+            Self::Smol(runtime) => Handle::Smol(runtime.handle()),
+            Self::Std(runtime) => Handle::Std(runtime.handle()),
+        }
+    }
+
+    /// Where peers connect.
+    #[must_use]
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Smol(runtime) => runtime.local_addr(),
+            Self::Std(runtime) => runtime.local_addr(),
+        }
+    }
+
+    /// Closes everything and waits for its threads.
+    pub fn shutdown(self) {
+        match self {
+            Self::Smol(runtime) => runtime.shutdown(),
+            Self::Std(runtime) => runtime.shutdown(),
+        }
+    }
+}
+
+impl Handle {
+    /// Gives the node a command; never waits.
+    ///
+    /// # Errors
+    /// When the node is too busy or has ended.
+    pub fn command(&self, command: Command) -> Result<(), CommandError> {
+        match self {
+            Self::Smol(handle) => handle.command(command).map_err(|error| match error {
+                exo_runtime_smol::CommandError::Busy => CommandError::Busy,
+                _ => CommandError::Stopped,
+            }),
+            Self::Std(handle) => handle.command(command).map_err(|error| match error {
+                exo_runtime_std::CommandError::Busy => CommandError::Busy,
+                _ => CommandError::Stopped,
+            }),
+        }
+    }
+
+    /// What the node knows right now.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        match self {
+            Self::Smol(handle) => handle.status(),
+            Self::Std(handle) => handle.status(),
+        }
+    }
+}

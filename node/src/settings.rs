@@ -1,0 +1,299 @@
+//! What the command line comes to.
+
+use crate::cli::{Args, DiscoveryModule, EngineKind, RuntimeKind, UsageError};
+use crate::identity::{self, Identity};
+use exo_protocol::NodeId;
+use exo_protocol::config::{DirectPeer, Discovery};
+use exo_protocol::discovery::manual;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The port that nodes meet at.
+const NODE_PORT: u16 = 50051;
+
+/// What a node is to be.
+#[derive(Debug)]
+pub struct Settings {
+    /// Its name.
+    pub identity: Identity,
+    /// Memory that peers are told of, in MiB.
+    pub memory: Option<u64>,
+    /// Where peers connect; nowhere if none.
+    pub listen: Option<String>,
+    /// How peers are found.
+    pub discovery: Discovery,
+    /// The file that names them.
+    pub discovery_file: Option<PathBuf>,
+    /// Begin when this many peers are up.
+    pub wait_for_peers: usize,
+    /// What drives the sockets.
+    pub runtime: RuntimeKind,
+    /// What computes.
+    pub engine: EngineKind,
+    /// With how many threads.
+    pub threads: Option<usize>,
+    /// Where models are looked for first.
+    pub models_dirs: Vec<PathBuf>,
+    /// The model for requests that name none.
+    pub default_model: Option<String>,
+    /// What answers are like.
+    pub answering: Answering,
+    /// Where the API is.
+    pub api: (String, u16),
+    /// Whether the end of standard input is a reason to stop.
+    pub stop_with_stdin: bool,
+}
+
+/// What answers are like when nothing else is asked.
+#[derive(Clone, Debug)]
+pub struct Answering {
+    /// Most tokens of any answer.
+    pub max_tokens: u32,
+    /// The time that one answer may take.
+    pub timeout: Duration,
+    /// The temperature.
+    pub default_temp: f32,
+    /// The system message of conversations without one.
+    pub system_prompt: Option<String>,
+}
+
+/// Why there are no settings.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The flags do not go together.
+    #[error(transparent)]
+    Usage(#[from] UsageError),
+    /// The list of peers cannot be used.
+    #[error("{}: {problem}", .file.display())]
+    Peers {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Something that this version cannot do.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl Settings {
+    /// Checks what was asked for. `serving` nodes have a port also when they look for nobody.
+    ///
+    /// # Errors
+    /// When flags are missing, contradict each other or want what is not here, or when the file
+    /// that names the peers is bad.
+    pub fn new(args: &Args, serving: bool) -> Result<Self, SettingsError> {
+        let engine = args.inference_engine.unwrap_or_else(EngineKind::best);
+        if engine == EngineKind::Mlx && !exo_engine_mlx::AVAILABLE {
+            let why = exo_engine_mlx::MlxError::NotBuilt.to_string();
+            return Err(SettingsError::Unavailable(why));
+        }
+        if args.threads == Some(0) {
+            return Err(usage("--threads must be at least 1"));
+        }
+        if !(0.0..=2.0).contains(&args.default_temp) {
+            return Err(usage("--default-temp must be from 0 to 2"));
+        }
+        if args.max_generate_tokens == 0 {
+            return Err(usage("--max-generate-tokens must be at least 1"));
+        }
+        if args.chatgpt_api_response_timeout == 0 {
+            return Err(usage("--chatgpt-api-response-timeout must be at least 1"));
+        }
+        let (discovery, discovery_file) = discovery(args)?;
+        let alone = discovery == Discovery::None && args.node_port.is_none() && !serving;
+        let port = args.node_port.unwrap_or(NODE_PORT);
+        let models_dirs: Vec<PathBuf> = args
+            .models_dir
+            .iter()
+            .chain(&args.models_seed_dir)
+            .cloned()
+            .collect();
+        for dir in &models_dirs {
+            check_models_dir(dir)?;
+        }
+        Ok(Self {
+            identity: identity(args)?,
+            memory: args.node_memory,
+            listen: (!alone).then(|| address(&args.node_host, port)),
+            discovery,
+            discovery_file,
+            wait_for_peers: args.wait_for_peers,
+            runtime: args.runtime,
+            engine,
+            threads: args.threads,
+            models_dirs,
+            default_model: args.default_model.clone(),
+            answering: Answering {
+                max_tokens: args.max_generate_tokens,
+                timeout: Duration::from_secs(args.chatgpt_api_response_timeout),
+                default_temp: args.default_temp,
+                system_prompt: args.system_prompt.clone(),
+            },
+            api: (args.chatgpt_api_host.clone(), args.chatgpt_api_port),
+            stop_with_stdin: args.stop_with_stdin,
+        })
+    }
+}
+
+fn usage(message: impl Into<String>) -> SettingsError {
+    SettingsError::Usage(UsageError(message.into()))
+}
+
+fn identity(args: &Args) -> Result<Identity, SettingsError> {
+    match &args.node_id {
+        None => Ok(Identity::stored(&identity::home())),
+        Some(id) if id.trim().is_empty() => Err(usage("--node-id must not be empty")),
+        Some(id) => Ok(Identity::given(id.clone())),
+    }
+}
+
+fn check_models_dir(dir: &Path) -> Result<(), SettingsError> {
+    fs::metadata(dir).map(drop).map_err(|error| {
+        SettingsError::Unavailable(format!("--models-dir {}: {error}", dir.display()))
+    })
+}
+
+/// Without `--discovery-module`, the flags of a module choose it.
+fn discovery(args: &Args) -> Result<(Discovery, Option<PathBuf>), SettingsError> {
+    let module = args.discovery_module.unwrap_or_else(|| {
+        if args.discovery_config_path.is_some() {
+            DiscoveryModule::Manual
+        } else if args.peer_host.is_some() {
+            DiscoveryModule::Direct
+        } else {
+            DiscoveryModule::None
+        }
+    });
+    match module {
+        DiscoveryModule::None => Ok((Discovery::None, None)),
+        DiscoveryModule::Later(name) => Err(SettingsError::Unavailable(format!(
+            "--discovery-module {name} is not in this version; use manual (with \
+             --discovery-config-path) or direct (with --peer-host and --peer-port)"
+        ))),
+        DiscoveryModule::Manual => {
+            let file = args.discovery_config_path.clone().ok_or_else(|| {
+                usage("--discovery-module manual needs --discovery-config-path FILE")
+            })?;
+            check_peers(&file)?;
+            Ok((Discovery::Manual, Some(file)))
+        }
+        DiscoveryModule::Direct => {
+            let (Some(host), Some(port)) = (&args.peer_host, args.peer_port) else {
+                return Err(usage(
+                    "--discovery-module direct needs --peer-host HOST and --peer-port PORT",
+                ));
+            };
+            let peer = DirectPeer {
+                address: address(host, port),
+                node: args.peer_id.as_deref().map(NodeId::from),
+            };
+            Ok((Discovery::Direct(vec![peer]), None))
+        }
+    }
+}
+
+/// A bad file is told at once; later it would cost a search for peers that never come.
+fn check_peers(file: &Path) -> Result<(), SettingsError> {
+    let bad = |problem: String| SettingsError::Peers {
+        file: file.to_owned(),
+        problem,
+    };
+    let bytes = fs::read(file).map_err(|error| bad(error.to_string()))?;
+    manual::parse(&bytes).map_err(|error| bad(error.to_string()))?;
+    Ok(())
+}
+
+/// `host:port`, with brackets around an IPv6 address.
+fn address(host: &str, port: u16) -> String {
+    if host.contains(':') && !host.starts_with('[') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Parsed, parse};
+
+    fn settings(line: &str) -> Result<Settings, SettingsError> {
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        match parse(&words) {
+            Ok(Parsed::Args(args)) => Settings::new(&args, true),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn error(line: &str) -> String {
+        settings(line).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn peers_are_found_as_told() {
+        let plain = settings("--node-id a").unwrap();
+        assert_eq!(plain.discovery, Discovery::None);
+        assert_eq!(plain.listen.as_deref(), Some("0.0.0.0:50051"));
+        let direct = settings("--node-id a --peer-host ::1 --peer-port 7 --peer-id b").unwrap();
+        let peer = DirectPeer {
+            address: "[::1]:7".into(),
+            node: Some("b".into()),
+        };
+        assert_eq!(direct.discovery, Discovery::Direct(vec![peer]));
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("peers.json");
+        fs::write(&file, r#"{"peers": {"b": {"address": "localhost:50052"}}}"#).unwrap();
+        let line = format!("--node-id a --discovery-config-path {}", file.display());
+        let manual = settings(&line).unwrap();
+        assert_eq!(manual.discovery, Discovery::Manual);
+        assert_eq!(manual.discovery_file.as_deref(), Some(file.as_path()));
+        fs::write(
+            &file,
+            r#"{"peers": {"b": {"address": "localhost", "port": "x"}}}"#,
+        )
+        .unwrap();
+        let told = error(&line);
+        assert!(
+            told.contains("peers.json") && told.contains("port"),
+            "{told}"
+        );
+        assert!(!told.contains('\n'), "{told}");
+    }
+
+    #[test]
+    fn what_cannot_be_is_told_in_one_line() {
+        for (line, wanted) in [
+            (
+                "--discovery-module udp",
+                "--discovery-module udp is not in this version; use manual",
+            ),
+            ("--discovery-module tailscale", "is not in this version"),
+            ("--discovery-module manual", "needs --discovery-config-path"),
+            (
+                "--discovery-module direct --peer-host a",
+                "needs --peer-host HOST and --peer-port",
+            ),
+            (
+                "--discovery-config-path /nowhere/x.json",
+                "/nowhere/x.json: No such file",
+            ),
+            ("--inference-engine mlx", "--inference-engine cpu"),
+            (
+                "--models-dir /nowhere/models",
+                "--models-dir /nowhere/models: No such file",
+            ),
+            ("--threads 0", "--threads must be at least 1"),
+            ("--default-temp 3", "--default-temp must be from 0 to 2"),
+            ("--default-temp NaN", "--default-temp must be from 0 to 2"),
+            (
+                "--max-generate-tokens 0",
+                "--max-generate-tokens must be at least 1",
+            ),
+        ] {
+            let told = error(line);
+            assert!(told.contains(wanted), "{line}: {told}");
+        }
+    }
+}

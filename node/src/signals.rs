@@ -1,0 +1,72 @@
+//! When to stop.
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// The exit code of a program that was interrupted.
+pub const INTERRUPTED: u8 = 130;
+
+/// Knows whether somebody asked this process to stop.
+#[derive(Clone, Debug, Default)]
+pub struct Stop {
+    signalled: Arc<AtomicBool>,
+    /// Kept apart, so that a signal after it is not taken for the second one.
+    input_ended: Arc<AtomicBool>,
+}
+
+impl Stop {
+    /// Listens for SIGINT and SIGTERM. The second one ends the process at once, wherever it is.
+    ///
+    /// # Errors
+    /// When the system does not let it.
+    pub fn on_signals() -> io::Result<Self> {
+        let stop = Self::default();
+        for signal in [SIGINT, SIGTERM] {
+            // In this order: the first signal must find the flag down.
+            let asked = Arc::clone(&stop.signalled);
+            flag::register_conditional_shutdown(signal, INTERRUPTED.into(), asked)?;
+            flag::register(signal, Arc::clone(&stop.signalled))?;
+        }
+        Ok(stop)
+    }
+
+    /// Also stops when standard input ends: whoever started this process is gone, however it went.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn with_stdin(self) -> io::Result<Self> {
+        let ended = Arc::clone(&self.input_ended);
+        std::thread::Builder::new()
+            .name("stdin".to_owned())
+            .spawn(move || {
+                let mut scratch = [0; 256];
+                let mut input = io::stdin().lock();
+                loop {
+                    match input.read(&mut scratch) {
+                        Ok(count) if count > 0 => {}
+                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                        _ => break,
+                    }
+                }
+                ended.store(true, Ordering::SeqCst);
+            })?;
+        Ok(self)
+    }
+
+    /// Whether to stop.
+    #[must_use]
+    pub fn asked(&self) -> bool {
+        self.signalled.load(Ordering::SeqCst) || self.input_ended.load(Ordering::SeqCst)
+    }
+
+    /// Waits until it is time.
+    pub fn wait(&self) {
+        while !self.asked() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}

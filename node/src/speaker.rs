@@ -1,0 +1,138 @@
+//! Who talks: turns messages into tokens, and tokens into text.
+
+use exo_models::{ChatMessage, ChatTemplate, Model, ModelError, TokenStream, Tokenizer};
+use exo_protocol::ModelId;
+use exo_protocol::dummy;
+use serde_json::Value;
+use std::sync::Arc;
+
+/// One side of a conversation.
+#[derive(Clone, Debug)]
+pub enum Speaker {
+    /// A real model.
+    Model {
+        /// Where its layers are.
+        model: Model,
+        /// Text to tokens.
+        tokenizer: Arc<Tokenizer>,
+        /// Messages to text.
+        template: Box<ChatTemplate>,
+    },
+    /// The dummy engine's.
+    Dummy,
+}
+
+impl Speaker {
+    /// The name that peers know it by.
+    #[must_use]
+    pub fn id(&self) -> ModelId {
+        match self {
+            Self::Model { model, .. } => model.id().into(),
+            Self::Dummy => dummy::MODEL.into(),
+        }
+    }
+
+    /// How many layers it has.
+    #[must_use]
+    pub fn layers(&self) -> u32 {
+        match self {
+            Self::Model { model, .. } => model.config().layers,
+            Self::Dummy => dummy::LAYERS,
+        }
+    }
+
+    /// Most positions that it can look back on.
+    #[must_use]
+    pub fn context(&self) -> u32 {
+        match self {
+            Self::Model { model, .. } => model.config().context,
+            Self::Dummy => u32::MAX,
+        }
+    }
+
+    /// Bytes of its weights.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Model { model, .. } => model.config().weight_bytes,
+            Self::Dummy => 0,
+        }
+    }
+
+    /// Tokens with which it ends its answers.
+    #[must_use]
+    pub fn end_tokens(&self) -> Vec<u32> {
+        match self {
+            Self::Model { model, .. } => model.config().eos.clone(),
+            Self::Dummy => vec![dummy::END_TOKEN],
+        }
+    }
+
+    /// The text for which it is to write the next message.
+    ///
+    /// # Errors
+    /// When the model's template does not take such a conversation.
+    pub fn render(
+        &self,
+        messages: &[ChatMessage],
+        tools: Option<&Value>,
+    ) -> Result<String, ModelError> {
+        match self {
+            Self::Model { template, .. } => template.render(messages, tools, true),
+            Self::Dummy => Ok(dummy::PROMPT.to_owned()),
+        }
+    }
+
+    /// The tokens of a text.
+    ///
+    /// # Errors
+    /// When the text is enormous or the tokenizer broken.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+        match self {
+            Self::Model { tokenizer, .. } => tokenizer.encode(text),
+            Self::Dummy => Ok(vec![dummy::PROMPT_TOKEN]),
+        }
+    }
+
+    /// A fresh way from tokens to text.
+    #[must_use]
+    pub fn text(&self) -> Text {
+        match self {
+            Self::Model { tokenizer, .. } => Text::Stream(Box::new(tokenizer.stream())),
+            Self::Dummy => Text::Dummy,
+        }
+    }
+}
+
+/// Text while tokens come in.
+#[derive(Debug)]
+pub enum Text {
+    /// Of a real model.
+    Stream(Box<TokenStream>),
+    /// Of the dummy engine.
+    Dummy,
+}
+
+impl Text {
+    /// What is certain after one more token.
+    ///
+    /// # Errors
+    /// When the tokenizer is broken.
+    pub fn push(&mut self, token: u32) -> Result<String, ModelError> {
+        match self {
+            Self::Stream(stream) => stream.push(token),
+            Self::Dummy => Ok(dummy::TOKEN_TEXT.to_owned()),
+        }
+    }
+
+    /// What is left at the end.
+    ///
+    /// # Errors
+    /// When the tokenizer is broken.
+    pub fn finish(&mut self) -> Result<String, ModelError> {
+        match self {
+            Self::Stream(stream) => stream.finish(),
+            Self::Dummy => Ok(String::new()),
+        }
+    }
+}

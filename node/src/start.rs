@@ -1,0 +1,197 @@
+//! From the command line to what is done.
+
+use crate::answer::AnswerError;
+use crate::api::server::ServeError;
+use crate::app::AppError;
+use crate::ask::AskError;
+use crate::cli::{self, Args, Parsed, UsageError, nearest};
+use crate::demo::{self, Demo, DemoError, demo};
+use crate::logging;
+use crate::run::{Run, run};
+use crate::serve::serve;
+use crate::settings::{Settings, SettingsError};
+use crate::signals::{INTERRUPTED, Stop};
+use crate::terminal::Style;
+use exo_models::ModelError;
+use std::io;
+use std::process::ExitCode;
+
+/// Why the program ends with an error.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    /// The command line.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The node.
+    #[error(transparent)]
+    App(#[from] AppError),
+    /// The API.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// The model.
+    #[error("{0}")]
+    Model(ModelError),
+    /// The question.
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    /// The answer.
+    #[error(transparent)]
+    Answer(#[from] AnswerError),
+    /// The demo.
+    #[error(transparent)]
+    Demo(#[from] DemoError),
+    /// The terminal, or the system.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// What the words ask for.
+#[derive(Debug)]
+enum Task {
+    Serve,
+    Run(Run),
+    Demo(Demo),
+}
+
+const COMMANDS: [&str; 3] = ["serve", "run", "demo"];
+
+/// The question of the reference when none is asked.
+const PROMPT: &str = "Who are you?";
+
+/// The whole program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let words: Option<Vec<String>> = std::env::args_os()
+        .skip(1)
+        .map(|word| word.into_string().ok())
+        .collect();
+    let Some(words) = words else {
+        return wrong("the command line is not UTF-8");
+    };
+    match cli::parse(&words) {
+        Ok(Parsed::Help) => print!("{}", cli::help(Style::stdout())),
+        Ok(Parsed::Version) => println!("{}", cli::version()),
+        Ok(Parsed::Args(args)) => return go(&args),
+        Err(error) => return wrong(error),
+    }
+    ExitCode::SUCCESS
+}
+
+fn go(args: &Args) -> ExitCode {
+    let task = match task(args) {
+        Ok(task) => task,
+        Err(error) => return wrong(error),
+    };
+    logging::start(!matches!(task, Task::Serve));
+    for flag in args.without_effect() {
+        tracing::warn!("{flag} has no effect in this version");
+    }
+    match perform(args, task) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(INTERRUPTED),
+        // Whoever read the output has read enough.
+        Err(Failed::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(Failed::Settings(SettingsError::Usage(error))) => wrong(error),
+        Err(error) => {
+            eprintln!("{} {error}", Style::stderr().red("error:"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `false` when it was interrupted.
+fn perform(args: &Args, task: Task) -> Result<bool, Failed> {
+    let stop = Stop::on_signals()?;
+    let stop = if args.stop_with_stdin {
+        stop.with_stdin()?
+    } else {
+        stop
+    };
+    match task {
+        Task::Serve => serve(&Settings::new(args, true)?, &stop).map(|()| true),
+        Task::Demo(what) => match demo(&what, &Settings::new(args, false)?, &stop) {
+            Ok(()) => Ok(true),
+            Err(DemoError::Interrupted) => Ok(false),
+            Err(DemoError::Io(error)) => Err(error.into()),
+            Err(error) => Err(error.into()),
+        },
+        Task::Run(what) => run(&Settings::new(args, false)?, &what, &stop),
+    }
+}
+
+fn task(args: &Args) -> Result<Task, UsageError> {
+    let mut words = args.words.iter().map(String::as_str);
+    let (command, model) = (words.next(), words.next());
+    if let Some(word) = words.next() {
+        return Err(UsageError(format!(
+            "unexpected word {word:?}; quote a prompt: --prompt \"…\""
+        )));
+    }
+    let named = [model, args.model.as_deref(), args.run_model.as_deref()];
+    let named = named.into_iter().flatten().next();
+    let run = || {
+        Task::Run(Run {
+            model: named.map(str::to_owned),
+            prompt: args.prompt.clone().unwrap_or_else(|| PROMPT.to_owned()),
+            max_tokens: args.max_tokens,
+        })
+    };
+    match command {
+        // The documents of the reference start nodes with a bare `run`.
+        Some("run") if named.is_none() && args.prompt.is_none() => Ok(Task::Serve),
+        Some("run") => Ok(run()),
+        None if args.run_model.is_some() => Ok(run()),
+        None => serve_task(args),
+        Some("demo") => demo_task(args, named).map(Task::Demo),
+        Some("serve") if model.is_none() => serve_task(args),
+        Some(command @ ("train" | "eval")) => {
+            Err(UsageError(format!("{command} is not in this version")))
+        }
+        Some(command) => Err(UsageError(match nearest(command, COMMANDS.into_iter()) {
+            Some(near) if near != command => {
+                format!("unknown command {command:?}; did you mean {near}?")
+            }
+            Some(_) => format!("{command} takes no model"),
+            None => format!("unknown command {command:?}; commands are serve, run and demo"),
+        })),
+    }
+}
+
+fn serve_task(args: &Args) -> Result<Task, UsageError> {
+    let given = [
+        ("--model", args.model.is_some()),
+        ("--prompt", args.prompt.is_some()),
+        ("--max-tokens", args.max_tokens.is_some()),
+    ];
+    match given.into_iter().find(|(_, given)| *given) {
+        Some((flag, _)) => Err(UsageError(format!("{flag} goes with run or demo"))),
+        None => Ok(Task::Serve),
+    }
+}
+
+fn demo_task(args: &Args, model: Option<&str>) -> Result<Demo, UsageError> {
+    if !(1..=demo::MOST_NODES).contains(&args.nodes) {
+        return Err(UsageError(format!(
+            "--nodes must be from 1 to {}",
+            demo::MOST_NODES
+        )));
+    }
+    Ok(Demo {
+        nodes: args.nodes,
+        model: model.unwrap_or(exo_models::embedded::ID).to_owned(),
+        prompt: args
+            .prompt
+            .clone()
+            .unwrap_or_else(|| demo::PROMPT.to_owned()),
+        max_tokens: args.max_tokens,
+    })
+}
+
+/// Exit code 2: the user can do something about it.
+fn wrong(error: impl std::fmt::Display) -> ExitCode {
+    eprintln!(
+        "{} {error} (see exo-node --help)",
+        Style::stderr().red("error:")
+    );
+    ExitCode::from(2)
+}
