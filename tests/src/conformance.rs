@@ -1,0 +1,84 @@
+//! The driver's contract (the numbered list in the documentation of [`exo_protocol`]), checked on
+//! running nodes.
+//!
+//! [`rules`] and [`streams`] have a check for each rule that one node can show, [`pairs`] those that
+//! take two, under the same or under different runtimes, [`weather`] what networks and strangers do
+//! to a port. A check looks at the far end wherever it can: a driver that loses something believes
+//! that all is well.
+
+pub mod engine;
+pub mod host;
+pub mod pairs;
+pub mod raw;
+pub mod rules;
+pub mod streams;
+pub mod weather;
+
+pub use host::{Handle, Host, Kind, Setup};
+
+use engine::MODEL;
+use exo_protocol::Submit;
+use exo_protocol::config::{DirectPeer, Discovery};
+use exo_protocol::engine::Sampling;
+use raw::Raw;
+use std::net::TcpListener;
+use std::time::Duration;
+
+/// How long a check waits for what must happen: far beyond what any loaded machine needs.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A time that no check ever reaches.
+pub const NEVER: Duration = Duration::from_secs(3600);
+
+/// A generation by a [`engine::NullEngine`], which ends when it has `max_tokens`.
+#[must_use]
+pub fn submit(request: &str, layers: u32, max_tokens: u32, timeout: Duration) -> Submit {
+    Submit {
+        request: request.into(),
+        model: MODEL.into(),
+        layers,
+        prompt: "hello".into(),
+        tokens: vec![1],
+        end_tokens: vec![],
+        sampling: Sampling::default(),
+        max_tokens,
+        timeout,
+    }
+}
+
+/// The node `host`, which knows of one peer, behind `listener`, and leaves it in peace.
+///
+/// # Panics
+/// If the listener is broken.
+#[must_use]
+pub fn member(listener: &TcpListener) -> Setup {
+    let mut setup = Setup::new("host", 1000);
+    let address = listener.local_addr().expect("it listens").to_string();
+    setup.config.discovery = Discovery::Direct(vec![DirectPeer {
+        address,
+        node: None,
+    }]);
+    let timing = &mut setup.config.timing;
+    timing.health_every = NEVER;
+    timing.health_timeout = NEVER;
+    timing.topology_every = NEVER;
+    timing.acknowledge = NEVER;
+    setup
+}
+
+/// Takes the connection of such a host, and makes the other end a member of its ring: the second
+/// stage, and in a model of two layers one of them.
+pub fn joined(host: &Host, listener: &TcpListener) -> Raw {
+    let mut raw = Raw::accept(listener);
+    raw.answer(2);
+    host.until("a ring of two", |status| {
+        status
+            .topology
+            .edges
+            .values()
+            .map(|edges| edges.len())
+            .sum::<usize>()
+            == 2
+    });
+    raw
+}

@@ -1,0 +1,221 @@
+//! A peer of the checks' own: a socket, and the codec to look at what comes over it.
+
+use super::PATIENCE;
+use exo_protocol::topology::Capabilities;
+use exo_protocol::wire::{
+    DecodeLimits, Decoder, Encoder, Hello, Message, SendPrompt, SendTensor, TopologyReply, WireEdge,
+};
+use exo_protocol::{Shard, Tensor};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+
+/// One connection of such a peer.
+#[derive(Debug)]
+pub struct Raw {
+    stream: TcpStream,
+    decoder: Decoder,
+}
+
+impl Raw {
+    /// Connects to a host.
+    ///
+    /// # Panics
+    /// If it does not accept.
+    #[must_use]
+    pub fn connect(address: SocketAddr) -> Self {
+        Self::over(TcpStream::connect(address).expect("the host accepts"))
+    }
+
+    /// Takes a host's connection.
+    ///
+    /// # Panics
+    /// If the listener is broken.
+    #[must_use]
+    pub fn accept(listener: &TcpListener) -> Self {
+        Self::over(listener.accept().expect("the host connects").0)
+    }
+
+    fn over(stream: TcpStream) -> Self {
+        stream.set_nodelay(true).expect("an option of every socket");
+        stream
+            .set_read_timeout(Some(PATIENCE))
+            .expect("an option of every socket");
+        Self {
+            stream,
+            decoder: Decoder::new(DecodeLimits::default()),
+        }
+    }
+
+    /// The socket.
+    #[must_use]
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// Sends bytes as they are. A connection that is closed meanwhile is no failure here.
+    ///
+    /// # Panics
+    /// If they do not go out.
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
+        match self.stream.write_all(bytes) {
+            Err(error) if is_gone(error.kind()) => {}
+            written => written.expect("the bytes go out"),
+        }
+    }
+
+    /// Sends messages in one write.
+    pub fn send(&mut self, messages: &[Message]) {
+        self.send_bytes(&bytes_of(messages));
+    }
+
+    /// The next message; `None` when the host has closed the connection.
+    ///
+    /// # Panics
+    /// If nothing comes, or what is no message.
+    pub fn receive(&mut self) -> Option<Message> {
+        loop {
+            if let Some(message) = self.decoder.poll().expect("a host sends messages") {
+                return Some(message);
+            }
+            match self.stream.read(self.decoder.space()) {
+                Ok(0) => return None,
+                Ok(count) => self.decoder.advance(count),
+                Err(error) if is_gone(error.kind()) => return None,
+                Err(error) => panic!("nothing came: {error}"),
+            }
+        }
+    }
+
+    /// Asks for the host's health and waits for the answer to that.
+    ///
+    /// # Panics
+    /// If something else comes.
+    pub fn check_health(&mut self) {
+        self.send(&[health()]);
+        let answer = self.receive().expect("the connection is open");
+        assert!(matches!(
+            answer,
+            Message::HealthCheckResponse {
+                is_healthy: true,
+                ..
+            }
+        ));
+    }
+
+    /// Waits until the host has closed the connection.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn closed(mut self) {
+        while self.receive().is_some() {}
+    }
+
+    /// Answers `count` questions as the node `raw`, which knows the node `host`.
+    ///
+    /// # Panics
+    /// If something else comes.
+    pub fn answer(&mut self, count: usize) {
+        for _ in 0..count {
+            let answer = match self.receive() {
+                Some(Message::HealthCheckRequest { .. }) => hello(),
+                Some(Message::CollectTopologyRequest { .. }) => topology(),
+                other => panic!("a member of a ring is not asked {other:?}"),
+            };
+            self.send(&[answer]);
+        }
+    }
+}
+
+fn is_gone(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
+}
+
+/// The frames of messages.
+///
+/// # Panics
+/// If one is too large for a frame.
+#[must_use]
+pub fn bytes_of(messages: &[Message]) -> Vec<u8> {
+    let encode = |message| {
+        Encoder::new(message)
+            .expect("it fits a frame")
+            .slices()
+            .concat()
+    };
+    messages.iter().flat_map(encode).collect()
+}
+
+/// A health check.
+#[must_use]
+pub fn health() -> Message {
+    Message::HealthCheckRequest {
+        payload: bytes::Bytes::new(),
+    }
+}
+
+/// A question for the topology.
+#[must_use]
+pub fn ask_topology() -> Message {
+    Message::CollectTopologyRequest {
+        visited: vec![],
+        max_depth: 4,
+    }
+}
+
+/// A prompt for a model of one layer, all of it on the receiver.
+#[must_use]
+pub fn prompt(request: &str, model: &str) -> Message {
+    Message::SendPromptRequest(SendPrompt {
+        shard: whole(model),
+        prompt: "hello".into(),
+        request_id: Some(request.into()),
+        inference_state: None,
+    })
+}
+
+/// Token ids for the first stage, for the same.
+#[must_use]
+pub fn tokens(request: Option<&str>, model: &str) -> Message {
+    Message::SendTensorRequest(SendTensor {
+        shard: whole(model),
+        tensor: Tensor::from_tokens(&[1]),
+        request_id: request.map(Into::into),
+        inference_state: None,
+    })
+}
+
+fn whole(model: &str) -> Shard {
+    Shard {
+        model: model.into(),
+        start: 0,
+        end: 0,
+        layers: 1,
+    }
+}
+
+fn hello() -> Message {
+    let hello = Hello {
+        version: 1,
+        node_id: "raw".into(),
+        features: vec!["ring".into()],
+    };
+    Message::HealthCheckResponse {
+        is_healthy: true,
+        exo: Some(hello.to_json()),
+    }
+}
+
+fn topology() -> Message {
+    let edge = WireEdge {
+        to_id: "host".into(),
+        description: None,
+    };
+    let capabilities = Capabilities {
+        memory: 1,
+        ..Capabilities::unknown()
+    };
+    Message::CollectTopologyResponse(TopologyReply {
+        nodes: vec![("raw".into(), capabilities)],
+        peer_graph: vec![("raw".into(), vec![edge])],
+    })
+}

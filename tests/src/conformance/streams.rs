@@ -1,0 +1,177 @@
+//! Rules of the contract about connections and what goes over them, one check each.
+
+use super::engine::{MODEL, NullEngine};
+use super::raw::{Raw, ask_topology, bytes_of, health, prompt, tokens};
+use super::{Host, Kind, NEVER, PATIENCE, Setup, joined, member, submit};
+use exo_protocol::engine::EngineCommand;
+use exo_protocol::wire::Message;
+use exo_protocol::{Command, Event};
+use std::net::TcpListener;
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// Rule 4: were a number used twice, answers would go to somebody else.
+pub fn no_connection_gets_the_answers_of_another(kind: Kind) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let host = Host::start(kind, member(&listener), || Ok(Box::new(NullEngine::new(1))));
+    let mut dialed = Raw::accept(&listener);
+    assert!(matches!(
+        dialed.receive(),
+        Some(Message::HealthCheckRequest { .. })
+    ));
+    let mut others: Vec<Raw> = vec![];
+    for round in 0..6 {
+        others.retain_mut(|_| round % 2 == 0);
+        others.extend((0..12).map(|_| Raw::connect(host.address)));
+
+        for (index, raw) in others.iter_mut().chain([&mut dialed]).enumerate() {
+            raw.send(&(0..6).map(|bit| question(index >> bit)).collect::<Vec<_>>());
+        }
+        for (index, raw) in others.iter_mut().chain([&mut dialed]).enumerate() {
+            for bit in 0..6 {
+                assert_answers(index >> bit, raw.receive());
+            }
+        }
+    }
+}
+
+fn question(number: usize) -> Message {
+    if number.is_multiple_of(2) {
+        health()
+    } else {
+        ask_topology()
+    }
+}
+
+fn assert_answers(number: usize, answer: Option<Message>) {
+    let fits = match &answer {
+        Some(Message::HealthCheckResponse { .. }) => number.is_multiple_of(2),
+        Some(Message::CollectTopologyResponse(_)) => !number.is_multiple_of(2),
+        _ => false,
+    };
+    assert!(fits, "{answer:?}");
+}
+
+/// Rule 5: a node neither answers on a connection that it does not know yet, nor forgets one that it
+/// is not told to have lost.
+pub fn opened_comes_first_and_lost_last(kind: Kind) {
+    let mut setup = Setup::new("host", 1);
+    setup.config.limits.connections = 4;
+    let host = Host::start(kind, setup, || Ok(Box::new(NullEngine::new(1))));
+    for _ in 0..20 {
+        // The peer goes.
+        Raw::connect(host.address).check_health();
+        host.until("its end", |status| status.connections == 0);
+        // The node closes it.
+        let mut refused = Raw::connect(host.address);
+        refused.send(&[tokens(None, MODEL)]);
+        refused.closed();
+        host.until("its end", |status| status.connections == 0);
+    }
+    let mut held: Vec<Raw> = (0..4).map(|_| Raw::connect(host.address)).collect();
+    held.iter_mut().for_each(Raw::check_health);
+    Raw::connect(host.address).closed();
+    host.until("the end of the fifth", |status| status.connections == 4);
+    held.pop();
+    host.until("room", |status| status.connections == 3);
+    Raw::connect(host.address).check_health();
+}
+
+/// Rule 6: wherever the stream is cut, messages come in order; those before junk still come.
+pub fn messages_come_in_order(kind: Kind) {
+    let mut setup = Setup::new("host", 1);
+    setup.config.max_tokens = 2;
+    let (tell, seen) = mpsc::channel();
+    let hook = move |command: &EngineCommand| {
+        let _ = tell.send(command.clone());
+    };
+    let host = Host::start(kind, setup, || {
+        Ok(Box::new(NullEngine::with_hook(1, Box::new(hook))))
+    });
+    let mut raw = Raw::connect(host.address);
+    let mut random = 1u64;
+    let mut roll = move || {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        usize::try_from(random >> 40).unwrap_or(0)
+    };
+    let asked: Vec<usize> = (0..400).map(|_| roll()).collect();
+    let bytes = bytes_of(
+        &asked
+            .iter()
+            .map(|&number| question(number))
+            .collect::<Vec<_>>(),
+    );
+    let mut rest = &bytes[..];
+    while !rest.is_empty() {
+        let (now, later) = rest.split_at((roll() % 200 + 1).min(rest.len()));
+        raw.send_bytes(now);
+        rest = later;
+    }
+    for &number in &asked {
+        assert_answers(number, raw.receive());
+    }
+    let mut bytes = bytes_of(&[prompt("last words", MODEL)]);
+    bytes.extend_from_slice(b"and now for something completely different");
+    raw.send_bytes(&bytes);
+    raw.closed();
+    let forwarded = |command| matches!(command, EngineCommand::Forward { .. });
+    while !forwarded(
+        seen.recv_timeout(PATIENCE)
+            .expect("the prompt reaches the engine"),
+    ) {}
+    host.event(|event| matches!(event, Event::ConnectionRefused { .. }).then_some(()));
+}
+
+/// Rule 7: a message counts as sent when it has left this machine's hands, not before; all arrive.
+pub fn sent_means_sent(kind: Kind) {
+    const WIDTH: usize = 2 << 20;
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let host = Host::start(kind, member(&listener), || {
+        Ok(Box::new(NullEngine::new(WIDTH)))
+    });
+    let mut raw = joined(&host, &listener);
+    let ids: Vec<String> = (0..20).map(|number| format!("r{number:02}")).collect();
+    for id in &ids {
+        host.command(Command::Submit(submit(id, 2, 1, NEVER)));
+    }
+    // Eight are in the driver's hands, and of 64 MiB no socket takes the first message whole.
+    host.until("a full window", |status| status.queued == ids.len() - 8);
+    for id in &ids {
+        let Some(Message::SendTensorRequest(tensor)) = raw.receive() else {
+            panic!("{id} does not come");
+        };
+        assert_eq!(tensor.request_id.as_ref(), Some(id));
+        let data = tensor.tensor.data();
+        assert_eq!(data.len(), WIDTH * 4);
+        assert!(
+            data.iter()
+                .enumerate()
+                .all(|(index, &byte)| byte == index as u8),
+            "{id}"
+        );
+    }
+    host.until("an empty outbox", |status| status.queued == 0);
+}
+
+/// Rule 11: half a frame is noticed, although a whole one came with it.
+pub fn progress_is_told(kind: Kind) {
+    let mut setup = Setup::new("host", 1);
+    setup.config.timing.frame_stall = Duration::from_millis(50);
+    let host = Host::start(kind, setup, || Ok(Box::new(NullEngine::new(1))));
+    let mut raw = Raw::connect(host.address);
+    let whole = bytes_of(&[ask_topology()]);
+    let (half, _) = whole.split_at(whole.len() / 2);
+    raw.send_bytes(&[&whole[..], half].concat());
+    assert!(matches!(
+        raw.receive(),
+        Some(Message::CollectTopologyResponse(_))
+    ));
+    raw.closed();
+    let reason = host.event(|event| match event {
+        Event::ConnectionRefused { reason, .. } => Some(reason),
+        _ => None,
+    });
+    assert!(reason.contains("middle of a frame"), "{reason}");
+}
