@@ -197,6 +197,7 @@ async fn read_loop(shared: &Arc<Shared>, connection: &Connection) -> LinkFault {
         }
         more = count == room;
         decoder.advance(count);
+        // Of the messages of one read, the first is charged with all.
         bytes += count;
         loop {
             match decoder.poll() {

@@ -198,6 +198,7 @@ fn read_loop(shared: &Arc<Shared>, connection: &Connection) -> LinkFault {
             return fault;
         }
         decoder.advance(count);
+        // Of the messages of one read, the first is charged with all.
         bytes += count;
         loop {
             match decoder.poll() {

@@ -16,12 +16,14 @@ pub mod weather;
 
 pub use host::{Handle, Host, Kind, Setup};
 
-use engine::MODEL;
-use exo_protocol::Submit;
+use engine::{MODEL, NullEngine};
 use exo_protocol::config::{DirectPeer, Discovery};
-use exo_protocol::engine::Sampling;
+use exo_protocol::engine::{Engine, Sampling};
+use exo_protocol::{Command, Event, Submit};
 use raw::Raw;
 use std::net::TcpListener;
+use std::sync::mpsc::{self, Sender};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// How long a check waits for what must happen: far beyond what any loaded machine needs.
@@ -81,4 +83,48 @@ pub fn joined(host: &Host, listener: &TcpListener) -> Raw {
             == 2
     });
     raw
+}
+
+/// Something that holds up a node.
+#[derive(Debug)]
+pub struct HeldUp {
+    release: Sender<()>,
+    visitor: JoinHandle<Result<(), String>>,
+}
+
+impl HeldUp {
+    /// Lets the node go on.
+    ///
+    /// # Panics
+    /// If its visitor does not come back.
+    pub fn end(self) {
+        drop(self.release);
+        let taken = self.visitor.join().expect("the visitor comes back");
+        taken.expect("its command was taken");
+    }
+}
+
+/// A node whose event handler holds it up, in a thread of the application; so the runtime's own
+/// threads go on reading.
+///
+/// # Panics
+/// If it is not held up.
+#[must_use]
+pub fn held_up(kind: Kind, inbox: usize) -> (Host, HeldUp) {
+    let (release, held) = mpsc::channel();
+    let (tell, stuck) = mpsc::channel();
+    let mut setup = Setup::new("host", 1);
+    setup.inbox = inbox;
+    let engine = || Ok(Box::new(NullEngine::new(1)) as Box<dyn Engine>);
+    let host = Host::start_with(kind, setup, engine, move |event| {
+        if let Event::Rejected { .. } = event {
+            let _ = tell.send(());
+            let _ = held.recv_timeout(PATIENCE);
+        }
+    });
+    let handle = host.handle.clone();
+    let nonsense = Command::Submit(submit("", 0, 1, NEVER));
+    let visitor = thread::spawn(move || handle.command(nonsense));
+    stuck.recv_timeout(PATIENCE).expect("the node is held up");
+    (host, HeldUp { release, visitor })
 }

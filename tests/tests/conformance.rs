@@ -41,6 +41,7 @@ checks! { on_std = Std, on_smol = Smol: beside_others {
     streams::no_connection_gets_the_answers_of_another,
     streams::opened_comes_first_and_lost_last,
     streams::messages_come_in_order,
+    streams::messages_wait_in_order,
     streams::sent_means_sent,
     rules::dials_end,
     rules::calls_end,

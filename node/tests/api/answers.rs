@@ -187,8 +187,12 @@ fn the_node_can_be_looked_at() {
 fn a_stopping_node_says_so() {
     let node = Node::dummy();
     node.started.as_ref().unwrap().app.stop().unwrap();
-    thread::sleep(Duration::from_millis(50));
-    let answer = node.chat(&plain());
+    // It stops when its thread comes to it; until then it answers.
+    let begun = Instant::now();
+    let mut answer = node.chat(&plain());
+    while answer.status == 200 && begun.elapsed() < Duration::from_secs(30) {
+        answer = node.chat(&plain());
+    }
     assert_eq!(answer.error().0, 503, "{}", answer.body);
     assert!(answer.head.contains("Retry-After"), "{}", answer.head);
 }
@@ -247,7 +251,7 @@ fn a_client_that_leaves_stops_the_ring() {
             .requests
             .is_empty()
         {
-            assert!(begun.elapsed() < Duration::from_secs(5), "it never began");
+            assert!(begun.elapsed() < Duration::from_secs(30), "it never began");
             thread::sleep(Duration::from_millis(1));
         }
         drop(client);

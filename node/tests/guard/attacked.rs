@@ -11,21 +11,29 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// How long a test waits for what must come.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Short limits, so that slow clients are slow only by a test's measure.
 pub(crate) const OPTIONS: GuardOptions = GuardOptions {
     head_bytes: 4096,
-    head_time: Duration::from_millis(300),
+    head_time: Duration::from_secs(1),
     body_bytes: 1 << 20,
-    body_time: Duration::from_millis(300),
+    body_time: Duration::from_secs(1),
     connections: 8,
-    write_time: Duration::from_millis(300),
-    linger: Duration::from_millis(300),
+    write_time: Duration::from_secs(1),
+    linger: Duration::from_secs(1),
 };
+
+/// Events of the stream at `/events`.
+pub(crate) const EVENTS: usize = 20;
 
 pub(crate) struct Api {
     backend: Arc<Backend>,
     pub(crate) guard: Guard,
     pub(crate) cancelled: Arc<AtomicUsize>,
+    /// Events that the client has read: the next one is sent only then.
+    pub(crate) read: Arc<AtomicUsize>,
 }
 
 pub(crate) fn api() -> Api {
@@ -34,8 +42,10 @@ pub(crate) fn api() -> Api {
 
 pub(crate) fn api_on(kind: ChannelKind, options: GuardOptions) -> Api {
     let cancelled = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&cancelled);
-    let handler: Handler = Arc::new(move |request, responder| answer(&request, responder, &count));
+    let read = Arc::new(AtomicUsize::new(0));
+    let (count, seen) = (Arc::clone(&cancelled), Arc::clone(&read));
+    let handler: Handler =
+        Arc::new(move |request, responder| answer(&request, responder, &count, &seen));
     let backend = Backend::start(kind, handler).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let guard = Guard::start(listener, options, Arc::clone(&backend)).unwrap();
@@ -43,6 +53,7 @@ pub(crate) fn api_on(kind: ChannelKind, options: GuardOptions) -> Api {
         guard,
         backend,
         cancelled,
+        read,
     }
 }
 
@@ -52,17 +63,17 @@ impl Drop for Api {
     }
 }
 
-fn answer(request: &Request, responder: Responder, cancelled: &AtomicUsize) {
+fn answer(request: &Request, responder: Responder, cancelled: &AtomicUsize, read: &AtomicUsize) {
     let result = match request.path.as_str() {
         "/wait" => {
             let started = Instant::now();
-            while !request.client.gone() && started.elapsed() < Duration::from_secs(5) {
+            while !request.client.gone() && started.elapsed() < PATIENCE {
                 thread::sleep(Duration::from_millis(5));
             }
             cancelled.fetch_add(usize::from(request.client.gone()), Ordering::SeqCst);
             Ok(())
         }
-        "/events" => events(responder),
+        "/events" => events(request, responder, read),
         "/large" => responder.send(&Reply::html("x".repeat(64 << 20))),
         _ => {
             let value = json!({
@@ -77,12 +88,22 @@ fn answer(request: &Request, responder: Responder, cancelled: &AtomicUsize) {
     }
 }
 
-fn events(responder: Responder) -> io::Result<()> {
+/// Sends each event only when the client has read the one before, or has gone.
+fn events(request: &Request, responder: Responder, read: &AtomicUsize) -> io::Result<()> {
     let mut stream = responder.stream("text/event-stream")?;
-    for event in 0..20 {
+    for event in 0..EVENTS {
         write!(stream, "data: {event}\n\n")?;
         stream.flush()?;
-        thread::sleep(Duration::from_millis(20));
+        let started = Instant::now();
+        while read.load(Ordering::SeqCst) <= event
+            && !request.client.gone()
+            && started.elapsed() < PATIENCE
+        {
+            thread::sleep(Duration::from_millis(1));
+        }
+        if request.client.gone() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
     }
     Ok(())
 }
@@ -90,9 +111,7 @@ fn events(responder: Responder) -> io::Result<()> {
 impl Api {
     pub(crate) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.guard.address()).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(5)))
-            .unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream
     }
 
@@ -115,13 +134,20 @@ impl Api {
         );
     }
 
+    /// Waits until clients that left are no longer counted.
+    pub(crate) fn wait_until_alive(&self) {
+        let started = Instant::now();
+        while self.status(b"GET /alive HTTP/1.1\r\n\r\n") != 200 {
+            assert!(started.elapsed() < PATIENCE, "it does not come back");
+            thread::sleep(Duration::from_millis(5));
+        }
+        self.assert_alive();
+    }
+
     pub(crate) fn wait_for_cancel(&self) {
         let started = Instant::now();
         while self.cancelled.load(Ordering::SeqCst) == 0 {
-            assert!(
-                started.elapsed() < Duration::from_secs(4),
-                "nobody was told"
-            );
+            assert!(started.elapsed() < PATIENCE, "nobody was told");
             thread::sleep(Duration::from_millis(5));
         }
     }

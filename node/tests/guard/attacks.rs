@@ -2,7 +2,9 @@
 //!
 //! Each of these stops or blocks a bare tiny_http server.
 
-use crate::attacked::{OPTIONS, api, read_all, status};
+use crate::attacked::{OPTIONS, api, api_on, read_all, status};
+use exo_node::api::backend::ChannelKind;
+use exo_node::api::guard::GuardOptions;
 use std::io::Write;
 use std::thread;
 use std::time::Duration;
@@ -59,22 +61,27 @@ fn attack_4_pipelined_requests_are_read_once() {
 
 #[test]
 fn attack_5_half_open_connections_are_counted_and_end() {
-    let api = api();
+    let options = GuardOptions {
+        head_time: Duration::from_secs(3),
+        ..OPTIONS
+    };
+    let api = api_on(ChannelKind::preferred(), options);
     let mut half: Vec<_> = (0..OPTIONS.connections).map(|_| api.connect()).collect();
     for stream in &mut half {
         stream.write_all(b"GET / HT").unwrap();
     }
-    thread::sleep(Duration::from_millis(50));
-    let answer = api.talk(b"GET / HTTP/1.1\r\n\r\n");
-    assert_eq!(status(&answer), 503, "{answer}");
+    // They are counted once they are accepted, and none of them ends for three seconds.
+    let mut answer = String::new();
+    while status(&answer) != 503 {
+        answer = api.talk(b"GET / HTTP/1.1\r\n\r\n");
+    }
     assert!(answer.contains("too_many_connections"), "{answer}");
     assert!(
         half.iter_mut()
             .all(|stream| status(&read_all(stream)) == 408)
     );
     drop(half);
-    thread::sleep(Duration::from_millis(50));
-    api.assert_alive();
+    api.wait_until_alive();
 }
 
 #[test]
@@ -108,8 +115,7 @@ fn attack_8_clients_that_reset_do_no_harm() {
         let _ = stream.write_all(b"GET /x HTTP/1.1\r\n\r\nGET /x HTTP/1.1\r\n\r\n");
         drop(stream);
     }
-    thread::sleep(Duration::from_millis(100));
-    api.assert_alive();
+    api.wait_until_alive();
 }
 
 #[test]
@@ -233,8 +239,7 @@ mod descriptors {
             thread::sleep(Duration::from_millis(150));
             drop(taken);
             drop(stream);
-            thread::sleep(Duration::from_millis(100));
-            api.assert_alive();
+            api.wait_until_alive();
         }
     }
 }

@@ -8,6 +8,8 @@ use exo_protocol::wire::{
 use exo_protocol::{Shard, Tensor};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// One connection of such a peer.
 #[derive(Debug)]
@@ -29,10 +31,26 @@ impl Raw {
     /// Takes a host's connection.
     ///
     /// # Panics
-    /// If the listener is broken.
+    /// If it does not connect.
     #[must_use]
     pub fn accept(listener: &TcpListener) -> Self {
-        Self::over(listener.accept().expect("the host connects").0)
+        listener
+            .set_nonblocking(true)
+            .expect("an option of every socket");
+        let until = Instant::now() + PATIENCE;
+        let stream = loop {
+            match listener.accept() {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    assert!(Instant::now() < until, "the host does not connect");
+                    thread::sleep(Duration::from_millis(1));
+                }
+                accepted => break accepted.expect("the host connects").0,
+            }
+        };
+        stream
+            .set_nonblocking(false)
+            .expect("an option of every socket");
+        Self::over(stream)
     }
 
     fn over(stream: TcpStream) -> Self {

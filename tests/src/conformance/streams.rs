@@ -2,12 +2,13 @@
 
 use super::engine::{MODEL, NullEngine};
 use super::raw::{Raw, ask_topology, bytes_of, health, prompt, tokens};
-use super::{Host, Kind, NEVER, PATIENCE, Setup, joined, member, submit};
+use super::{Host, Kind, NEVER, PATIENCE, Setup, held_up, joined, member, submit};
 use exo_protocol::engine::EngineCommand;
 use exo_protocol::wire::Message;
 use exo_protocol::{Command, Event};
 use std::net::TcpListener;
 use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 /// Rule 4: were a number used twice, answers would go to somebody else.
@@ -122,6 +123,26 @@ pub fn messages_come_in_order(kind: Kind) {
             .expect("the prompt reaches the engine"),
     ) {}
     host.event(|event| matches!(event, Event::ConnectionRefused { .. }).then_some(()));
+}
+
+/// Rule 6, while they wait: whoever brings them, the node gets them as they came.
+pub fn messages_wait_in_order(kind: Kind) {
+    let (host, held_up) = held_up(kind, 64);
+    let mut raw = Raw::connect(host.address);
+    let asked: Vec<usize> = (0..300).map(|number| number * number / 7).collect();
+    let questions: Vec<Message> = asked.iter().map(|&number| question(number)).collect();
+    raw.send(&questions);
+    // As long as the inbox is not full, look whether it is.
+    let look = Command::Cancel {
+        request: "nobody's".into(),
+    };
+    while host.handle.command(look.clone()).is_ok() {
+        thread::sleep(Duration::from_millis(5));
+    }
+    held_up.end();
+    for number in asked {
+        assert_answers(number, raw.receive());
+    }
 }
 
 /// Rule 7: a message counts as sent when it has left this machine's hands, not before; all arrive.
