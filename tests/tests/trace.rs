@@ -6,10 +6,11 @@ use exo_protocol::dummy::{self, DummyEngine};
 use exo_protocol::engine::Engine;
 use exo_protocol::id::ConnectionId;
 use exo_protocol::topology::{Capabilities, Flops};
-use exo_protocol::wire::{DecodeLimits, Decoder, Encoder, Message, MessageType};
+use exo_protocol::wire::{DecodeLimits, Encoder, Message, MessageType};
 use exo_protocol::{
     Command, Config, Event, Input, Instant, Node, Origin, Output, Submit, config::Discovery,
 };
+use exo_tests::fuzz::decode_in_pieces;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -84,20 +85,13 @@ fn frames(trace: &Value) -> Vec<Recorded> {
 }
 
 fn decode(bytes: &[u8]) -> Message {
-    let mut decoder = Decoder::new(DecodeLimits::default());
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let space = decoder.space();
-        let most = space.len().min(rest.len());
-        let (now, later) = rest.split_at(most);
-        space[..most].copy_from_slice(now);
-        decoder.advance(most);
-        rest = later;
-    }
-    decoder
-        .poll()
-        .expect("a recorded frame decodes")
-        .expect("it is whole")
+    let (mut messages, error) = decode_in_pieces(bytes, &DecodeLimits::default(), |length| length);
+    assert_eq!(
+        (messages.len(), error),
+        (1, None),
+        "a recorded frame is one message"
+    );
+    messages.remove(0)
 }
 
 fn encode(message: &Message) -> Vec<u8> {

@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 
 impl Node {
     /// A prompt as text: only reference nodes send one, to the first stage.
-    pub(super) fn prompt_came(&mut self, _from: ConnectionId, prompt: SendPrompt) {
+    pub(super) fn prompt_came(&mut self, prompt: SendPrompt) {
         let id = match prompt.request_id {
             Some(id) => RequestId::from(id),
             None => RequestId::from(self.rng.uuid()),

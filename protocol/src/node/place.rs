@@ -4,7 +4,7 @@ use super::Node;
 use super::output::{Event, Stage};
 use super::peer::Peer;
 use crate::id::{ModelId, NodeId};
-use crate::topology::{Topology, map_to_shards, ring_memory_weighted};
+use crate::topology::{Capabilities, Topology, map_to_shards, ring_memory_weighted};
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -18,7 +18,10 @@ impl Node {
                 continue;
             };
             let capabilities = peer.capabilities().or(peer.configured.as_ref()).cloned();
-            topology.update_node(node.clone(), capabilities.unwrap_or_else(unknown));
+            topology.update_node(
+                node.clone(),
+                capabilities.unwrap_or_else(Capabilities::unknown),
+            );
             let description = Some(peer.description.clone());
             topology.add_edge(self.config.node.clone(), node.clone(), description);
             if let Some(reply) = &peer.reply {
@@ -81,8 +84,4 @@ impl Node {
         };
         a != b && edge(a, b) && edge(b, a)
     }
-}
-
-fn unknown() -> crate::topology::Capabilities {
-    crate::topology::Capabilities::unknown()
 }

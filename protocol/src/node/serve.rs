@@ -1,7 +1,6 @@
 //! Answering what comes over a connection.
 
 use super::connection::Reply;
-use super::output::Event;
 use super::peer::{Link, Peer};
 use super::{Instant, Node};
 use crate::id::{ConnectionId, NodeId};
@@ -36,7 +35,7 @@ impl Node {
                 self.send(id, Message::CollectTopologyResponse(reply));
             }
             Message::CollectTopologyResponse(reply) => self.topology_told(id, reply),
-            Message::SendPromptRequest(prompt) => self.prompt_came(id, prompt),
+            Message::SendPromptRequest(prompt) => self.prompt_came(prompt),
             Message::SendTensorRequest(tensor) => {
                 // At once, before anything is computed: a reference peer waits for it with its
                 // whole connection. Empty, since it cannot read any other form.
@@ -227,6 +226,5 @@ impl Node {
         }
         peer.reply = Some(reply);
         self.rebuild_topology();
-        self.tell(Event::TopologyChanged);
     }
 }
