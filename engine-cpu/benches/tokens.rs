@@ -94,7 +94,7 @@ fn ours(path: &Path, threads: usize) -> Result<Speed, Box<dyn Error>> {
                 request: RequestId::from("bench"),
                 position,
                 input: EngineInput::Tokens(tokens),
-                sampling: Sampling::default(),
+                sampling: Some(Sampling::default()),
             };
             done(engine.execute(forward, &mut |_| {}))?;
             position += count;

@@ -40,6 +40,18 @@ struct Loaded {
     model: Model,
     shard: ShardModel,
     bytes: u64,
+    fingerprint: u64,
+}
+
+impl Loaded {
+    /// The completion of its load.
+    fn told(&self, call: CallId) -> EngineEvent {
+        EngineEvent::Loaded {
+            call,
+            bytes: self.bytes,
+            fingerprint: self.fingerprint,
+        }
+    }
 }
 
 impl fmt::Debug for CpuEngine {
@@ -127,9 +139,9 @@ impl CpuEngine {
         call: CallId,
         shard: Shard,
         progress: &mut dyn FnMut(EngineEvent),
-    ) -> Result<u64, CpuError> {
+    ) -> Result<EngineEvent, CpuError> {
         if let Some(loaded) = self.shards.get(&shard) {
-            return Ok(loaded.bytes);
+            return Ok(loaded.told(call));
         }
         let range = shard.range();
         if shard.is_empty() {
@@ -163,16 +175,21 @@ impl CpuEngine {
                 });
             });
         }
+        // A stage can do without what tells it, which may be another node's part of the files.
+        let fingerprint = model.fingerprint().unwrap_or_else(|error| {
+            tracing::warn!(%shard, "nobody can check that it is the same model everywhere: {error}");
+            0
+        });
         tracing::info!(%shard, bytes, kernels = self.machine.kernels.name, "loaded");
-        self.shards.insert(
-            shard,
-            Loaded {
-                model,
-                shard: ready,
-                bytes,
-            },
-        );
-        Ok(bytes)
+        let loaded = Loaded {
+            model,
+            shard: ready,
+            bytes,
+            fingerprint,
+        };
+        let told = loaded.told(call);
+        self.shards.insert(shard, loaded);
+        Ok(told)
     }
 
     fn unload(&mut self, shard: &Shard) {
@@ -189,7 +206,7 @@ impl CpuEngine {
         request: RequestId,
         position: u32,
         input: &EngineInput,
-        sampling: &Sampling,
+        sampling: Option<&Sampling>,
     ) -> Result<(EngineOutput, u32), CpuError> {
         let loaded = self
             .shards
@@ -202,9 +219,9 @@ impl CpuEngine {
             .get(&request)
             .and_then(|caches| caches.get(shard));
         let len = cached.map_or(0, Kv::len);
-        if position != 0 && position as usize != len {
+        if position as usize > len {
             return Err(CpuError::Input(format!(
-                "the input begins at position {position}, but {len} positions of request \
+                "the input begins at position {position}, but only {len} positions of request \
                  {request} are cached for {shard}"
             )));
         }
@@ -239,7 +256,7 @@ impl CpuEngine {
             kv.trim(0);
             return Err(CpuError::Allocation { positions });
         }
-        // From here on nothing fails.
+        // From here on nothing fails, and what lies beyond the position is forgotten.
         kv.set_len(position as usize);
         kv.trim(positions);
         let mut hidden = Vec::new();
@@ -248,17 +265,20 @@ impl CpuEngine {
             &mut self.buffers,
             kv,
             input.borrowed(),
+            sampling.is_some(),
             &mut hidden,
         );
-        let output = if loaded.shard.is_last() {
-            let position = u32::try_from(positions).unwrap_or(u32::MAX);
-            let token = choose(&self.buffers.logits, sampling, position);
-            EngineOutput::Token {
-                token,
-                end: loaded.shard.config.eos.contains(&token),
+        let output = match sampling {
+            _ if !loaded.shard.is_last() => EngineOutput::Hidden(to_tensor(&hidden, count)?),
+            None => EngineOutput::Nothing,
+            Some(sampling) => {
+                let position = u32::try_from(positions).unwrap_or(u32::MAX);
+                let token = choose(&self.buffers.logits, sampling, position);
+                EngineOutput::Token {
+                    token,
+                    end: loaded.shard.config.eos.contains(&token),
+                }
             }
-        } else {
-            EngineOutput::Hidden(to_tensor(&hidden, count)?)
         };
         if fresh.len() > 0 {
             self.requests
@@ -278,9 +298,7 @@ impl Engine for CpuEngine {
     ) -> EngineEvent {
         let call = command.call();
         let done = match command {
-            EngineCommand::Load { shard, .. } => self
-                .load(call, shard, progress)
-                .map(|bytes| EngineEvent::Loaded { call, bytes }),
+            EngineCommand::Load { shard, .. } => self.load(call, shard, progress),
             EngineCommand::Unload { shard, .. } => {
                 self.unload(&shard);
                 Ok(EngineEvent::Unloaded { call })
@@ -293,7 +311,7 @@ impl Engine for CpuEngine {
                 sampling,
                 ..
             } => self
-                .forward(&shard, request, position, &input, &sampling)
+                .forward(&shard, request, position, &input, sampling.as_ref())
                 .map(|(output, positions)| EngineEvent::Forwarded {
                     call,
                     output,

@@ -42,7 +42,7 @@ pub(crate) struct Buffers {
     qkv: Vec<f32>,
     attention: Vec<f32>,
     ffn: Vec<f32>,
-    /// After a forward on the last stage: the logits of the last position.
+    /// Of the last position of the last forward that wanted them.
     pub(crate) logits: Vec<f32>,
 }
 
@@ -123,13 +123,14 @@ impl ShardModel {
 
     /// Runs the layers over new positions, for which `kv` has room, and appends what leaves the
     /// last one to `hidden`: `[token][hidden]`, or nothing on the last stage, which leaves the
-    /// logits of the last position in `buffers`.
+    /// logits of the last position in `buffers` if they are wanted.
     pub(crate) fn forward(
         &self,
         machine: &mut Machine,
         buffers: &mut Buffers,
         kv: &mut Kv,
         input: Input<'_>,
+        logits: bool,
         hidden: &mut Vec<f32>,
     ) {
         let width = self.config.hidden;
@@ -155,7 +156,7 @@ impl ShardModel {
             }
             let x = self.batch(machine, buffers, kv, x);
             match &self.head {
-                Some(head) if end == tokens => self.logits(machine, buffers, head, x),
+                Some(head) if logits && end == tokens => self.logits(machine, buffers, head, x),
                 Some(_) => {}
                 None => hidden.extend_from_slice(x),
             }

@@ -108,12 +108,12 @@ fn inputs_that_do_not_fit() {
         &["position 3", "0 positions"],
     );
     forward(engine, &last, "r", 0, state()).expect("fits");
-    fails(
-        forward(engine, &last, "r", 1, state()),
-        BadInput,
-        &["position 1", "2 positions"],
-    );
     forward(engine, &last, "r", 2, state()).expect("fits");
+    fails(
+        forward(engine, &last, "r", 5, state()),
+        BadInput,
+        &["position 5", "4 positions"],
+    );
     fails(
         forward(engine, &last, "r", u32::MAX, state()),
         BadInput,
@@ -370,7 +370,10 @@ proptest! {
     #[test]
     fn no_command_makes_it_panic(
         commands in prop::collection::vec(
-            (0u8..8, 0u32..6, 0u32..6, 0u32..6, 0usize..3, 0u32..50, any_input(), any::<f32>()),
+            (
+                0u8..8, 0u32..6, 0u32..6, 0u32..6, 0usize..3, 0u32..50, any_input(),
+                any::<Option<f32>>(),
+            ),
             1..40,
         ),
     ) {
@@ -381,7 +384,8 @@ proptest! {
             let call = CallId(n as u64);
             let shard = Shard { start, end, layers, ..shard(0..1, 4) };
             let request = request(["a", "b", "c"][name]);
-            let sampling = Sampling { temperature, ..Sampling::default() };
+            let sampling =
+                temperature.map(|temperature| Sampling { temperature, ..Sampling::default() });
             let command = match what {
                 0 => EngineCommand::Load { call, shard },
                 1 => EngineCommand::Unload { call, shard },

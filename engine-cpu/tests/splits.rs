@@ -3,17 +3,19 @@
 mod common;
 
 use common::tiny::Tiny;
-use common::{engine, forward, hidden, load, options, shard, token, tokens};
+use common::{
+    engine, forward, forward_with, hidden, load, load_told, options, shard, token, tokens,
+};
 use exo_engine_cpu::kernels::Kernels;
 use exo_engine_cpu::{CpuEngine, CpuOptions};
 use exo_models::Model;
-use exo_protocol::engine::EngineInput;
+use exo_protocol::engine::{EngineInput, EngineOutput, Sampling};
 use exo_protocol::{Shard, Tensor};
 use proptest::prelude::*;
 use std::ops::Range;
 
-/// Runs a prompt in `blocks` through `shards`, then `answer` greedy tokens; returns the tokens,
-/// the logits of every step, and the hidden states after the first shard.
+/// Runs a prompt in `blocks` through `shards`, then `answer` greedy tokens; returns the tokens and
+/// the logits of every one of them. Of the prompt, only the last block asks for a token.
 fn run(
     engine: &mut CpuEngine,
     shards: &[Shard],
@@ -38,20 +40,24 @@ fn run(
             }
         };
         let mut input = EngineInput::Tokens(block.clone());
-        let mut result = None;
+        let mut result = EngineOutput::Nothing;
+        let sampling = (at == prompt.len()).then(Sampling::default);
         for shard in shards {
             let (output, added) =
-                forward(engine, shard, "request", position, input.clone()).expect("runs");
+                forward_with(engine, shard, "request", position, input.clone(), sampling)
+                    .expect("runs");
             assert_eq!(added as usize, block.len());
             if shard.is_last() {
-                result = Some(token(output));
+                result = output;
             } else {
                 input = EngineInput::Hidden(hidden(output));
             }
         }
         position += block.len() as u32;
-        if at == prompt.len() {
-            chosen.push(result.expect("the last shard chose"));
+        if sampling.is_none() {
+            assert_eq!(result, EngineOutput::Nothing);
+        } else {
+            chosen.push(token(result));
             logits.push(
                 engine
                     .last_logits()
@@ -158,6 +164,25 @@ proptest! {
         let got = run(&mut engine(&model, options(2)), &shards, &prompt, &blocks, 4);
         prop_assert!(got == expected);
     }
+}
+
+#[test]
+fn every_shard_tells_the_same_fingerprint() {
+    let mut told = Vec::new();
+    for tiny in [Tiny::LLAMA, Tiny::QWEN] {
+        let (_file, model) = tiny.write();
+        let layers = model.config().layers;
+        let mut engine = engine(&model, options(1));
+        // Twice: what is loaded already says it, too.
+        let shards = [cut(&[1], layers), cut(&[], layers), cut(&[1], layers)].concat();
+        for shard in shards {
+            let (_, fingerprint) = load_told(&mut engine, &shard).expect("loads");
+            assert_eq!(fingerprint, model.fingerprint().expect("it tells"));
+            assert_ne!(fingerprint, 0);
+            told.push(fingerprint);
+        }
+    }
+    assert_ne!(told.first(), told.last());
 }
 
 #[test]

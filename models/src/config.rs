@@ -5,7 +5,10 @@ mod from_hf;
 
 use std::path::Path;
 
-pub(crate) use self::{from_gguf::from_gguf, from_hf::from_folder};
+pub(crate) use self::{
+    from_gguf::from_gguf,
+    from_hf::{declared_dtype, from_folder},
+};
 use crate::ModelError;
 
 /// The shape and constants of a model.

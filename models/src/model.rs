@@ -4,13 +4,13 @@ use std::{
     fs,
     ops::Range,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use crate::{
     ChatTemplate, ModelConfig, ModelError, Tokenizer, Weights, chat,
     config::{from_folder, from_gguf},
-    embedded,
+    embedded, fingerprint,
     folder::Folder,
     gguf::{Gguf, GgufError},
     map::FileBytes,
@@ -31,6 +31,8 @@ struct Inner {
     config: Arc<ModelConfig>,
     /// Built on first use: it takes a while, and stages in the middle of a ring never need it.
     tokenizer: Mutex<Option<Arc<Tokenizer>>>,
+    /// Found on first use: headers and the tokenizer's file are read for it.
+    fingerprint: OnceLock<u64>,
 }
 
 enum Source {
@@ -131,6 +133,7 @@ impl Model {
                 source,
                 config,
                 tokenizer: Mutex::default(),
+                fingerprint: OnceLock::new(),
             }),
         }
     }
@@ -143,6 +146,28 @@ impl Model {
     /// Its shape and constants.
     pub fn config(&self) -> &ModelConfig {
         &self.inner.config
+    }
+
+    /// What the model is, in one number: a hash of its configuration, the size of its vocabulary,
+    /// and the names, shapes and types of its tensors. Never zero; found once.
+    ///
+    /// It is the same wherever the same model is, under any name and in whatever part: a folder
+    /// with an index goes by the index, and needs no weight file at all. It differs for another
+    /// quantisation, shape or constant, and for other files of the same model: as GGUF, or in one
+    /// file instead of several. The weights' values are not looked at.
+    ///
+    /// # Errors
+    /// When the files do not tell: there is no tokenizer, or no weight file and no index.
+    pub fn fingerprint(&self) -> Result<u64, ModelError> {
+        if let Some(found) = self.inner.fingerprint.get() {
+            return Ok(*found);
+        }
+        let config = &self.inner.config;
+        let found = match &self.inner.source {
+            Source::Gguf(file) => fingerprint::of_gguf(config, &file.header),
+            Source::HuggingFace(folder) => fingerprint::of_folder(config, folder)?,
+        };
+        Ok(*self.inner.fingerprint.get_or_init(|| found))
     }
 
     /// The weights that a node with these layers needs: maps only the files they are in, and checks

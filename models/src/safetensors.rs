@@ -42,17 +42,60 @@ struct IndexMetadata {
     total_size: Option<serde_json::Number>,
 }
 
+impl IndexMetadata {
+    fn announced(&self) -> Option<u64> {
+        let size = self.total_size.as_ref()?.as_f64()?;
+        Some(size as u64)
+    }
+}
+
+/// Every tensor of the model, as far as every node can tell, whatever part of the files it has.
+#[derive(Debug)]
+pub(crate) enum Table {
+    /// Without an index all files are there: data type and shape by name, from their headers.
+    Headers(BTreeMap<String, (String, Vec<u64>)>),
+    /// With an index some files may be elsewhere: its names, and the bytes that it announces.
+    Index {
+        bytes: Option<u64>,
+        tensors: BTreeSet<String>,
+    },
+}
+
+/// The tensors of the whole model.
+pub(crate) fn table(folder: &Folder) -> Result<Table, ModelError> {
+    if let Some(index) = folder.json::<Index>(INDEX)? {
+        return Ok(Table::Index {
+            bytes: index.metadata.announced(),
+            tensors: index.weight_map.into_keys().collect(),
+        });
+    }
+    let names = file_names(folder)?;
+    if names.is_empty() {
+        return Err(ModelError::MissingFile {
+            file: folder.file(SINGLE),
+            why: "it says what tensors the model has, download it".to_owned(),
+        });
+    }
+    let mut tensors = BTreeMap::new();
+    for name in names {
+        if let Some(bytes) = folder.map(&name)? {
+            let header = Header::parse(&folder.file(&name), &bytes)?;
+            let entries = header.tensors.into_iter();
+            tensors.extend(entries.map(|(tensor, entry)| (tensor, (entry.dtype, entry.shape))));
+        }
+    }
+    Ok(Table::Headers(tensors))
+}
+
 /// Looks at the index and the sizes of the files.
 pub(crate) fn survey(folder: &Folder) -> Result<Survey, ModelError> {
     let head = WeightName::Output.hugging_face();
     if let Some(index) = folder.json::<Index>(INDEX)? {
-        let announced = index
-            .metadata
-            .total_size
-            .and_then(|n| n.as_f64())
-            .map(|n| n as u64);
         return Ok(Survey {
-            bytes: announced.map_or_else(|| sizes(folder), Ok)?,
+            bytes: index
+                .metadata
+                .announced()
+                .map_or_else(|| sizes(folder), Ok)?,
             has_output_head: index.weight_map.contains_key(&head),
         });
     }

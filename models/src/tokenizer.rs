@@ -12,7 +12,7 @@ use tokenizers::DecoderWrapper;
 pub use self::stream::TokenStream;
 pub(crate) use self::{
     from_gguf::from_gguf,
-    from_hf::{TokenText, begin_token, from_folder},
+    from_hf::{TokenText, begin_token, from_folder, size},
 };
 use crate::{ModelConfig, ModelError};
 

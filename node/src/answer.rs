@@ -261,7 +261,7 @@ impl Answer {
             };
             match self.handle.command(command) {
                 Err(CommandError::Busy) => std::thread::sleep(Duration::from_millis(10)),
-                Ok(()) | Err(CommandError::Stopped) => return,
+                Ok(()) | Err(CommandError::Leaving | CommandError::Stopped) => return,
             }
         }
         tracing::warn!(

@@ -7,17 +7,17 @@ use crate::cli::EngineKind;
 use crate::events::Events;
 use crate::library::{Library, LibraryError};
 use crate::random;
+use crate::recording::{RecordError, Recording};
 use crate::runtime::{CommandError, Handle, Options, Runtime, StartError};
 use crate::settings::{Answering, Settings};
-use crate::speaker::Speaker;
 use exo_engine_cpu::{CpuEngine, CpuOptions};
 use exo_models::ModelError;
 use exo_protocol::dummy::DummyEngine;
 use exo_protocol::engine::Engine;
-use exo_protocol::{Command, Config, ModelId, NodeId, Status};
-use std::collections::BTreeSet;
+use exo_protocol::{Command, Config, NodeId, Status};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// What everybody who uses the node shares.
@@ -28,8 +28,8 @@ pub struct App {
     events: Arc<Events>,
     library: Arc<Library>,
     answering: Answering,
-    /// Models that somebody was warned of.
-    large: Mutex<BTreeSet<ModelId>>,
+    /// Nothing new is asked.
+    leaving: AtomicBool,
 }
 
 /// A started node.
@@ -39,6 +39,8 @@ pub struct Started {
     pub app: Arc<App>,
     /// To end it.
     pub runtime: Runtime,
+    /// What is written about it, to the end.
+    recording: Option<Recording>,
 }
 
 /// Why there is no node.
@@ -47,6 +49,9 @@ pub enum AppError {
     /// The runtime did not start.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// It cannot be recorded.
+    #[error(transparent)]
+    Record(#[from] RecordError),
     /// The default model is not here.
     #[error("--default-model: {0}")]
     DefaultModel(ModelError),
@@ -56,7 +61,8 @@ impl App {
     /// Starts a node.
     ///
     /// # Errors
-    /// When the port is taken, the engine does not start, or the default model is not here.
+    /// When the port is taken, the engine does not start, the default model is not here, or the
+    /// recording cannot be written.
     pub fn start(settings: &Settings) -> Result<Started, AppError> {
         let library = Arc::new(open_library(settings).map_err(AppError::DefaultModel)?);
         let found = capabilities::detect(None);
@@ -69,10 +75,14 @@ impl App {
         let mut config = Config::new(node.clone(), told);
         config.discovery = settings.discovery.clone();
         config.max_tokens = settings.answering.max_tokens;
+        config.activations = settings.activations.clone();
         let events = Arc::new(Events::default());
+        let recording = settings.record.as_ref().map(Recording::start).transpose()?;
+        let (record, recording) = recording.unzip();
         let options = Options {
             listen: settings.listen.clone(),
             discovery_file: settings.discovery_file.clone(),
+            record,
         };
         // Telling peers of more memory than was found is a promise; of less, a wish for fewer
         // layers.
@@ -81,7 +91,14 @@ impl App {
         let news = Arc::clone(&events);
         let on_event = move |event| news.handle(event);
         let seed = random::number();
-        let runtime = Runtime::start(settings.runtime, config, seed, options, engine, on_event)?;
+        let runtime = Runtime::start(settings.runtime, config, seed, options, engine, on_event);
+        let (runtime, recording) = match (runtime, recording) {
+            (Ok(runtime), recording) => (runtime, recording),
+            (Err(error), recording) => {
+                let _ = recording.map(Recording::discard);
+                return Err(error.into());
+            }
+        };
         let answering = settings.answering.clone();
         let app = Self {
             node,
@@ -89,11 +106,12 @@ impl App {
             events,
             library,
             answering,
-            large: Mutex::default(),
+            leaving: AtomicBool::new(false),
         };
         Ok(Started {
             app: Arc::new(app),
             runtime,
+            recording,
         })
     }
 
@@ -130,13 +148,15 @@ impl App {
     /// Asks the ring.
     ///
     /// # Errors
-    /// When the model is not here, the conversation does not fit it, or the node is busy.
+    /// When the model is not here, the conversation does not fit it, or the node is busy or leaves.
     pub fn ask(&self, ask: &Ask) -> Result<Answer, AskError> {
+        if self.leaving.load(Ordering::Relaxed) {
+            return Err(AskError::Command(CommandError::Leaving));
+        }
         let speaker = self
             .library
             .speaker(ask.model.as_deref())
             .map_err(AskError::Model)?;
-        self.warn_if_large(&speaker);
         Answer::start(
             self.handle.clone(),
             Arc::clone(&self.events),
@@ -163,6 +183,16 @@ impl App {
         }
     }
 
+    /// Tells the node to leave its ring in order: nothing new begins, what is under way goes on.
+    /// When nothing depends on it any more, [`Events::drained`] says so.
+    ///
+    /// # Errors
+    /// When it is too busy to listen or has ended already.
+    pub fn drain(&self) -> Result<(), CommandError> {
+        self.leaving.store(true, Ordering::Relaxed);
+        self.handle.command(Command::Drain)
+    }
+
     /// Tells the node to end its requests.
     ///
     /// # Errors
@@ -170,25 +200,6 @@ impl App {
     pub fn stop(&self) -> Result<(), CommandError> {
         self.events.stopping();
         self.handle.command(Command::Stop)
-    }
-
-    /// More weights than memory work, from disk, at a fraction of the speed; somebody should know.
-    fn warn_if_large(&self, speaker: &Speaker) {
-        let status = self.status();
-        let memories = status
-            .topology
-            .nodes
-            .values()
-            .map(|node| node.memory.max(0));
-        let memory = memories.fold(0, i64::saturating_add);
-        let needed = i64::try_from(speaker.bytes() >> 20).unwrap_or(i64::MAX);
-        let mut large = self.large.lock().unwrap_or_else(PoisonError::into_inner);
-        if needed > memory && large.insert(speaker.id()) {
-            tracing::warn!(
-                "{} has {needed} MiB of weights, the ring {memory} MiB of memory: add nodes",
-                speaker.id()
-            );
-        }
     }
 }
 
@@ -215,7 +226,7 @@ impl Started {
             }
         }
         let (ended, end) = std::sync::mpsc::channel();
-        let runtime = self.runtime;
+        let (runtime, recording) = (self.runtime, self.recording);
         let closing = std::thread::Builder::new()
             .name("closing".to_owned())
             .spawn(move || {
@@ -225,6 +236,8 @@ impl Started {
         if closing.is_ok() {
             let _ = end.recv_timeout(deadline.saturating_duration_since(Instant::now()));
         }
+        // It holds what happened up to here.
+        drop(recording);
     }
 }
 

@@ -88,6 +88,8 @@ impl Ask {
             request,
             model: speaker.id(),
             layers: speaker.layers(),
+            bytes: speaker.bytes(),
+            fingerprint: speaker.fingerprint(),
             prompt: prompt.into(),
             tokens,
             end_tokens: speaker.end_tokens(),

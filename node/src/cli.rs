@@ -4,7 +4,7 @@ mod choices;
 mod help;
 mod parse;
 
-pub use choices::{DiscoveryModule, EngineKind, RuntimeKind};
+pub use choices::{Activations, DiscoveryModule, EngineKind, RuntimeKind};
 pub use help::{help, version};
 pub(crate) use parse::nearest;
 pub use parse::{Parsed, UsageError, parse};
@@ -31,6 +31,9 @@ pub struct Args {
     /// most tokens of the answer (run, demo)
     #[argh(option, arg_name = "COUNT")]
     pub max_tokens: Option<u32>,
+    /// kill one of the demo's nodes in the middle of the answer, and see it go on
+    #[argh(switch)]
+    pub unplug: bool,
     /// nodes of the demo's ring; default 3
     #[argh(option, arg_name = "COUNT", default = "3")]
     pub nodes: usize,
@@ -105,6 +108,21 @@ pub struct Args {
     #[argh(option, arg_name = "TEXT")]
     pub system_prompt: Option<String>,
 
+    /// how hidden states travel: float32, bfloat16, float16, preferred first; default float32
+    #[argh(option, arg_name = "TYPES", default = "Activations::default()")]
+    pub activation_dtype: Activations,
+    /// time for what is under way when told to stop; default 30
+    #[argh(option, arg_name = "SECONDS", default = "30")]
+    pub drain: u64,
+    /// new file for all that this node is told, to replay it; without prompts and answers
+    #[argh(option, arg_name = "FILE")]
+    pub record: Option<PathBuf>,
+    /// record prompts and answers too
+    #[argh(switch)]
+    pub record_prompts: bool,
+    /// most of a recording; default 64
+    #[argh(option, arg_name = "MIB")]
+    pub record_limit: Option<u64>,
     /// stop when standard input ends, for programs that start nodes
     #[argh(switch)]
     pub stop_with_stdin: bool,

@@ -27,6 +27,8 @@ use std::time::{Duration, Instant};
 pub struct Demo {
     /// How many nodes.
     pub nodes: usize,
+    /// Whether one of them is killed in the middle of the answer.
+    pub unplug: bool,
     /// The model's name or path.
     pub model: String,
     /// The question.
@@ -115,8 +117,17 @@ pub fn demo(demo: &Demo, settings: &Settings, stop: &Stop) -> Result<(), DemoErr
         style.dim(">"),
         style.bold(printable(&demo.prompt))
     )?;
-    let told = stage.answer(demo, &ring, &mut out)?;
-    write!(out, "\n{}", draw::numbers(&told, style))?;
+    if demo.unplug {
+        let undisturbed = stage.answer(demo, &ring, &mut io::sink(), None)?;
+        let mut unplug = Unplug::new(&ring, stage.first()?, undisturbed.tokens, style);
+        let told = stage.answer(demo, &ring, &mut out, Some(&mut unplug))?;
+        let after = stage.ring()?;
+        let same = told.text == undisturbed.text;
+        write!(out, "\n{}", draw::unplugged(&unplug, &after, same, style))?;
+    } else {
+        let told = stage.answer(demo, &ring, &mut out, None)?;
+        write!(out, "\n{}", draw::numbers(&told, style))?;
+    }
     out.flush()?;
     stage.children.stop();
     let own = settings.engine == EngineKind::Cpu && demo.model == exo_models::embedded::ID;
@@ -171,6 +182,7 @@ impl Drop for Waiting {
 /// What can be told when the answer is there.
 #[derive(Debug, Default)]
 struct Told {
+    text: String,
     tokens: u64,
     first: Duration,
     rest: Duration,
@@ -214,6 +226,11 @@ impl Stage<'_> {
     fn load(&mut self, demo: &Demo) -> Result<Ring, DemoError> {
         let mut reply = self.ask(demo, Some(1))?;
         while self.line(&mut reply)?.is_some() {}
+        self.ring()
+    }
+
+    /// The ring that answered last.
+    fn ring(&self) -> Result<Ring, DemoError> {
         let child = self.first()?;
         let topology = Client::new(child.api)
             .get("/v1/topology")
@@ -226,6 +243,7 @@ impl Stage<'_> {
         demo: &Demo,
         ring: &Ring,
         out: &mut impl Write,
+        mut unplug: Option<&mut Unplug>,
     ) -> Result<Told, DemoError> {
         let before = self.hops()?;
         let begin = Instant::now();
@@ -246,7 +264,15 @@ impl Stage<'_> {
                 && !piece.is_empty()
             {
                 first.get_or_insert_with(|| begin.elapsed());
+                told.text.push_str(piece);
                 text.push(&printable(piece))?;
+                if let Some(unplug) = unplug.as_deref_mut()
+                    && unplug.is_time()
+                {
+                    text.remark(&unplug.line())?;
+                    self.children.kill(&unplug.node)?;
+                    unplug.killed();
+                }
             }
             if let Some(finish) = event["choices"][0]["finish_reason"].as_str() {
                 told.finish = finish.to_owned();
@@ -272,6 +298,7 @@ impl Stage<'_> {
         let body = json!({
             "messages": [{"role": "user", "content": demo.prompt}],
             "max_tokens": max_tokens,
+            "seed": 1,
             "stream": true,
             "stream_options": {"include_usage": true},
         });
@@ -299,7 +326,7 @@ impl Stage<'_> {
 
     fn hops(&self) -> Result<Vec<Hop>, DemoError> {
         let mut hops = Vec::new();
-        for child in self.children.all() {
+        for child in self.children.all().iter().filter(|child| child.lives) {
             let status = Client::new(child.api)
                 .get("/v1/status")
                 .map_err(|e| child.fault(e))?;
@@ -318,6 +345,61 @@ impl Stage<'_> {
             return Err(DemoError::Interrupted);
         }
         self.children.check()
+    }
+}
+
+/// Pulling the plug of one node, and what came of it.
+#[derive(Debug)]
+struct Unplug {
+    node: String,
+    layers: (u64, u64),
+    /// After so many pieces of text.
+    after: u64,
+    pieces: u64,
+    /// When the last piece came, once the node is gone.
+    last: Option<Instant>,
+    /// The longest that the text stood still since.
+    pause: Duration,
+    style: Style,
+}
+
+impl Unplug {
+    /// Of a stage that is not the one that was asked, if there is one; in the middle of an answer
+    /// of `tokens` tokens.
+    fn new(ring: &Ring, asked: &Child, tokens: u64, style: Style) -> Self {
+        let mut others = ring.stages.iter().filter(|stage| stage.node != asked.name);
+        // The second, so that there is somebody before it and behind it.
+        let stage = others.clone().nth(1).or_else(|| others.next());
+        Self {
+            node: stage.map_or_else(String::new, |stage| stage.node.clone()),
+            layers: stage.map_or((0, 0), |stage| (stage.start, stage.end)),
+            after: tokens / 3,
+            pieces: 0,
+            last: None,
+            pause: Duration::ZERO,
+            style,
+        }
+    }
+
+    /// A piece of text came: whether the node is to go now.
+    fn is_time(&mut self) -> bool {
+        self.pieces += 1;
+        if let Some(last) = &mut self.last {
+            self.pause = self.pause.max(last.elapsed());
+            *last = Instant::now();
+        }
+        self.last.is_none() && self.pieces >= self.after
+    }
+
+    fn killed(&mut self) {
+        self.last = Some(Instant::now());
+    }
+
+    fn line(&self) -> String {
+        let (start, end) = self.layers;
+        let node = printable(&self.node);
+        let line = format!("── {node}, which has layers {start}-{end}, is killed ──");
+        self.style.red(line).to_string()
     }
 }
 

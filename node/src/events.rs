@@ -1,5 +1,6 @@
 //! The node's news: each request's to whoever waits for it, the rest to the log.
 
+use crate::identity;
 use crate::logging::DISCOVERY;
 use exo_protocol::id::RequestId;
 use exo_protocol::{Event, ModelId, Shard, Stage};
@@ -16,6 +17,7 @@ pub struct Events {
     rings: Mutex<BTreeMap<ModelId, Vec<Stage>>>,
     loading: Mutex<BTreeMap<Shard, Load>>,
     stopping: AtomicBool,
+    drained: AtomicBool,
 }
 
 /// A load that is under way.
@@ -69,6 +71,12 @@ impl Events {
     /// This node is about to stop: peers that go are no news any more.
     pub fn stopping(&self) {
         self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether nothing depends on this node any more, after it was told to leave.
+    #[must_use]
+    pub fn drained(&self) -> bool {
+        self.drained.load(Ordering::Relaxed)
     }
 
     /// Takes one piece of news.
@@ -146,6 +154,54 @@ impl Events {
                     target: DISCOVERY,
                     "the list of peers cannot be used, the last good one stays: {reason}"
                 );
+            }
+            Event::PeerRestarted { node } => {
+                tracing::info!(
+                    target: DISCOVERY,
+                    "peer {node} was started anew: what it held for requests is lost"
+                );
+            }
+            Event::PeerLeaving { node } => {
+                tracing::info!(
+                    target: DISCOVERY,
+                    "peer {node} is leaving: nothing new is placed on it"
+                );
+            }
+            Event::DuplicateNode {
+                node,
+                first,
+                second,
+            } => {
+                let first = if first.is_empty() {
+                    "here".to_owned()
+                } else {
+                    format!("at {first}")
+                };
+                tracing::error!(
+                    target: DISCOVERY,
+                    "two nodes are called {node}: one {first}, and one at {second}, which is \
+                     refused; start one of them with another --node-id, or remove its home folder \
+                     ({}) if it was copied from the other",
+                    identity::home().display()
+                );
+            }
+            Event::Recovering {
+                request,
+                reason,
+                epoch,
+                ring,
+            } => {
+                self.remember(&ring);
+                let nodes: Vec<&str> = ring.iter().map(|stage| stage.node.as_str()).collect();
+                tracing::warn!(
+                    "request {request} goes on over {} (ring {}): {reason}",
+                    nodes.join(", "),
+                    epoch.saturating_add(1)
+                );
+            }
+            Event::Drained => {
+                tracing::debug!("nothing depends on this node any more");
+                self.drained.store(true, Ordering::Relaxed);
             }
             Event::TopologyChanged => tracing::debug!(target: DISCOVERY, "the topology changed"),
             Event::Loading { shard, done, total } => self.progress(&shard, done, total),
@@ -236,6 +292,15 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_may_go_is_known() {
+        let events = Events::default();
+        events.handle(Event::PeerLeaving { node: "x".into() });
+        assert!(!events.drained());
+        events.handle(Event::Drained);
+        assert!(events.drained());
+    }
+
+    #[test]
     fn the_last_ring_of_each_model_is_remembered() {
         let events = Events::default();
         for (model, node) in [("m", "x"), ("n", "y"), ("m", "z")] {
@@ -257,5 +322,14 @@ mod tests {
         let rings = events.rings();
         assert_eq!(rings.len(), 2);
         assert_eq!(rings[&ModelId::from("m")][0].node.as_str(), "z");
+        let mut ring = rings[&ModelId::from("m")].clone();
+        ring[0].node = "left".into();
+        events.handle(Event::Recovering {
+            request: "a".into(),
+            reason: "z is gone".into(),
+            epoch: 1,
+            ring,
+        });
+        assert_eq!(events.rings()[&ModelId::from("m")][0].node.as_str(), "left");
     }
 }

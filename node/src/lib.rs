@@ -16,6 +16,7 @@ pub mod identity;
 pub mod library;
 pub mod logging;
 pub mod random;
+pub mod recording;
 pub mod run;
 pub mod runtime;
 pub mod serve;

@@ -179,6 +179,11 @@ impl Library {
         let speaker = Speaker::Model {
             tokenizer: model.tokenizer().map_err(broken)?,
             template: Box::new(model.chat_template().map_err(broken)?),
+            // Who only asks needs no weights, and may have none.
+            fingerprint: model.fingerprint().unwrap_or_else(|error| {
+                tracing::warn!("peers cannot be told which {name:?} is meant: {error}");
+                0
+            }),
             model,
         };
         lock(&self.speakers).insert(name.to_owned(), speaker.clone());
@@ -288,11 +293,22 @@ mod tests {
     }
 
     #[test]
+    fn a_model_says_what_it_is() {
+        let library = Library::on_disk(Vec::new(), None);
+        let speaker = library.speaker(Some(exo_models::embedded::ID)).unwrap();
+        let model = Model::embedded().unwrap();
+        assert_eq!(speaker.bytes(), model.config().weight_bytes);
+        assert_eq!(speaker.fingerprint(), model.fingerprint().unwrap());
+        assert_ne!(speaker.fingerprint(), 0);
+    }
+
+    #[test]
     fn the_dummy_has_one_model() {
         let library = Library::dummy();
         for name in [None, Some("dummy"), Some("gpt-4o"), Some("")] {
             let speaker = library.speaker(name).unwrap();
             assert_eq!((speaker.id().as_str(), speaker.layers()), ("dummy", 8));
+            assert_eq!((speaker.bytes(), speaker.fingerprint()), (0, 0));
         }
         let error = library.speaker(Some("llama")).unwrap_err();
         assert_eq!(

@@ -2,6 +2,7 @@
 
 use crate::cli::RuntimeKind;
 use exo_protocol::engine::Engine;
+use exo_protocol::record::Recorder;
 use exo_protocol::{Command, Config, Event, Status};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -35,18 +36,23 @@ pub enum CommandError {
     /// Too much waits for the node already.
     #[error("this node is busy; try again")]
     Busy,
+    /// The node takes nothing new before it ends.
+    #[error("this node is leaving; ask another one")]
+    Leaving,
     /// The node has ended.
     #[error("this node is shutting down")]
     Stopped,
 }
 
 /// What a runtime needs besides the node's own settings.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Options {
     /// Where peers connect.
     pub listen: Option<String>,
     /// The file that names them.
     pub discovery_file: Option<PathBuf>,
+    /// Takes down what the node is told.
+    pub record: Option<Recorder>,
 }
 
 impl Runtime {
@@ -69,6 +75,7 @@ impl Runtime {
         let Options {
             listen,
             discovery_file,
+            record,
         } = options;
         match kind {
             RuntimeKind::Smol => {
@@ -76,6 +83,7 @@ impl Runtime {
                 let options = exo_runtime_smol::Options {
                     listen,
                     discovery_file,
+                    record,
                     ..defaults
                 };
                 exo_runtime_smol::start(config, seed, options, engine, on_event)
@@ -87,6 +95,7 @@ impl Runtime {
                 let options = exo_runtime_std::Options {
                     listen,
                     discovery_file,
+                    record,
                     ..defaults
                 };
                 exo_runtime_std::start(config, seed, options, engine, on_event)

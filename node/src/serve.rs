@@ -7,7 +7,8 @@ use crate::settings::Settings;
 use crate::signals::Stop;
 use crate::{Failed, capabilities};
 use exo_protocol::config::Discovery;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// An orderly stop of the node takes no longer.
 const PATIENCE: Duration = Duration::from_millis(1500);
@@ -33,8 +34,13 @@ pub fn serve(settings: &Settings, stop: &Stop) -> Result<(), Failed> {
     let mut server = Server::start(listener, started.app.clone(), GuardOptions::default())?;
     tracing::info!("API at {}/v1, ready", server.url());
     stop.wait();
+    // Who only lost its master has nobody left who waits for an orderly end.
+    if stop.take_signal() {
+        leave(&started.app, settings.drain, stop);
+    }
+    stop.hurry();
     tracing::info!("stopping");
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     // Clients first: they still hear why their answers end, and no new ones come.
     server.refuse();
     started.shutdown(PATIENCE);
@@ -42,6 +48,54 @@ pub fn serve(settings: &Settings, stop: &Stop) -> Result<(), Failed> {
     drop(server);
     tracing::debug!("stopped in {:?}", begun.elapsed());
     Ok(())
+}
+
+/// How often a node that leaves looks whether it may go.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Lets what is under way come to its end, for as long as `patience` and whoever stops it have some.
+fn leave(app: &App, patience: Duration, stop: &Stop) {
+    if patience.is_zero() || app.drain().is_err() {
+        return;
+    }
+    let until = Instant::now() + patience;
+    let mut told = String::new();
+    while !app.events().drained() && !stop.asked() {
+        if Instant::now() > until {
+            tracing::warn!(
+                "not done after {} s; --drain gives more time",
+                patience.as_secs()
+            );
+            return;
+        }
+        let requests = app.status().requests;
+        let answers = requests.iter().filter(|request| request.origin).count();
+        let under_way = under_way(answers, requests.len() - answers);
+        if under_way != told && !under_way.is_empty() {
+            tracing::info!("leaving: {under_way} under way; press ^C again to stop at once");
+            told = under_way;
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+/// What a node that leaves waits for; empty if there is nothing.
+fn under_way(answers: usize, stages: usize) -> String {
+    let say = |count: usize, one: &str, more: &str| match count {
+        0 => None,
+        1 => Some(format!("1 {one}")),
+        count => Some(format!("{count} {more}")),
+    };
+    let said = [
+        say(answers, "answer", "answers"),
+        say(
+            stages,
+            "stage of another node's answer",
+            "stages of other nodes' answers",
+        ),
+    ];
+    let said: Vec<String> = said.into_iter().flatten().collect();
+    said.join(" and ")
 }
 
 fn tell(settings: &Settings, started: &Started) {
@@ -78,5 +132,21 @@ fn tell(settings: &Settings, started: &Started) {
     }
     for dir in &settings.models_dirs {
         tracing::info!("models in {}", dir.display());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_waited_for_is_counted() {
+        assert_eq!(under_way(0, 0), "");
+        assert_eq!(under_way(1, 0), "1 answer");
+        assert_eq!(under_way(0, 1), "1 stage of another node's answer");
+        assert_eq!(
+            under_way(2, 3),
+            "2 answers and 3 stages of other nodes' answers"
+        );
     }
 }

@@ -2,15 +2,19 @@
 
 use crate::cli::{Args, DiscoveryModule, EngineKind, RuntimeKind, UsageError};
 use crate::identity::{self, Identity};
-use exo_protocol::NodeId;
+use crate::recording::Record;
 use exo_protocol::config::{DirectPeer, Discovery};
 use exo_protocol::discovery::manual;
+use exo_protocol::{DType, NodeId};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The port that nodes meet at.
 const NODE_PORT: u16 = 50051;
+
+/// Mebibytes of a recording: some days of a node that answers now and then.
+const RECORD_LIMIT: u64 = 64;
 
 /// What a node is to be.
 #[derive(Debug)]
@@ -41,6 +45,12 @@ pub struct Settings {
     pub answering: Answering,
     /// Where the API is.
     pub api: (String, u16),
+    /// The types in which hidden states travel, preferred first; `float32` is among them.
+    pub activations: Vec<DType>,
+    /// What is under way has so long to end when the node leaves.
+    pub drain: Duration,
+    /// What to record.
+    pub record: Option<Record>,
     /// Whether the end of standard input is a reason to stop.
     pub stop_with_stdin: bool,
 }
@@ -132,6 +142,9 @@ impl Settings {
                 system_prompt: args.system_prompt.clone(),
             },
             api: (args.chatgpt_api_host.clone(), args.chatgpt_api_port),
+            activations: args.activation_dtype.0.clone(),
+            drain: Duration::from_secs(args.drain),
+            record: record(args)?,
             stop_with_stdin: args.stop_with_stdin,
         })
     }
@@ -147,6 +160,28 @@ fn identity(args: &Args) -> Result<Identity, SettingsError> {
         Some(id) if id.trim().is_empty() => Err(usage("--node-id must not be empty")),
         Some(id) => Ok(Identity::given(id.clone())),
     }
+}
+
+fn record(args: &Args) -> Result<Option<Record>, SettingsError> {
+    let Some(file) = args.record.clone() else {
+        let given = [
+            ("--record-prompts", args.record_prompts),
+            ("--record-limit", args.record_limit.is_some()),
+        ];
+        return match given.into_iter().find(|(_, given)| *given) {
+            Some((flag, _)) => Err(usage(format!("{flag} goes with --record FILE"))),
+            None => Ok(None),
+        };
+    };
+    let limit = args.record_limit.unwrap_or(RECORD_LIMIT);
+    if limit == 0 {
+        return Err(usage("--record-limit must be at least 1"));
+    }
+    Ok(Some(Record {
+        file,
+        prompts: args.record_prompts,
+        limit: limit.saturating_mul(1 << 20),
+    }))
 }
 
 fn check_models_dir(dir: &Path) -> Result<(), SettingsError> {
@@ -263,6 +298,31 @@ mod tests {
     }
 
     #[test]
+    fn what_is_recorded_is_said() {
+        assert_eq!(settings("--node-id a").unwrap().record, None);
+        let mut wanted = Record {
+            file: "x".into(),
+            prompts: false,
+            limit: 64 << 20,
+        };
+        let plain = settings("--node-id a --record x").unwrap();
+        assert_eq!(plain.record.as_ref(), Some(&wanted));
+        wanted.prompts = true;
+        wanted.limit = 3 << 20;
+        let line = "--node-id a --record=x --record-prompts --record-limit 3";
+        assert_eq!(settings(line).unwrap().record, Some(wanted));
+    }
+
+    #[test]
+    fn float32_is_always_taken() {
+        let plain = settings("--node-id a").unwrap();
+        assert_eq!(plain.activations, [DType::F32]);
+        let half = settings("--node-id a --activation-dtype bfloat16,float16").unwrap();
+        assert_eq!(half.activations, [DType::Bf16, DType::F16, DType::F32]);
+        assert_eq!(half.drain, Duration::from_secs(30));
+    }
+
+    #[test]
     fn what_cannot_be_is_told_in_one_line() {
         for (line, wanted) in [
             (
@@ -287,6 +347,15 @@ mod tests {
             ("--threads 0", "--threads must be at least 1"),
             ("--default-temp 3", "--default-temp must be from 0 to 2"),
             ("--default-temp NaN", "--default-temp must be from 0 to 2"),
+            (
+                "--record-prompts",
+                "--record-prompts goes with --record FILE",
+            ),
+            ("--record-limit 3", "--record-limit goes with --record FILE"),
+            (
+                "--record x --record-limit 0",
+                "--record-limit must be at least 1",
+            ),
             (
                 "--max-generate-tokens 0",
                 "--max-generate-tokens must be at least 1",

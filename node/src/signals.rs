@@ -14,24 +14,40 @@ pub const INTERRUPTED: u8 = 130;
 #[derive(Clone, Debug, Default)]
 pub struct Stop {
     signalled: Arc<AtomicBool>,
+    /// The next signal ends the process.
+    last: Arc<AtomicBool>,
     /// Kept apart, so that a signal after it is not taken for the second one.
     input_ended: Arc<AtomicBool>,
 }
 
 impl Stop {
-    /// Listens for SIGINT and SIGTERM. The second one ends the process at once, wherever it is.
+    /// Listens for SIGINT and SIGTERM. The second one ends the process at once, wherever it is,
+    /// unless this is a `patient` program: there it is the first one after [`Stop::hurry`].
     ///
     /// # Errors
     /// When the system does not let it.
-    pub fn on_signals() -> io::Result<Self> {
+    pub fn on_signals(patient: bool) -> io::Result<Self> {
         let stop = Self::default();
         for signal in [SIGINT, SIGTERM] {
             // In this order: the first signal must find the flag down.
-            let asked = Arc::clone(&stop.signalled);
-            flag::register_conditional_shutdown(signal, INTERRUPTED.into(), asked)?;
+            let last = Arc::clone(&stop.last);
+            flag::register_conditional_shutdown(signal, INTERRUPTED.into(), last)?;
             flag::register(signal, Arc::clone(&stop.signalled))?;
+            if !patient {
+                flag::register(signal, Arc::clone(&stop.last))?;
+            }
         }
         Ok(stop)
+    }
+
+    /// Whether there was a signal; from now on [`Stop::asked`] tells of another one.
+    pub fn take_signal(&self) -> bool {
+        self.signalled.swap(false, Ordering::SeqCst)
+    }
+
+    /// The next signal ends the process at once, wherever it is.
+    pub fn hurry(&self) {
+        self.last.store(true, Ordering::SeqCst);
     }
 
     /// Also stops when standard input ends: whoever started this process is gone, however it went.
@@ -68,5 +84,21 @@ impl Stop {
         while !self.asked() {
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_is_told_once_and_the_end_of_the_input_stays() {
+        let stop = Stop::default();
+        assert!(!stop.asked() && !stop.take_signal());
+        stop.signalled.store(true, Ordering::SeqCst);
+        assert!(stop.asked() && stop.take_signal());
+        assert!(!stop.asked() && !stop.take_signal());
+        stop.input_ended.store(true, Ordering::SeqCst);
+        assert!(stop.asked() && !stop.take_signal() && stop.asked());
     }
 }

@@ -17,6 +17,8 @@ pub enum Speaker {
         tokenizer: Arc<Tokenizer>,
         /// Messages to text.
         template: Box<ChatTemplate>,
+        /// What the model is; zero when its files do not tell.
+        fingerprint: u64,
     },
     /// The dummy engine's.
     Dummy,
@@ -55,6 +57,15 @@ impl Speaker {
     pub fn bytes(&self) -> u64 {
         match self {
             Self::Model { model, .. } => model.config().weight_bytes,
+            Self::Dummy => 0,
+        }
+    }
+
+    /// What the model is ([`Model::fingerprint`]); zero when nobody can tell.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        match self {
+            Self::Model { fingerprint, .. } => *fingerprint,
             Self::Dummy => 0,
         }
     }

@@ -101,7 +101,7 @@ fn go(args: &Args) -> ExitCode {
 
 /// `false` when it was interrupted.
 fn perform(args: &Args, task: Task) -> Result<bool, Failed> {
-    let stop = Stop::on_signals()?;
+    let stop = Stop::on_signals(matches!(task, Task::Serve))?;
     let stop = if args.stop_with_stdin {
         stop.with_stdin()?
     } else {
@@ -162,6 +162,7 @@ fn serve_task(args: &Args) -> Result<Task, UsageError> {
         ("--model", args.model.is_some()),
         ("--prompt", args.prompt.is_some()),
         ("--max-tokens", args.max_tokens.is_some()),
+        ("--unplug", args.unplug),
     ];
     match given.into_iter().find(|(_, given)| *given) {
         Some((flag, _)) => Err(UsageError(format!("{flag} goes with run or demo"))),
@@ -170,14 +171,25 @@ fn serve_task(args: &Args) -> Result<Task, UsageError> {
 }
 
 fn demo_task(args: &Args, model: Option<&str>) -> Result<Demo, UsageError> {
+    if args.record.is_some() {
+        return Err(UsageError(
+            "--record goes with serve or run: the demo's nodes are processes of their own".into(),
+        ));
+    }
     if !(1..=demo::MOST_NODES).contains(&args.nodes) {
         return Err(UsageError(format!(
             "--nodes must be from 1 to {}",
             demo::MOST_NODES
         )));
     }
+    if args.unplug && args.nodes < 2 {
+        return Err(UsageError(
+            "--unplug needs a node that is left: --nodes 2 or more".into(),
+        ));
+    }
     Ok(Demo {
         nodes: args.nodes,
+        unplug: args.unplug,
         model: model.unwrap_or(exo_models::embedded::ID).to_owned(),
         prompt: args
             .prompt

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
+use exo_protocol::Node as Machine;
+use exo_protocol::record::{Log, Trace};
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::path::Path;
@@ -55,6 +57,28 @@ fn usage_errors_are_2_and_failures_are_1() {
             "run x --inference-engine dummy",
             1,
             "the dummy engine has one model, dummy",
+        ),
+        (
+            "--record-prompts",
+            2,
+            "--record-prompts goes with --record FILE",
+        ),
+        ("demo --record x", 2, "--record goes with serve or run"),
+        ("--drain soon", 2, "--drain cannot be \"soon\""),
+        (
+            "--activation-dtype int8",
+            2,
+            "it is float32, bfloat16, float16",
+        ),
+        (
+            "run dummy --inference-engine dummy --record Cargo.toml",
+            1,
+            "--record Cargo.toml: the file exists already",
+        ),
+        (
+            "run dummy --inference-engine dummy --record /nowhere/x",
+            1,
+            "--record /nowhere/x: No such file",
         ),
         ("demo --nodes 0", 2, "--nodes must be from 1 to 16"),
         (
@@ -130,6 +154,51 @@ fn run_prints_the_answer_and_nothing_else() {
         status == 0 && out.trim().len() > 2 && out.ends_with('\n'),
         "{out}{error}"
     );
+}
+
+/// How many entries a recording has; all of them must come out as they did.
+fn replay(bytes: &[u8]) -> u64 {
+    let mut log = Log::read(bytes).unwrap();
+    let head = log.head.clone();
+    let mut trace = Trace::new(head.prompts);
+    let mut node = Machine::new(head.config, head.seed, head.start);
+    let mut count = 0;
+    for entry in &mut log {
+        let entry = entry.unwrap();
+        match entry.input {
+            Some(input) => node.handle_input(entry.at, input),
+            None => node.handle_timeout(entry.at),
+        }
+        while let Some(output) = node.poll_output() {
+            trace.output(&output);
+        }
+        assert_eq!(entry.trace, Some(trace.hash()), "entry {}", entry.number);
+        count = entry.number;
+    }
+    assert_eq!(log.left(), 0);
+    count
+}
+
+#[test]
+fn a_recorded_run_can_be_replayed() {
+    let folder = tempfile::tempdir().unwrap();
+    for runtime in ["smol", "std"] {
+        for prompts in [false, true] {
+            let file = folder.path().join(format!("{runtime}{prompts}"));
+            let flag = if prompts { "--record-prompts" } else { "" };
+            let words = format!(
+                "run dummy --inference-engine dummy --runtime {runtime} --record {} {flag}",
+                file.display()
+            );
+            let (status, out, error) = run(&words);
+            assert_eq!((status, out), (0, "dummy".repeat(9) + "\n"), "{error}");
+            let bytes = std::fs::read(&file).unwrap();
+            assert!(replay(&bytes) > 10);
+            let prompt = b"dummy_tokenized_prompt";
+            let said = bytes.windows(prompt.len()).any(|window| window == prompt);
+            assert_eq!(said, prompts);
+        }
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Everything that can be set about a node, every limit with its default and the reason for it.
 
 use crate::id::NodeId;
+use crate::tensor::DType;
 use crate::topology::Capabilities;
 use crate::wire::DecodeLimits;
 use alloc::string::String;
@@ -18,6 +19,10 @@ pub struct Config {
     pub discovery: Discovery,
     /// Most tokens that any generation may produce, whatever was asked.
     pub max_tokens: u32,
+    /// Types in which hidden states may come to this node and leave it, preferred first. Toward a
+    /// peer it is the first that both name. `float32` is always among them and, by default, alone:
+    /// with less, an answer depends on where the model is cut.
+    pub activations: Vec<DType>,
     /// What a frame may claim; the driver hands it to every decoder.
     pub decode: DecodeLimits,
     /// How long things take before somebody gives up.
@@ -35,6 +40,7 @@ impl Config {
             capabilities,
             discovery: Discovery::None,
             max_tokens: 10_000,
+            activations: alloc::vec![DType::F32],
             decode: DecodeLimits::default(),
             timing: Timing::default(),
             limits: Limits::default(),
@@ -90,8 +96,19 @@ pub struct Timing {
     /// A tensor must be acknowledged within this long (30 s: a reference peer acknowledges only
     /// after it has computed; our own nodes at once).
     pub acknowledge: Duration,
-    /// One stage may take this long over one step; loading a model counts.
+    /// One stage may take this long over one step. Loading a model counts, and each sign of
+    /// progress begins it anew.
     pub stage_timeout: Duration,
+    /// A peer of ours from which nothing was heard for this long is asked whether it is there
+    /// (2 s).
+    pub probe_idle: Duration,
+    /// The same while a request depends on it (250 ms: with four probes a hang is noticed in 1.25 s).
+    pub probe_busy: Duration,
+    /// How long a request that lost a stage waits for peers without whom it cannot be placed (1 s:
+    /// a connection that was cut is back by then).
+    pub regroup: Duration,
+    /// How long a stage keeps what it holds for a request whose origin is gone (5 s).
+    pub orphan: Duration,
 }
 
 impl Default for Timing {
@@ -109,6 +126,10 @@ impl Default for Timing {
             frame_stall: Duration::from_secs(30),
             acknowledge: Duration::from_secs(30),
             stage_timeout: Duration::from_secs(300),
+            probe_idle: Duration::from_secs(2),
+            probe_busy: Duration::from_millis(250),
+            regroup: Duration::from_secs(1),
+            orphan: Duration::from_secs(5),
         }
     }
 }
@@ -127,12 +148,28 @@ pub struct Limits {
     pub window: usize,
     /// Generations under way (64).
     pub requests: usize,
+    /// Commands that the engine has not answered yet, beyond which no stage is begun (512).
+    pub calls: usize,
     /// Ended generations that are remembered, so that a late tensor cannot revive one (1024).
     pub ended: usize,
     /// Nodes in one peer's topology reply (4096).
     pub topology: usize,
     /// Stages of one ring (256).
     pub stages: usize,
+    /// Probes without an answer, and without anything else heard, after which a peer counts as
+    /// gone (4).
+    pub probes: u32,
+    /// Bytes of steps that one connection may have here before the engine is done with them
+    /// (64 MiB). One step may exceed it, alone.
+    pub window_bytes: u32,
+    /// The same for one request on one connection (8 MiB: a hundred decode steps of the largest
+    /// models, or a piece of a prompt that is computed while the next one comes).
+    pub stream_window_bytes: u32,
+    /// Positions that the first stage computes at once (256): the stages behind it begin with the
+    /// first piece of a prompt while it computes the second, and a cancelled prompt ends early.
+    pub prefill: u32,
+    /// How often in a row one request may be placed anew before a token comes (16).
+    pub recoveries: u32,
 }
 
 impl Default for Limits {
@@ -143,9 +180,15 @@ impl Default for Limits {
             outbox: 1024,
             window: 8,
             requests: 64,
+            calls: 512,
             ended: 1024,
             topology: 4096,
             stages: 256,
+            probes: 4,
+            window_bytes: 64 << 20,
+            stream_window_bytes: 8 << 20,
+            prefill: 256,
+            recoveries: 16,
         }
     }
 }

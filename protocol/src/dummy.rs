@@ -50,6 +50,7 @@ impl DummyEngine {
         request: RequestId,
         position: u32,
         input: &EngineInput,
+        sample: bool,
     ) -> Result<(EngineOutput, u32), EngineFailure> {
         let bad = |message| EngineFailure::new(FailureKind::BadInput, message);
         if !self.loaded.contains(&shard) {
@@ -60,8 +61,10 @@ impl DummyEngine {
             .get(&(shard.clone(), request.clone()))
             .copied()
             .unwrap_or(0);
-        if position != 0 && position != cached {
-            return Err(bad(format!("position {position} expected to be {cached}")));
+        if position > cached {
+            return Err(bad(format!(
+                "position {position} is beyond the {cached} that are cached"
+            )));
         }
         let tokens = match input {
             EngineInput::Text(_) => vec![PROMPT_TOKEN],
@@ -86,6 +89,9 @@ impl DummyEngine {
                 positions,
             ));
         }
+        if !sample {
+            return Ok((EngineOutput::Nothing, positions));
+        }
         let next = value.saturating_add(1);
         let token = if next > LAST_VALUE { END_TOKEN } else { next };
         Ok((
@@ -108,7 +114,11 @@ impl Engine for DummyEngine {
             EngineCommand::Load { call, shard } => {
                 if &*shard.model == MODEL && shard.layers == LAYERS && !shard.is_empty() {
                     self.loaded.insert(shard);
-                    return EngineEvent::Loaded { call, bytes: 0 };
+                    return EngineEvent::Loaded {
+                        call,
+                        bytes: 0,
+                        fingerprint: 0,
+                    };
                 }
                 let message = format!(
                     "the dummy engine has one model, {MODEL} with {LAYERS} layers; asked for {shard}"
@@ -127,8 +137,8 @@ impl Engine for DummyEngine {
                 request,
                 position,
                 input,
-                sampling: _,
-            } => match self.forward(shard, request, position, &input) {
+                sampling,
+            } => match self.forward(shard, request, position, &input, sampling.is_some()) {
                 Ok((output, positions)) => EngineEvent::Forwarded {
                     call,
                     output,
@@ -175,7 +185,7 @@ mod tests {
                     request: "r".into(),
                     position,
                     input: input.clone(),
-                    sampling: Sampling::default(),
+                    sampling: Some(Sampling::default()),
                 };
                 match engine.execute(command, &mut silent) {
                     EngineEvent::Forwarded {
@@ -210,26 +220,58 @@ mod tests {
         assert_eq!(run(&[shard(0..1), shard(1..5), shard(5..8)]), expected);
     }
 
-    #[test]
-    fn a_wrong_position_is_refused() {
-        let mut engine = DummyEngine::new();
+    /// A step of all layers over one request.
+    fn step(
+        engine: &mut DummyEngine,
+        position: u32,
+        tokens: &[u32],
+        sampling: Option<Sampling>,
+    ) -> Result<(EngineOutput, u32), FailureKind> {
         let shard = Shard::new(MODEL.into(), 0..8, LAYERS).expect("a range of layers");
-        engine.execute(
-            EngineCommand::Load {
-                call: CallId(0),
-                shard: shard.clone(),
-            },
-            &mut |_| {},
-        );
-        let command = EngineCommand::Forward {
+        let load = EngineCommand::Load {
+            call: CallId(0),
+            shard: shard.clone(),
+        };
+        engine.execute(load, &mut |_| {});
+        let forward = EngineCommand::Forward {
             call: CallId(1),
             shard,
             request: "r".into(),
-            position: 3,
-            input: EngineInput::Tokens(vec![1]),
-            sampling: Sampling::default(),
+            position,
+            input: EngineInput::Tokens(tokens.to_vec()),
+            sampling,
         };
-        let event = engine.execute(command, &mut |_| {});
-        assert!(matches!(event, EngineEvent::Failed { .. }), "{event:?}");
+        match engine.execute(forward, &mut |_| {}) {
+            EngineEvent::Forwarded {
+                output, positions, ..
+            } => Ok((output, positions)),
+            EngineEvent::Failed { failure, .. } => Err(failure.kind),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_step_may_go_back_but_not_ahead() {
+        let engine = &mut DummyEngine::new();
+        let greedy = Some(Sampling::default());
+        let token = |token, positions| Ok((EngineOutput::Token { token, end: false }, positions));
+        let refused = Err(FailureKind::BadInput);
+        assert_eq!(step(engine, 3, &[1], greedy), refused);
+        assert_eq!(step(engine, 0, &[1, 2, 3], greedy), token(4, 3));
+        assert_eq!(step(engine, 4, &[1], greedy), refused);
+        // What was beyond the second position is forgotten with this.
+        assert_eq!(step(engine, 1, &[5], greedy), token(6, 1));
+        assert_eq!(step(engine, 3, &[1], greedy), refused);
+        assert_eq!(step(engine, 2, &[6], greedy), token(7, 1));
+        assert_eq!(step(engine, 0, &[1], greedy), token(2, 1));
+        assert_eq!(step(engine, 2, &[1], greedy), refused);
+    }
+
+    #[test]
+    fn who_asks_for_no_token_gets_none() {
+        let engine = &mut DummyEngine::new();
+        let nothing = |positions| Ok((EngineOutput::Nothing, positions));
+        assert_eq!(step(engine, 0, &[1, 2], None), nothing(2));
+        assert_eq!(step(engine, 2, &[3], None), nothing(1));
     }
 }

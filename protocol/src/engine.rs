@@ -39,12 +39,15 @@ pub enum EngineCommand {
         shard: Shard,
         /// Whose KV cache to extend. A request starts when `position` is zero.
         request: RequestId,
-        /// Positions already in the request's KV cache; an engine refuses any other number.
+        /// Positions of the request's KV cache that stay; the input fills those after them. What
+        /// is cached beyond is forgotten: a ring that lost a stage goes back to what all of it
+        /// knows. An engine refuses a number larger than it has cached.
         position: u32,
         /// What enters the first layer of `shard`.
         input: EngineInput,
         /// How to choose the next token, on the shard with the last layer; ignored elsewhere.
-        sampling: Sampling,
+        /// `None` chooses none: more of the prompt follows.
+        sampling: Option<Sampling>,
     },
     /// Drop a request's KV cache; freeing an unknown request is fine. Answered by
     /// [`EngineEvent::Freed`].
@@ -124,6 +127,9 @@ pub enum EngineEvent {
         call: CallId,
         /// Bytes of weights that it keeps resident or mapped.
         bytes: u64,
+        /// What the whole model is, however its layers are cut: the same on every node that has
+        /// the same configuration, tensors and formats. Zero when the engine cannot tell.
+        fingerprint: u64,
     },
     /// A shard is gone.
     Unloaded {
@@ -144,7 +150,7 @@ pub enum EngineEvent {
         /// The free.
         call: CallId,
     },
-    /// The call failed and changed nothing that its request could rely on.
+    /// The call failed. What was loaded and cached before it stays.
     Failed {
         /// The call.
         call: CallId,
@@ -180,6 +186,8 @@ pub enum EngineOutput {
         /// Whether the model ends its answer with it.
         end: bool,
     },
+    /// Nothing: the last stage was not asked to choose.
+    Nothing,
 }
 
 /// Why an engine could not do what it was asked.

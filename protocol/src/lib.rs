@@ -68,6 +68,7 @@ pub mod engine;
 pub mod id;
 pub mod json;
 pub mod node;
+pub mod record;
 pub mod rng;
 pub mod shard;
 pub mod tensor;

@@ -1,5 +1,7 @@
 //! Tensors as they travel: a dtype, a shape and little-endian row-major bytes.
 
+mod cast;
+
 use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -255,6 +257,27 @@ impl Tensor {
             .collect()
     }
 
+    /// Of a hidden state `[1, T, H]`, or `[1, T]` for `[1, T, 1]`, the rows `from..T`, sharing the
+    /// memory. `None` when there are none, or when it is no hidden state.
+    #[must_use]
+    pub fn rows(&self, from: usize) -> Option<Self> {
+        let (rows, width) = match self.shape[..] {
+            [1, rows, width] => (rows, width),
+            // As the dummy engine counts.
+            [1, rows] => (rows, 1),
+            _ => return None,
+        };
+        let left = rows.checked_sub(from).filter(|&left| left > 0)?;
+        // At most all of the data, whose size is known to fit.
+        let start = from * width * self.dtype.size();
+        Some(Self {
+            dtype: self.dtype,
+            family: self.family,
+            shape: alloc::vec![1, left, width],
+            data: self.data.slice(start..),
+        })
+    }
+
     /// The element type.
     #[must_use]
     pub fn dtype(&self) -> DType {
@@ -348,5 +371,36 @@ mod tests {
         );
         let float = Tensor::new(DType::F32, vec![1], Bytes::from_static(&[0; 4])).expect("4 bytes");
         assert_eq!(float.to_tokens(), None);
+    }
+
+    #[test]
+    fn the_rows_of_a_hidden_state_share_its_memory() {
+        let data: Vec<u8> = (0..24).collect();
+        let hidden = Tensor::new(DType::F32, vec![1, 3, 2], data.into()).expect("24 bytes");
+        assert_eq!(hidden.rows(0).as_ref(), Some(&hidden));
+        let two = hidden.rows(1).expect("two rows");
+        assert_eq!(two.shape(), [1, 2, 2]);
+        assert_eq!(two.data()[..], hidden.data()[8..]);
+        assert_eq!(two.data().as_ptr(), hidden.data()[8..].as_ptr());
+        assert_eq!(two.rows(1), hidden.rows(2));
+        assert_eq!(hidden.rows(3), None);
+        assert_eq!(hidden.rows(usize::MAX), None);
+        let thin = Tensor::new(DType::F16, vec![1, 2, 0], Bytes::new()).expect("no bytes");
+        assert_eq!(
+            thin.rows(1).map(|rows| rows.shape().to_vec()),
+            Some(vec![1, 1, 0])
+        );
+        for shape in [
+            vec![],
+            vec![6],
+            vec![3, 2],
+            vec![2, 3, 1],
+            vec![1, 1, 3, 2],
+            vec![1, 0, 2],
+        ] {
+            let bytes = shape.iter().product::<usize>() * 4;
+            let other = Tensor::new(DType::F32, shape, vec![0; bytes].into()).expect("its bytes");
+            assert_eq!(other.rows(0), None, "{other:?}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! One connection: a task that reads, and writes by whoever runs the node.
 
 use crate::node::{Shared, lock};
+use crate::socket::hurry;
 use async_io::Async;
 use exo_protocol::id::ConnectionId;
 use exo_protocol::wire::{Decoder, Encoder, Message};
@@ -135,9 +136,7 @@ pub(crate) async fn open(
     origin: Origin,
     remote: String,
 ) -> Option<Arc<Connection>> {
-    if let Err(error) = stream.get_ref().set_nodelay(true) {
-        debug!(%remote, %error, "cannot switch Nagle's algorithm off");
-    }
+    hurry(stream.get_ref(), &remote);
     let connection = shared.connections.add(stream)?;
     debug!(connection = %connection.id, %remote, ?origin, "opened");
     let opened = shared.offer(Input::Opened {
@@ -170,7 +169,6 @@ pub(crate) async fn lose(shared: &Arc<Shared>, connection: &Connection, fault: L
 async fn read_loop(shared: &Arc<Shared>, connection: &Connection) -> LinkFault {
     let id = connection.id;
     let mut decoder = Decoder::new(shared.config.decode.clone());
-    let mut bytes = 0;
     let mut more = false;
     loop {
         // After a read that left nothing behind, another one would only be told to wait.
@@ -197,12 +195,10 @@ async fn read_loop(shared: &Arc<Shared>, connection: &Connection) -> LinkFault {
         }
         more = count == room;
         decoder.advance(count);
-        // Of the messages of one read, the first is charged with all.
-        bytes += count;
         loop {
             match decoder.poll() {
                 Ok(Some(message)) => {
-                    let bytes = mem::take(&mut bytes);
+                    let bytes = decoder.last_frame_len();
                     shared
                         .offer(Input::Received {
                             connection: id,

@@ -23,11 +23,13 @@ mod engine;
 mod error;
 mod listen;
 mod node;
+mod socket;
 
 pub use error::{CommandError, StartError};
 
 use async_io::Async;
 use exo_protocol::engine::{Engine, EngineEvent};
+use exo_protocol::record::Recorder;
 use exo_protocol::{Command, Config, Event, Input, Status};
 use futures_lite::future;
 use node::Shared;
@@ -40,7 +42,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
 
 /// What a runtime needs to know besides the node's own [`Config`].
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Options {
     /// Where to accept connections, `host:port`; port 0 takes any. Nowhere when absent.
     pub listen: Option<String>,
@@ -48,6 +50,8 @@ pub struct Options {
     pub discovery_file: Option<PathBuf>,
     /// How many inputs may wait for the node before readers stop reading and commands are refused.
     pub inbox: usize,
+    /// Takes down what the node is told.
+    pub record: Option<Recorder>,
 }
 
 impl Default for Options {
@@ -56,6 +60,7 @@ impl Default for Options {
             listen: None,
             discovery_file: None,
             inbox: 1024,
+            record: None,
         }
     }
 }

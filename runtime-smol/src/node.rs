@@ -13,6 +13,7 @@ use crate::error::CommandError;
 use crate::listen;
 use async_io::Timer;
 use exo_protocol::id::DialId;
+use exo_protocol::record::Recording;
 use exo_protocol::{Command, Config, Event, Input, Instant, Node, Output, Status};
 use futures_lite::future::{poll_fn, yield_now};
 use smol::Executor;
@@ -79,6 +80,7 @@ enum Effect {
 
 struct Driver {
     node: Node,
+    recording: Option<Recording>,
     on_event: Box<dyn FnMut(Event) + Send>,
 }
 
@@ -91,12 +93,19 @@ impl Shared {
     pub(crate) fn new(
         config: Config,
         seed: u64,
-        options: Options,
+        mut options: Options,
         on_event: Box<dyn FnMut(Event) + Send>,
         alive: Sender<Infallible>,
     ) -> Self {
         let clock = Clock::new();
-        let node = Node::new(config.clone(), seed, clock.now());
+        let now = clock.now();
+        let recorder = options.record.take();
+        let recording = recorder.map(|recorder| Recording::start(recorder, &config, seed, now));
+        let driver = Driver {
+            node: Node::new(config.clone(), seed, now),
+            recording,
+            on_event,
+        };
         Self {
             config,
             options,
@@ -105,7 +114,7 @@ impl Shared {
             executor: Executor::new(),
             clock,
             inbox: Mutex::default(),
-            driver: Mutex::new(Driver { node, on_event }),
+            driver: Mutex::new(driver),
             alive: Mutex::new(Some(alive)),
         }
     }
@@ -218,11 +227,17 @@ impl Shared {
     /// One input, and everything that follows from it.
     fn step(&self, driver: &mut Driver, task: Task, effects: &mut Vec<Effect>) {
         let (node, now) = (&mut driver.node, self.clock.now());
+        if let Some(recording) = &mut driver.recording {
+            recording.input(now, task.as_ref());
+        }
         match task {
             Some(input) => node.handle_input(now, input),
             None => node.handle_timeout(now),
         }
         while let Some(output) = node.poll_output() {
+            if let Some(recording) = &mut driver.recording {
+                recording.output(&output);
+            }
             match output {
                 Output::Dial { dial, address } => effects.push(Effect::Dial(dial, address)),
                 Output::Send {
@@ -241,6 +256,13 @@ impl Shared {
                 },
                 Output::Event(event) => (driver.on_event)(event),
             }
+        }
+        if driver
+            .recording
+            .as_mut()
+            .is_some_and(|recording| !recording.commit())
+        {
+            driver.recording = None;
         }
     }
 

@@ -1,6 +1,7 @@
 //! One connection: a thread that reads, and writes by whoever runs the node.
 
 use crate::node::{Shared, lock};
+use crate::socket::hurry;
 use exo_protocol::id::{ConnectionId, DialId};
 use exo_protocol::wire::{Decoder, Encoder, Message};
 use exo_protocol::{Input, LinkFault, Origin};
@@ -149,9 +150,7 @@ pub(crate) fn open(
     origin: Origin,
     remote: String,
 ) -> Option<Arc<Connection>> {
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%remote, %error, "cannot switch Nagle's algorithm off");
-    }
+    hurry(&stream, &remote);
     let connection = shared.connections.add(stream, origin)?;
     debug!(connection = %connection.id, %remote, ?origin, "opened");
     shared.offer(Input::Opened {
@@ -185,7 +184,6 @@ pub(crate) fn lose(shared: &Arc<Shared>, connection: &Connection, fault: LinkFau
 fn read_loop(shared: &Arc<Shared>, connection: &Connection) -> LinkFault {
     let id = connection.id;
     let mut decoder = Decoder::new(shared.config.decode.clone());
-    let mut bytes = 0;
     loop {
         let count = match (&connection.stream).read(decoder.space()) {
             Ok(0) if decoder.is_mid_frame() => return LinkFault::Truncated,
@@ -198,12 +196,10 @@ fn read_loop(shared: &Arc<Shared>, connection: &Connection) -> LinkFault {
             return fault;
         }
         decoder.advance(count);
-        // Of the messages of one read, the first is charged with all.
-        bytes += count;
         loop {
             match decoder.poll() {
                 Ok(Some(message)) => {
-                    let (connection, bytes) = (id, mem::take(&mut bytes));
+                    let (connection, bytes) = (id, decoder.last_frame_len());
                     shared.offer(Input::Received {
                         connection,
                         message,

@@ -12,6 +12,7 @@ use crate::engine::Calls;
 use crate::error::CommandError;
 use crate::listen;
 use exo_protocol::id::DialId;
+use exo_protocol::record::Recording;
 use exo_protocol::{Command, Config, Event, Input, Instant, Node, Output, Status};
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -76,6 +77,7 @@ enum Effect {
 
 struct Driver {
     node: Node,
+    recording: Option<Recording>,
     on_event: Box<dyn FnMut(Event) + Send>,
 }
 
@@ -88,12 +90,19 @@ impl Shared {
     pub(crate) fn new(
         config: Config,
         seed: u64,
-        options: Options,
+        mut options: Options,
         on_event: Box<dyn FnMut(Event) + Send>,
         alive: Sender<Infallible>,
     ) -> Self {
         let clock = Clock::new();
-        let node = Node::new(config.clone(), seed, clock.now());
+        let now = clock.now();
+        let recorder = options.record.take();
+        let recording = recorder.map(|recorder| Recording::start(recorder, &config, seed, now));
+        let driver = Driver {
+            node: Node::new(config.clone(), seed, now),
+            recording,
+            on_event,
+        };
         Self {
             config,
             options,
@@ -103,7 +112,7 @@ impl Shared {
             inbox: Mutex::default(),
             room: Condvar::new(),
             alarm: Condvar::new(),
-            driver: Mutex::new(Driver { node, on_event }),
+            driver: Mutex::new(driver),
             alive: Mutex::new(Some(alive)),
         }
     }
@@ -215,11 +224,17 @@ impl Shared {
     /// One input, and everything that follows from it.
     fn step(&self, driver: &mut Driver, task: Task, effects: &mut Vec<Effect>) {
         let (node, now) = (&mut driver.node, self.clock.now());
+        if let Some(recording) = &mut driver.recording {
+            recording.input(now, task.as_ref());
+        }
         match task {
             Some(input) => node.handle_input(now, input),
             None => node.handle_timeout(now),
         }
         while let Some(output) = node.poll_output() {
+            if let Some(recording) = &mut driver.recording {
+                recording.output(&output);
+            }
             match output {
                 Output::Dial { dial, address } => effects.push(Effect::Dial(dial, address)),
                 Output::Send {
@@ -238,6 +253,13 @@ impl Shared {
                 },
                 Output::Event(event) => (driver.on_event)(event),
             }
+        }
+        if driver
+            .recording
+            .as_mut()
+            .is_some_and(|recording| !recording.commit())
+        {
+            driver.recording = None;
         }
     }
 

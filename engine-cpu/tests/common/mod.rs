@@ -49,7 +49,16 @@ pub(crate) fn execute(engine: &mut CpuEngine, command: EngineCommand) -> EngineE
     event
 }
 
+/// Loads a shard; returns the bytes of its weights.
 pub(crate) fn load(engine: &mut CpuEngine, shard: &Shard) -> Result<u64, EngineFailure> {
+    load_told(engine, shard).map(|(bytes, _)| bytes)
+}
+
+/// The bytes of the shard's weights, and the model's fingerprint.
+pub(crate) fn load_told(
+    engine: &mut CpuEngine,
+    shard: &Shard,
+) -> Result<(u64, u64), EngineFailure> {
     match execute(
         engine,
         EngineCommand::Load {
@@ -57,12 +66,15 @@ pub(crate) fn load(engine: &mut CpuEngine, shard: &Shard) -> Result<u64, EngineF
             shard: shard.clone(),
         },
     ) {
-        EngineEvent::Loaded { bytes, .. } => Ok(bytes),
+        EngineEvent::Loaded {
+            bytes, fingerprint, ..
+        } => Ok((bytes, fingerprint)),
         EngineEvent::Failed { failure, .. } => Err(failure),
         other => panic!("{other:?}"),
     }
 }
 
+/// Runs a shard; the last one chooses greedily.
 pub(crate) fn forward(
     engine: &mut CpuEngine,
     shard: &Shard,
@@ -70,13 +82,25 @@ pub(crate) fn forward(
     position: u32,
     input: EngineInput,
 ) -> Result<(EngineOutput, u32), EngineFailure> {
+    let greedy = Some(Sampling::default());
+    forward_with(engine, shard, name, position, input, greedy)
+}
+
+pub(crate) fn forward_with(
+    engine: &mut CpuEngine,
+    shard: &Shard,
+    name: &str,
+    position: u32,
+    input: EngineInput,
+    sampling: Option<Sampling>,
+) -> Result<(EngineOutput, u32), EngineFailure> {
     let command = EngineCommand::Forward {
         call: CallId(2),
         shard: shard.clone(),
         request: request(name),
         position,
         input,
-        sampling: Sampling::default(),
+        sampling,
     };
     match execute(engine, command) {
         EngineEvent::Forwarded {
@@ -95,7 +119,7 @@ pub(crate) fn tokens(ids: &[u32]) -> EngineInput {
 pub(crate) fn hidden(output: EngineOutput) -> Tensor {
     match output {
         EngineOutput::Hidden(tensor) => tensor,
-        EngineOutput::Token { .. } => panic!("a token, not a hidden state"),
+        other => panic!("{other:?}, not a hidden state"),
     }
 }
 
@@ -103,7 +127,7 @@ pub(crate) fn hidden(output: EngineOutput) -> Tensor {
 pub(crate) fn token(output: EngineOutput) -> u32 {
     match output {
         EngineOutput::Token { token, .. } => token,
-        EngineOutput::Hidden(_) => panic!("a hidden state, not a token"),
+        other => panic!("{other:?}, not a token"),
     }
 }
 

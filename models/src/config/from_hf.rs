@@ -236,6 +236,16 @@ fn eos(folder: &Folder, fields: &Fields) -> Result<Vec<u32>, ModelError> {
     Ok(eos)
 }
 
+/// In which type the folder's `config.json` says that the weights are.
+pub(crate) fn declared_dtype(folder: &Folder) -> Result<Option<String>, ModelError> {
+    let object: Map<String, Value> = folder.json(FILE)?.unwrap_or_default();
+    let name = |key| object.get(key).and_then(Value::as_str);
+    // The newer name, and the one up to transformers 4.55.
+    Ok(name("dtype")
+        .or_else(|| name("torch_dtype"))
+        .map(str::to_owned))
+}
+
 fn mlx_quantization(fields: &Fields) -> Result<Option<MlxQuantization>, ModelError> {
     let Some(section) = fields.section("quantization")? else {
         return Ok(None);

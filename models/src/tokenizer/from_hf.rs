@@ -1,8 +1,14 @@
 //! `tokenizer.json`.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
 use serde_json::Value;
 
 use super::Tokenizer;
@@ -14,12 +20,7 @@ const CONFIG: &str = "tokenizer_config.json";
 /// The tokenizer in a model's folder.
 pub(crate) fn from_folder(folder: &Folder, config: &ModelConfig) -> Result<Tokenizer, ModelError> {
     let file = folder.file(FILE);
-    let bytes = folder.read(FILE)?.ok_or_else(|| ModelError::MissingFile {
-        file: file.clone(),
-        why: "a tokenizer.model alone does not do: save the tokenizer again with \
-              AutoTokenizer.from_pretrained(…).save_pretrained(…)"
-            .to_owned(),
-    })?;
+    let bytes = folder.read(FILE)?.ok_or_else(|| missing(folder))?;
     // The library's checks are for its own files; some broken ones make it panic (a merge that is
     // longer than any token). A file from the net must not end a thread.
     let parsed = catch_unwind(AssertUnwindSafe(|| {
@@ -34,6 +35,15 @@ pub(crate) fn from_folder(folder: &Folder, config: &ModelConfig) -> Result<Token
         .with_truncation(None)
         .map_err(|e| ModelError::tokenizer(&file, e))?;
     Ok(Tokenizer::new(inner, config, file))
+}
+
+fn missing(folder: &Folder) -> ModelError {
+    ModelError::MissingFile {
+        file: folder.file(FILE),
+        why: "a tokenizer.model alone does not do: save the tokenizer again with \
+              AutoTokenizer.from_pretrained(…).save_pretrained(…)"
+            .to_owned(),
+    }
 }
 
 /// A token in `tokenizer_config.json`: its text, or an object with more about it.
@@ -113,4 +123,66 @@ fn begins_with(processor: &Value, bos: u32) -> bool {
         }
         _ => false,
     }
+}
+
+/// The numbers in `tokenizer.json`.
+#[derive(Deserialize)]
+struct Numbers {
+    #[serde(default)]
+    added_tokens: Vec<Number>,
+    model: NumbersOfModel,
+}
+
+#[derive(Deserialize)]
+struct Number {
+    id: u32,
+}
+
+#[derive(Deserialize)]
+struct NumbersOfModel {
+    vocab: Size,
+}
+
+/// One more than the largest number in a vocabulary: an object of numbers by text, or a list.
+struct Size(u64);
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Counter;
+
+        impl<'de> Visitor<'de> for Counter {
+            type Value = Size;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a vocabulary")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Size, A::Error> {
+                let mut size = 0;
+                while let Some((IgnoredAny, number)) = map.next_entry::<_, u32>()? {
+                    size = size.max(u64::from(number) + 1);
+                }
+                Ok(Size(size))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Size, A::Error> {
+                let mut size = 0;
+                while let Some(IgnoredAny) = list.next_element()? {
+                    size += 1;
+                }
+                Ok(Size(size))
+            }
+        }
+
+        deserializer.deserialize_any(Counter)
+    }
+}
+
+/// One more than the largest number of a token, without building the tokenizer, which takes far
+/// longer and a lot of memory.
+pub(crate) fn size(folder: &Folder) -> Result<u64, ModelError> {
+    let numbers: Numbers = folder.json(FILE)?.ok_or_else(|| missing(folder))?;
+    let added = numbers.added_tokens.iter();
+    let added = added.map(|added| u64::from(added.id) + 1).max();
+    Ok(added.unwrap_or(0).max(numbers.model.vocab.0))
 }

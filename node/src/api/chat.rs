@@ -183,6 +183,7 @@ fn refusal(error: &AskError) -> ApiError {
             ApiError::new(400, "context_length_exceeded", message).with_param("messages")
         }
         AskError::Command(CommandError::Busy) => ApiError::new(503, "busy", message),
+        AskError::Command(CommandError::Leaving) => ApiError::new(503, "leaving", message),
         AskError::Command(CommandError::Stopped) => ApiError::new(503, "stopping", message),
     }
 }
@@ -193,6 +194,10 @@ fn failure(error: &AnswerError) -> ApiError {
         AnswerError::Failed(Failure::TimedOut { .. }) | AnswerError::Silent(_) => (504, "timeout"),
         AnswerError::Failed(Failure::PeerLost { .. }) => (502, "peer_lost"),
         AnswerError::Failed(Failure::Stage { .. }) => (502, "stage_failed"),
+        AnswerError::Failed(Failure::Unrecoverable { .. }) => (502, "unrecoverable"),
+        // The request is good: with more nodes it is answered.
+        AnswerError::Failed(Failure::Memory { .. })
+        | AnswerError::Rejected(Rejection::Memory { .. }) => (503, "insufficient_memory"),
         AnswerError::Failed(Failure::Stopping)
         | AnswerError::Rejected(Rejection::Stopping)
         | AnswerError::Stopped => (503, "stopping"),

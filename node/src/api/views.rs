@@ -71,6 +71,7 @@ fn status_json(status: &Status) -> Value {
             json!({
                 "request_id": request.request.as_str(),
                 "origin": request.origin,
+                "epoch": request.epoch,
                 "ring": ring_json(&request.ring),
                 "position": request.position,
                 "tokens": request.tokens,
@@ -92,12 +93,18 @@ fn status_json(status: &Status) -> Value {
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "node_id": status.node.as_str(),
+        "incarnation": status.incarnation,
         "peers": status.peers.iter().map(peer_json).collect::<Vec<_>>(),
         "requests": requests,
         "shards": shards,
         "connections": status.connections,
         "queued": status.queued,
         "calls": status.calls,
+        "extended": {
+            "connections": status.extended.connections,
+            "streams": status.extended.streams,
+            "held_bytes": status.extended.held,
+        },
         "stopping": status.stopping,
     })
 }
@@ -120,6 +127,8 @@ fn peer_json(peer: &PeerStatus) -> Value {
         "address": peer.address,
         "up": peer.up,
         "own": peer.own,
+        "incarnation": peer.incarnation,
+        "leaving": peer.leaving,
         "rtt_ms": peer.rtt.map(milliseconds),
         "hops": hops_json(&peer.hops),
     })

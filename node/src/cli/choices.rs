@@ -1,5 +1,6 @@
 //! Flags that choose among names.
 
+use exo_protocol::DType;
 use std::str::FromStr;
 
 /// How sockets are driven.
@@ -108,5 +109,41 @@ impl FromStr for DiscoveryModule {
             "tailscale" => Ok(Self::Later("tailscale")),
             _ => Err("it is manual, direct or none".to_owned()),
         }
+    }
+}
+
+/// The types in which hidden states may travel, preferred first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Activations(pub Vec<DType>);
+
+impl Default for Activations {
+    fn default() -> Self {
+        Self(vec![DType::F32])
+    }
+}
+
+impl FromStr for Activations {
+    type Err = String;
+
+    /// Every node takes `float32`, so it is the last one if it is not named.
+    fn from_str(names: &str) -> Result<Self, String> {
+        let mut types = Vec::new();
+        for name in names.split(',').map(str::trim) {
+            let dtype = match name {
+                "float32" => DType::F32,
+                "bfloat16" => DType::Bf16,
+                "float16" => DType::F16,
+                _ => {
+                    return Err("it is float32, bfloat16, float16, or several with commas".into());
+                }
+            };
+            if !types.contains(&dtype) {
+                types.push(dtype);
+            }
+        }
+        if !types.contains(&DType::F32) {
+            types.push(DType::F32);
+        }
+        Ok(Self(types))
     }
 }

@@ -210,6 +210,9 @@ mod tests {
         assert_eq!(error("--disable-tui=yes"), "--disable-tui takes no value");
         let runtime = error("--runtime tokio");
         assert_eq!(runtime, r#"--runtime cannot be "tokio": it is smol or std"#);
+        let dtype = error("--activation-dtype float8");
+        let wanted = r#"--activation-dtype cannot be "float8": it is float32, bfloat16, float16"#;
+        assert!(dtype.starts_with(wanted), "{dtype}");
         assert!(error("--node-port 70000").starts_with(r#"--node-port cannot be "70000": "#));
         assert!(!error("--node-id a --node-id b").contains('\n'));
     }

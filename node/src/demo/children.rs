@@ -30,6 +30,8 @@ pub(super) struct Child {
     pub(super) node: SocketAddr,
     pub(super) api: SocketAddr,
     process: std::process::Child,
+    /// Nobody killed it.
+    pub(super) lives: bool,
     words: Arc<Mutex<VecDeque<String>>>,
 }
 
@@ -100,6 +102,15 @@ impl Children {
         self.all.first()
     }
 
+    /// Ends one without a word, as a pulled plug would.
+    pub(super) fn kill(&mut self, name: &str) -> io::Result<()> {
+        for child in self.all.iter_mut().filter(|child| child.name == name) {
+            child.lives = false;
+            child.process.kill()?;
+        }
+        Ok(())
+    }
+
     /// Finds out whether they all run.
     pub(super) fn check(&mut self) -> Result<(), DemoError> {
         self.all.iter_mut().try_for_each(Child::check)
@@ -149,6 +160,12 @@ fn pass_on(command: &mut Command, demo: &Demo, settings: &Settings) {
     if let Some(threads) = settings.threads {
         command.args(["--threads", &threads.to_string()]);
     }
+    let types: Vec<&str> = settings
+        .activations
+        .iter()
+        .map(|dtype| dtype.name())
+        .collect();
+    command.args(["--activation-dtype", &types.join(",")]);
     let answering = &settings.answering;
     command.args(["--default-temp", &answering.default_temp.to_string()]);
     if let Some(text) = &answering.system_prompt {
@@ -178,6 +195,7 @@ impl Child {
             node,
             api,
             process,
+            lives: true,
             words,
         };
         if let Some(stderr) = process.stderr.take() {
@@ -192,7 +210,8 @@ impl Child {
     }
 
     fn check(&mut self) -> Result<(), DemoError> {
-        let Some(status) = self.process.try_wait()? else {
+        let ended = self.process.try_wait()?.filter(|_| self.lives);
+        let Some(status) = ended else {
             return Ok(());
         };
         // Its last words may still be on their way.

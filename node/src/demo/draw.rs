@@ -1,8 +1,8 @@
 //! What the demo looks like.
 
-use super::Told;
 use super::children::Child;
 use super::ring::{Hop, Ring};
+use super::{Told, Unplug};
 use crate::terminal::{Style, printable};
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -155,6 +155,29 @@ pub(super) fn numbers(told: &Told, style: Style) -> String {
     out
 }
 
+/// How it went when a node was killed.
+pub(super) fn unplugged(unplug: &Unplug, after: &Ring, same: bool, style: Style) -> String {
+    let stages: Vec<String> = after
+        .stages
+        .iter()
+        .map(|stage| format!("{} {}-{}", printable(&stage.node), stage.start, stage.end))
+        .collect();
+    let text = if same {
+        "the same as without, word for word"
+    } else {
+        "another one than without"
+    };
+    let mut out = String::new();
+    let mut line = |title: &str, text: String| {
+        // Writing into a String cannot fail.
+        let _ = writeln!(out, "  {} {text}", style.dim(title));
+    };
+    line("pause ", style.bold(time(unplug.pause)).to_string());
+    line("ring  ", stages.join(" → "));
+    line("text  ", text.to_owned());
+    out
+}
+
 fn time(time: Duration) -> String {
     if time < Duration::from_secs(1) {
         format!("{:.0} ms", time.as_secs_f64() * 1e3)
@@ -202,6 +225,19 @@ impl<W: Write> Wrapped<W> {
                 letter => self.word.push(letter),
             }
         }
+        self.out.flush()
+    }
+
+    /// Writes a line of its own between the words.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn remark(&mut self, line: &str) -> io::Result<()> {
+        if self.column > 0 {
+            writeln!(self.out)?;
+        }
+        writeln!(self.out, "\n  {line}\n")?;
+        (self.column, self.spaces) = (0, 0);
         self.out.flush()
     }
 

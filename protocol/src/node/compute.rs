@@ -2,11 +2,12 @@
 
 use super::Node;
 use super::output::{Event, Output};
-use super::request::StepState;
-use crate::engine::{EngineCommand, EngineEvent, EngineFailure, EngineInput, EngineOutput};
+use crate::engine::{EngineCommand, EngineEvent, EngineFailure, FailureKind};
 use crate::id::{CallId, RequestId};
 use crate::shard::Shard;
+use crate::wire::extension::failed;
 use alloc::collections::BTreeMap;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -28,76 +29,65 @@ enum Call {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ShardState {
     Loading,
-    Loaded,
+    Loaded {
+        /// What the model is; zero when the engine cannot tell.
+        fingerprint: u64,
+    },
 }
 
 impl Desk {
     pub(super) fn loaded(&self) -> Vec<Shard> {
-        let loaded = self
-            .shards
-            .iter()
-            .filter(|(_, state)| **state == ShardState::Loaded);
-        loaded.map(|(shard, _)| shard.clone()).collect()
+        let shards = self.shards.keys().filter(|shard| self.has(shard));
+        shards.cloned().collect()
+    }
+
+    /// Whether a shard is ready to compute.
+    pub(super) fn has(&self, shard: &Shard) -> bool {
+        matches!(self.shards.get(shard), Some(ShardState::Loaded { .. }))
     }
 
     pub(super) fn calls(&self) -> usize {
         self.calls.len()
     }
+
+    /// Remembers whose step the engine has.
+    pub(super) fn forward(&mut self, call: CallId, request: &RequestId) {
+        self.calls.insert(call, Call::Forward(request.clone()));
+    }
 }
 
 impl Node {
-    /// Something entered this node's stage: compute, after loading if need be.
-    pub(super) fn begin_step(&mut self, id: &RequestId, input: EngineInput) {
-        self.touch(id);
-        let Some(request) = self.requests.get_mut(id) else {
-            return;
-        };
-        if request.step != StepState::Idle {
-            self.fail_here(
-                id,
-                String::from("a step came before the one before it was done"),
-            );
-            return;
-        }
-        let Some(shard) = request.shard().cloned() else {
-            self.fail_here(
-                id,
-                String::from("a step came to a node without layers in the ring"),
-            );
+    /// Makes a request's shard ready, if it is not.
+    pub(super) fn prepare(&mut self, id: &RequestId) {
+        let Some(shard) = self.sessions.get(id).and_then(|s| s.shard()).cloned() else {
             return;
         };
         match self.desk.shards.get(&shard) {
-            Some(ShardState::Loaded) => self.forward(id, shard, input),
-            Some(ShardState::Loading) => request.step = StepState::Waiting(input),
-            None => {
-                request.step = StepState::Waiting(input);
-                self.load(shard);
-            }
+            Some(ShardState::Loaded { fingerprint }) => self.compare(id, *fingerprint),
+            Some(ShardState::Loading) => {}
+            None => self.load(shard),
         }
     }
 
-    fn forward(&mut self, id: &RequestId, shard: Shard, input: EngineInput) {
-        let call = self.next_call();
-        let Some(request) = self.requests.get_mut(id) else {
+    /// A model that only has the same name would give another text, or none.
+    fn compare(&mut self, id: &RequestId, found: u64) {
+        let Some(session) = self.sessions.get(id) else {
             return;
         };
-        request.step = StepState::Computing;
-        self.desk.calls.insert(call, Call::Forward(id.clone()));
-        self.outputs
-            .push_back(Output::Compute(EngineCommand::Forward {
-                call,
-                shard,
-                request: id.clone(),
-                position: request.position,
-                input,
-                sampling: request.sampling,
-            }));
+        let expected = session.plan.fingerprint;
+        if expected != 0 && found != 0 && expected != found {
+            let model = session.shard().map_or("?", |shard| shard.model.as_str());
+            let text = format!(
+                "its {model} is another model: fingerprint {found:016x}, expected {expected:016x}"
+            );
+            self.fail_stage(id, failed::MODEL, text);
+        }
     }
 
     /// Loads a shard, after giving back those that no request uses: a ring that changed its cuts
     /// must not need the memory of both.
     fn load(&mut self, shard: Shard) {
-        let used = |shard: &Shard| self.requests.values().any(|r| r.shard() == Some(shard));
+        let used = |shard: &Shard| self.sessions.values().any(|s| s.shard() == Some(shard));
         let idle: Vec<Shard> = self
             .desk
             .loaded()
@@ -130,6 +120,9 @@ impl Node {
         if let EngineEvent::Progress { call, done, total } = event {
             if let Some(Call::Load(shard)) = self.desk.calls.get(&call) {
                 let shard = shard.clone();
+                for id in self.waiting_for(&shard) {
+                    self.touch(&id);
+                }
                 self.tell(Event::Loading { shard, done, total });
             }
             return;
@@ -137,54 +130,54 @@ impl Node {
         let Some(call) = self.desk.calls.remove(&event.call()) else {
             return;
         };
+        let id = event.call();
         match (call, event) {
-            (Call::Load(shard), EngineEvent::Loaded { bytes, .. }) => self.loaded(shard, bytes),
+            (
+                Call::Load(shard),
+                EngineEvent::Loaded {
+                    bytes, fingerprint, ..
+                },
+            ) => self.loaded(shard, bytes, fingerprint),
             (Call::Load(shard), EngineEvent::Failed { failure, .. }) => {
                 self.load_failed(&shard, &failure);
             }
             (
-                Call::Forward(id),
+                Call::Forward(request),
                 EngineEvent::Forwarded {
                     output, positions, ..
                 },
-            ) => {
-                self.forwarded(&id, output, positions);
-            }
-            (Call::Forward(id), EngineEvent::Failed { failure, .. }) => {
-                if let Some(request) = self.requests.get_mut(&id) {
-                    request.step = StepState::Idle;
-                    self.fail_here(&id, failure.message);
+            ) => self.forwarded(&request, id, output, positions),
+            (Call::Forward(request), EngineEvent::Failed { failure, .. }) => {
+                if self.computed(&request, id).is_some() {
+                    self.fail_stage(&request, code(failure.kind), failure.message);
                 }
             }
             (Call::Load(shard), other) => {
-                let message = alloc::format!("the engine answered a load with {other:?}");
-                let failure = EngineFailure::new(crate::engine::FailureKind::Internal, message);
+                let message = format!("the engine answered a load with {other:?}");
+                let failure = EngineFailure::new(FailureKind::Internal, message);
                 self.load_failed(&shard, &failure);
             }
-            (Call::Forward(id), _) => {
-                self.fail_here(
-                    &id,
-                    String::from("the engine answered a step with something else"),
-                );
+            (Call::Forward(request), _) => {
+                if self.computed(&request, id).is_some() {
+                    let text = String::from("the engine answered a step with something else");
+                    self.fail_stage(&request, failed::ENGINE, text);
+                }
             }
             (Call::Other, _) => {}
         }
     }
 
-    fn loaded(&mut self, shard: Shard, bytes: u64) {
-        self.desk.shards.insert(shard.clone(), ShardState::Loaded);
+    fn loaded(&mut self, shard: Shard, bytes: u64, fingerprint: u64) {
+        let state = ShardState::Loaded { fingerprint };
+        self.desk.shards.insert(shard.clone(), state);
         self.tell(Event::Loaded {
             shard: shard.clone(),
             bytes,
         });
         for id in self.waiting_for(&shard) {
-            let Some(request) = self.requests.get_mut(&id) else {
-                continue;
-            };
-            let step = core::mem::replace(&mut request.step, StepState::Idle);
-            if let StepState::Waiting(input) = step {
-                self.forward(&id, shard.clone(), input);
-            }
+            self.touch(&id);
+            self.compare(&id, fingerprint);
+            self.advance(&id);
         }
     }
 
@@ -196,43 +189,25 @@ impl Node {
             reason: reason.clone(),
         });
         for id in self.waiting_for(shard) {
-            self.fail_here(&id, reason.clone());
+            self.fail_stage(&id, code(failure.kind), reason.clone());
         }
     }
 
     fn waiting_for(&self, shard: &Shard) -> Vec<RequestId> {
-        self.requests
+        self.sessions
             .iter()
-            .filter(|(_, request)| {
-                request.shard() == Some(shard) && matches!(request.step, StepState::Waiting(_))
-            })
+            .filter(|(_, session)| session.shard() == Some(shard) && !session.failed)
             .map(|(id, _)| id.clone())
             .collect()
     }
+}
 
-    fn forwarded(&mut self, id: &RequestId, output: EngineOutput, positions: u32) {
-        self.touch(id);
-        let Some(request) = self.requests.get_mut(id) else {
-            return;
-        };
-        request.step = StepState::Idle;
-        request.position = request.position.saturating_add(positions);
-        let last = request.shard().is_some_and(Shard::is_last);
-        match output {
-            EngineOutput::Hidden(tensor) if !last => self.hidden_done(id, tensor, positions),
-            EngineOutput::Token { token, end } if last => self.token_done(id, token, end),
-            EngineOutput::Hidden(_) => {
-                self.fail_here(
-                    id,
-                    String::from("the last stage's engine gave a hidden state"),
-                );
-            }
-            EngineOutput::Token { .. } => {
-                self.fail_here(
-                    id,
-                    String::from("an engine without the last layer gave a token"),
-                );
-            }
-        }
+/// How an origin is told of an engine's failure.
+fn code(kind: FailureKind) -> u16 {
+    match kind {
+        FailureKind::ModelNotFound | FailureKind::BadModel => failed::MODEL,
+        FailureKind::OutOfMemory => failed::MEMORY,
+        FailureKind::ContextFull | FailureKind::BadInput => failed::INPUT,
+        FailureKind::Internal => failed::ENGINE,
     }
 }

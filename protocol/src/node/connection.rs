@@ -1,9 +1,12 @@
 //! One transport connection: what waits to be written, what answers are awaited.
 
+use super::extended::Extended;
+use super::outbox::{Outbox, OutboxFull};
 use super::peer::PeerKey;
 use crate::id::NodeId;
 use crate::time::Instant;
-use crate::wire::Message;
+use crate::wire::extension::Chunk;
+use crate::wire::{Message, MessageType};
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use core::time::Duration;
@@ -21,6 +24,8 @@ pub(super) struct Connection {
     pub(super) closing: bool,
     /// When a frame that began must have moved on.
     pub(super) stalls_at: Option<Instant>,
+    /// Present between nodes of ours, once they introduced themselves.
+    pub(super) extended: Option<Extended>,
     outbox: Outbox,
     awaited: VecDeque<Awaited>,
     writing: VecDeque<Writing>,
@@ -46,58 +51,31 @@ pub(super) enum Reply {
     Tensor,
 }
 
+impl Reply {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Health => "health check",
+            Self::Topology => "topology",
+            Self::Tensor => "tensor",
+        }
+    }
+}
+
 /// A message in the driver's hands.
 #[derive(Clone, Copy, Debug)]
 struct Writing {
     reply: Option<Reply>,
     number: u64,
     since: Instant,
+    /// About how many bytes it has.
+    bytes: usize,
+    probe: Option<u64>,
 }
-
-/// Messages wait in the order of their class: a health check never waits for a tensor.
-#[derive(Debug, Default)]
-struct Outbox {
-    control: VecDeque<Message>,
-    news: VecDeque<Message>,
-    bulk: VecDeque<Message>,
-}
-
-impl Outbox {
-    fn len(&self) -> usize {
-        self.control.len() + self.news.len() + self.bulk.len()
-    }
-
-    fn push(&mut self, message: Message) {
-        let class = match &message {
-            // Replies share one class, so that they keep the order of their requests.
-            Message::HealthCheckRequest { .. }
-            | Message::HealthCheckResponse { .. }
-            | Message::SendTensorResponse(_)
-            | Message::SendPromptResponse(_)
-            | Message::SendExampleResponse(_)
-            | Message::CollectTopologyRequest { .. }
-            | Message::CollectTopologyResponse(_) => &mut self.control,
-            Message::SendResult(_) | Message::SendOpaqueStatus { .. } => &mut self.news,
-            Message::SendPromptRequest(_)
-            | Message::SendTensorRequest(_)
-            | Message::SendExampleRequest(_) => &mut self.bulk,
-        };
-        class.push_back(message);
-    }
-
-    fn pop(&mut self) -> Option<Message> {
-        self.control
-            .pop_front()
-            .or_else(|| self.news.pop_front())
-            .or_else(|| self.bulk.pop_front())
-    }
-}
-
-/// The outbox is full: the peer takes less than this node must tell it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct OutboxFull;
 
 impl Connection {
+    /// With more bytes than this in the driver's hands it gets no more: less than one chunk.
+    const IN_HAND: usize = Chunk::MAX / 2;
+
     pub(super) fn new(remote: String, peer: Option<PeerKey>) -> Self {
         Self {
             remote,
@@ -105,6 +83,7 @@ impl Connection {
             claims: None,
             closing: false,
             stalls_at: None,
+            extended: None,
             outbox: Outbox::default(),
             awaited: VecDeque::new(),
             writing: VecDeque::new(),
@@ -114,23 +93,41 @@ impl Connection {
 
     /// Queues a message, at most `limit` of them.
     pub(super) fn push(&mut self, message: Message, limit: usize) -> Result<(), OutboxFull> {
-        if self.outbox.len() >= limit {
-            return Err(OutboxFull);
-        }
-        self.outbox.push(message);
-        Ok(())
+        self.outbox.push(message, self.extended.is_some(), limit)
     }
 
-    /// The next message for the driver, while fewer than `window` are in its hands.
+    /// Closes a stream of this node and forgets its steps that wait to be written; says whether it
+    /// was open.
+    pub(super) fn withdraw(&mut self, stream: u32) -> bool {
+        let unsent = self.outbox.withdraw(stream);
+        let extended = self.extended.as_mut();
+        extended.is_some_and(|extended| extended.close(stream, &unsent))
+    }
+
+    /// Forgets the tensors of a request of the base protocol that wait to be written.
+    pub(super) fn forget(&mut self, request: &str) {
+        self.outbox.forget(request);
+    }
+
+    /// The next message for the driver, while it has fewer than `window` and no more bytes than
+    /// keep a link busy: whatever is in its hands, nothing can overtake any more.
     pub(super) fn next(&mut self, now: Instant, window: usize) -> Option<Message> {
-        if self.closing || self.writing.len() >= window {
+        let in_hand: usize = self.writing.iter().map(|writing| writing.bytes).sum();
+        if self.closing || self.writing.len() >= window || in_hand > Self::IN_HAND {
             return None;
         }
+        let bytes = self.outbox.next_len()?;
         let message = self.outbox.pop()?;
-        let reply = match &message {
-            Message::HealthCheckRequest { .. } => Some(Reply::Health),
-            Message::CollectTopologyRequest { .. } => Some(Reply::Topology),
-            Message::SendTensorRequest(_) => Some(Reply::Tensor),
+        let kind = match &message {
+            // What comes in pieces is asked with the last one.
+            Message::Chunk(chunk) if chunk.is_last() => MessageType::from_byte(chunk.kind),
+            Message::Chunk(_) => None,
+            other => Some(other.message_type()),
+        };
+        let reply = match kind {
+            Some(MessageType::HealthCheckRequest) => Some(Reply::Health),
+            Some(MessageType::CollectTopologyRequest) => Some(Reply::Topology),
+            Some(MessageType::SendTensorRequest) => Some(Reply::Tensor),
             _ => None,
         };
         let number = self.written;
@@ -139,6 +136,11 @@ impl Connection {
             reply,
             number,
             since: now,
+            bytes,
+            probe: match message {
+                Message::Ping { id } => Some(id),
+                _ => None,
+            },
         });
         if let Some(reply) = reply {
             self.awaited.push_back(Awaited {
@@ -162,6 +164,9 @@ impl Connection {
         // What waits behind it begins now.
         if let Some(next) = self.writing.front_mut() {
             next.since = now;
+        }
+        if let (Some(probe), Some(extended)) = (writing.probe, &mut self.extended) {
+            extended.pulse.written(probe, now);
         }
         let reply = writing.reply?;
         let awaited = self
@@ -250,26 +255,6 @@ mod tests {
 
     fn connection() -> Connection {
         Connection::new("test:1".into(), None)
-    }
-
-    #[test]
-    fn control_overtakes_news_overtakes_bulk() {
-        let mut connection = connection();
-        for message in [
-            Message::SendExampleRequest(Bytes::new()),
-            result("a"),
-            result("b"),
-            Message::HealthCheckRequest {
-                payload: Bytes::new(),
-            },
-        ] {
-            connection.push(message, 8).expect("there is room");
-        }
-        let mut next = || connection.next(Instant::ZERO, 8);
-        assert!(matches!(next(), Some(Message::HealthCheckRequest { .. })));
-        assert_eq!(next(), Some(result("a")));
-        assert_eq!(next(), Some(result("b")));
-        assert!(matches!(next(), Some(Message::SendExampleRequest(_))));
     }
 
     #[test]

@@ -65,7 +65,7 @@ impl Node {
                 let same = |w: &ManualPeer| {
                     peer.expected.as_ref() == Some(&w.id) && peer.address == w.address
                 };
-                !wanted.iter().any(same)
+                peer.named && !wanted.iter().any(same)
             })
             .map(|(&key, _)| key)
             .collect();
@@ -74,7 +74,9 @@ impl Node {
         }
         for peer in wanted {
             let known = self.peers.values_mut().find(|known| {
-                known.expected.as_ref() == Some(&peer.id) && known.address == peer.address
+                known.named
+                    && known.expected.as_ref() == Some(&peer.id)
+                    && known.address == peer.address
             });
             if let Some(known) = known {
                 known.configured = peer.capabilities;
@@ -86,8 +88,10 @@ impl Node {
         }
     }
 
-    fn add_peer(&mut self, peer: Peer) {
+    pub(super) fn add_peer(&mut self, peer: Peer) -> PeerKey {
         self.last_peer += 1;
-        self.peers.insert(PeerKey(self.last_peer), peer);
+        let key = PeerKey(self.last_peer);
+        self.peers.insert(key, peer);
+        key
     }
 }

@@ -105,6 +105,10 @@ pub enum Command {
         /// Which.
         request: RequestId,
     },
+    /// Leave in order: take no new requests, tell the peers to place nothing here, hand over the
+    /// stages of theirs, and let the requests that were submitted here come to their end. Answered
+    /// by [`Event::Drained`](super::Event::Drained).
+    Drain,
     /// Take no new requests, fail the running ones, tell the peers.
     Stop,
 }
@@ -118,6 +122,11 @@ pub struct Submit {
     pub model: ModelId,
     /// How many layers the model has.
     pub layers: u32,
+    /// Bytes of all its weights; no ring is formed that has less memory. Zero when unknown.
+    pub bytes: u64,
+    /// What the model is ([`EngineEvent::Loaded`]); a node that has another one of the same name
+    /// refuses to take part. Zero when unknown.
+    pub fingerprint: u64,
     /// The prompt in the model's chat format, for a first stage that takes text only.
     pub prompt: Arc<str>,
     /// The same prompt as token ids.

@@ -1,15 +1,19 @@
 //! Keeping connections: dialling, writing, noticing that a peer is gone.
 
 use super::connection::{Connection, Reply};
+use super::extended::Extended;
 use super::input::{LinkFault, Origin};
 use super::output::{Event, Output};
-use super::peer::{Link, PeerKey};
+use super::peer::{Link, Peer, PeerKey};
+use super::serve::NOT_NEVER;
+use super::violation::Violation;
 use super::{Instant, Node};
 use crate::id::{ConnectionId, DialId, NodeId};
-use crate::wire::Message;
+use crate::wire::{Message, Notice};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::time::Duration;
 
 /// What a dial is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +114,7 @@ impl Node {
     }
 
     pub(super) fn lost(&mut self, id: ConnectionId, fault: &LinkFault) {
-        let Some(connection) = self.connections.remove(&id) else {
+        let Some(mut connection) = self.connections.remove(&id) else {
             return;
         };
         if connection.closing {
@@ -123,27 +127,73 @@ impl Node {
                 reason: fault.to_string(),
             });
         }
-        let Some(key) = connection.peer else {
-            if let Some(node) = connection.claims {
-                self.return_path_lost(&node, fault);
-            }
-            return;
-        };
-        let Some(peer) = self.peers.get_mut(&key) else {
-            return;
-        };
-        if peer.data == Link::Open(id) || peer.probe == Link::Open(id) {
-            self.peer_lost(key, fault.to_string());
-        }
+        let extended = connection.extended.take();
+        self.gone(id, connection.peer, extended, fault.to_string());
     }
 
-    /// The connection is gone over which a node of ours told this one its tokens and tensors: what
-    /// was under way is lost, and the node has given up the requests that needed it.
-    fn return_path_lost(&mut self, node: &NodeId, fault: &LinkFault) {
-        let mut others = self.connections.values();
-        if !others.any(|other| other.peer.is_none() && other.claims.as_ref() == Some(node)) {
-            self.member_lost(node, &fault.to_string());
+    /// Gives a connection up that brings nothing any more.
+    pub(super) fn dropped(&mut self, id: ConnectionId, reason: String) {
+        let Some(connection) = self.connections.get(&id) else {
+            return;
+        };
+        let peer = connection.peer;
+        let extended = self.close(id);
+        self.gone(id, peer, extended, reason);
+    }
+
+    /// A connection is no more: what it carried is lost, and its peer too unless there is another.
+    fn gone(
+        &mut self,
+        id: ConnectionId,
+        dialed: Option<PeerKey>,
+        extended: Option<Extended>,
+        reason: String,
+    ) {
+        if let Some(key) = dialed {
+            let Some(peer) = self.peers.get(&key) else {
+                return;
+            };
+            if peer.data == Link::Open(id) || peer.probe == Link::Open(id) {
+                self.links_lost(key, extended, reason);
+            }
+            return;
         }
+        let Some(extended) = extended else { return };
+        let holder = self
+            .peers
+            .iter()
+            .find(|(_, peer)| peer.inbound.contains(&id))
+            .map(|(&key, _)| key);
+        let Some(key) = holder else { return };
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.inbound.retain(|inbound| *inbound != id);
+        }
+        self.judge(key);
+        let lost = self.peers.get(&key);
+        if lost.is_some_and(|peer| peer.up && self.route(peer).is_none()) {
+            self.peer_down(key, &reason);
+        }
+        self.streams_lost(id, &extended, &reason);
+    }
+
+    /// Closes a connection for what came over it, says so, and tells the peer if it understands.
+    pub(super) fn violated(&mut self, id: ConnectionId, violation: &Violation) {
+        let Some(connection) = self.connections.get(&id) else {
+            return;
+        };
+        if connection.closing {
+            return;
+        }
+        let reason = violation.to_string();
+        let duplicate = matches!(violation, Violation::Duplicate(_));
+        if connection.extended.is_some() || duplicate {
+            let notice = Notice {
+                code: violation.code(),
+                text: reason.clone(),
+            };
+            self.send(id, Message::Error(notice));
+        }
+        self.refuse(id, reason);
     }
 
     /// Closes a connection for what came over it, and says so.
@@ -154,33 +204,32 @@ impl Node {
         if connection.closing {
             return;
         }
-        let (remote, node) = (connection.remote.clone(), connection.claims.clone());
-        let peer = connection.peer;
         self.tell(Event::ConnectionRefused {
-            remote,
-            node,
+            remote: connection.remote.clone(),
+            node: connection.claims.clone(),
             reason: reason.clone(),
         });
-        self.close(id);
-        if let Some(key) = peer {
-            self.peer_lost(key, reason);
-        }
+        self.dropped(id, reason);
     }
 
-    fn close(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(&id) else {
-            return;
-        };
+    /// Has a connection closed; what the extension knew of it is handed out.
+    fn close(&mut self, id: ConnectionId) -> Option<Extended> {
+        let connection = self.connections.get_mut(&id)?;
         if !connection.closing {
             connection.closing = true;
             self.outputs.push_back(Output::Close { connection: id });
         }
+        connection.extended.take()
     }
 
     pub(super) fn progress(&mut self, id: ConnectionId) {
         let stalls_at = self.now + self.config.timing.frame_stall;
+        let now = self.now;
         if let Some(connection) = self.connections.get_mut(&id) {
-            connection.stalls_at = Some(stalls_at);
+            match &mut connection.extended {
+                Some(extended) => extended.pulse.heard(now),
+                None => connection.stalls_at = Some(stalls_at),
+            }
         }
     }
 
@@ -190,7 +239,9 @@ impl Node {
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
-        if connection.closing {
+        // What a peer does not understand stays unsaid, except why it is refused.
+        let foreign = message.message_type().is_extension() && connection.extended.is_none();
+        if connection.closing || foreign && !matches!(message, Message::Error(_)) {
             return;
         }
         if connection.push(message, limit).is_err() {
@@ -225,7 +276,7 @@ impl Node {
         if let Some(peer) = connection.peer.and_then(|key| self.peers.get_mut(&key))
             && tensor
         {
-            peer.hops.bytes = peer.hops.bytes.saturating_add(bytes as u64);
+            peer.hops.handed_over(bytes);
         }
         self.flush(id);
     }
@@ -242,27 +293,34 @@ impl Node {
         }
     }
 
-    /// A peer cannot be reached, or not any more.
+    /// A peer cannot be reached where discovery says it is, or not any more.
     pub(super) fn peer_lost(&mut self, key: PeerKey, reason: String) {
+        let data = self.peers.get(&key).and_then(|peer| peer.data.connection());
+        let extended = data.and_then(|data| self.close(data));
+        self.links_lost(key, extended, reason);
+    }
+
+    /// The same, when the connection is closed already; `extended` is what it carried.
+    fn links_lost(&mut self, key: PeerKey, extended: Option<Extended>, reason: String) {
         let (now, timing) = (self.now, self.config.timing);
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        let links = [peer.data, peer.probe];
+        let (data, links) = (peer.data.connection(), [peer.data, peer.probe]);
         let redial = peer.redial_after_failure(now, &timing, &mut self.rng);
         peer.data = Link::Idle(redial);
         peer.probe = Link::UNUSED;
         peer.health_at = Instant::FAR_FUTURE;
         peer.topology_at = Instant::FAR_FUTURE;
-        peer.rtt = None;
-        peer.reply = None;
-        let was_up = core::mem::take(&mut peer.up);
+        peer.dialed_up = false;
+        let (node, address, up) = (peer.node.clone(), peer.address.clone(), peer.up);
+        let stays = !peer.inbound.is_empty();
         let told = core::mem::replace(&mut peer.told, true);
-        let (node, address) = (peer.node.clone(), peer.address.clone());
-        peer.node.clone_from(&peer.expected);
         for link in links {
             match link {
-                Link::Open(connection) => self.close(connection),
+                Link::Open(connection) => {
+                    self.close(connection);
+                }
                 Link::Dialing(dial, _) => {
                     if let Some(dialed) = self.dials.get_mut(&dial) {
                         *dialed = None;
@@ -271,38 +329,125 @@ impl Node {
                 Link::Idle(_) => {}
             }
         }
-        match node {
-            Some(node) if was_up => {
-                let reason_told = reason.clone();
-                self.tell(Event::PeerDown {
-                    node: node.clone(),
-                    address,
-                    reason: reason_told,
-                });
-                self.rebuild_topology();
-                self.member_lost(&node, &reason);
-            }
-            node if !told => self.tell(Event::PeerUnreachable {
+        self.judge(key);
+        if up && !stays {
+            self.peer_down(key, &reason);
+        } else if !up && !told {
+            self.tell(Event::PeerUnreachable {
                 node,
                 address,
-                reason,
-            }),
-            _ => {}
+                reason: reason.clone(),
+            });
+        }
+        if let (Some(extended), Some(data)) = (extended, data) {
+            self.streams_lost(data, &extended, &reason);
         }
     }
 
-    /// Forgets a peer that discovery names no longer.
+    /// No connection to a peer is left.
+    fn peer_down(&mut self, key: PeerKey, reason: &str) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        peer.up = false;
+        peer.rtt = None;
+        peer.reply = None;
+        peer.told = true;
+        let node = peer
+            .node
+            .clone()
+            .unwrap_or_else(|| peer.address.as_str().into());
+        peer.node.clone_from(&peer.expected);
+        let (address, named) = (peer.address.clone(), peer.named);
+        if !named {
+            self.peers.remove(&key);
+        }
+        self.tell(Event::PeerDown {
+            node: node.clone(),
+            address,
+            reason: reason.into(),
+        });
+        self.rebuild_topology();
+        self.node_down(&node, reason);
+    }
+
+    /// Forgets a peer that discovery names no longer. If it came by itself as well, it stays.
     pub(super) fn remove_peer(&mut self, key: PeerKey, reason: &str) {
         self.peer_lost(key, reason.into());
-        self.peers.remove(&key);
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        if peer.inbound.is_empty() {
+            self.peers.remove(&key);
+        } else {
+            peer.named = false;
+            peer.expected = None;
+            peer.data = Link::UNUSED;
+        }
     }
 
     /// The connection on which to tell `node` something.
     pub(super) fn connection_to(&self, node: &str) -> Option<ConnectionId> {
-        let peer = self
-            .peers
-            .values()
-            .find(|p| p.up && p.node.as_deref() == Some(node))?;
-        peer.data.connection()
+        let mut all = self.peers.values();
+        let peer = all.find(|p| p.up && p.node.as_deref() == Some(node))?;
+        self.route(peer)
+    }
+
+    /// The connection to a peer: the one that this node dialled, if it is what the peer is.
+    pub(super) fn route(&self, peer: &Peer) -> Option<ConnectionId> {
+        let dialed = peer.data.connection().filter(|_| peer.dialed_up);
+        if !peer.own {
+            return dialed;
+        }
+        let extended = dialed.filter(|id| self.is_extended(*id));
+        extended.or_else(|| peer.inbound.first().copied())
+    }
+
+    fn is_extended(&self, id: ConnectionId) -> bool {
+        let connection = self.connections.get(&id);
+        connection.is_some_and(|connection| connection.extended.is_some())
+    }
+
+    /// Finds out whether a peer speaks the extension on any connection that is left.
+    fn judge(&mut self, key: PeerKey) {
+        let Some(peer) = self.peers.get(&key) else {
+            return;
+        };
+        let dialed = peer.data.connection().filter(|_| peer.dialed_up);
+        let own = !peer.inbound.is_empty() || dialed.is_some_and(|id| self.is_extended(id));
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.own = own;
+        }
+    }
+
+    /// Whether `node` speaks the extension; this node does.
+    pub(super) fn is_own(&self, node: &NodeId) -> bool {
+        let known = |peer: &&Peer| peer.up && peer.node.as_ref() == Some(node);
+        *node == self.config.node || self.peers.values().find(known).is_some_and(|p| p.own)
+    }
+
+    /// How long a node of ours may be silent on a connection before it is asked whether it is
+    /// there.
+    pub(super) fn probe_every(&self, connection: &Connection) -> Option<Duration> {
+        let extended = connection.extended.as_ref()?;
+        if connection.closing {
+            return None;
+        }
+        let timing = self.config.timing;
+        // All connections to a node are watched alike: a hang is noticed on all of them at once.
+        let depends = |other: &Connection| {
+            other.extended.as_ref().is_some_and(|other| {
+                other.node == extended.node && (other.streams() > 0 || other.pulse.is_asking())
+            })
+        };
+        let busy = self.connections.values().any(depends);
+        Some(
+            if busy {
+                timing.probe_busy
+            } else {
+                timing.probe_idle
+            }
+            .max(NOT_NEVER),
+        )
     }
 }

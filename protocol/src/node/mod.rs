@@ -1,49 +1,68 @@
 //! The node: one door in, one door out.
 //!
-//! [`Node`] is a struct of small tables (connections, peers, requests, engine calls) that the files
-//! beside this one work on. Peers: `discover` turns discovery into peers, `links` keeps connections
-//! to them, `health` checks them, `serve` answers them, `place` keeps the topology and cuts models
-//! into rings. Requests: `submit` starts them, `join` takes part in those of others, `pipeline`
-//! carries them from stage to stage, `compute` talks with the engine, `news` tells how they fare,
-//! `ending` ends them.
+//! [`Node`] is a struct of small tables (connections, peers, requests, stages, engine calls) that
+//! the files beside this one work on.
+//!
+//! - A connection: `connection` is what every one has, with its `outbox`; `extended` is what nodes
+//!   of ours have in addition: `credit`, messages in pieces (`reassembly`), keepalive (`pulse`).
+//! - Peers: `discover` turns discovery into peers, `links` keeps connections to them, `introduce`
+//!   is how nodes of ours get to know each other, `health` watches reference peers, `serve` answers
+//!   all of them, `views` says who is there, `place` cuts models into rings.
+//! - A request has two sides. Its origin (`client`): `origin` starts and ends it, `recover` goes on
+//!   when a stage is lost. Its stages (`session`): `open` takes part, `step` computes, `streams`
+//!   carries, `ending` ends. `plan` is what both know. `plain` is all of that for rings with a
+//!   reference node. `compute` talks with the engine.
 
+mod client;
 mod compute;
 mod connection;
+mod credit;
 mod discover;
 mod ending;
+mod extended;
 mod health;
 mod input;
-mod join;
+mod introduce;
 mod links;
-mod news;
+mod open;
+mod origin;
+mod outbox;
 mod output;
 mod peer;
-mod pipeline;
 mod place;
-mod request;
-mod ring;
+mod plain;
+mod plan;
+mod pulse;
+mod reassembly;
+mod recover;
 mod serve;
+mod session;
 mod status;
-mod submit;
+mod step;
+mod streams;
 #[cfg(test)]
 mod tests;
+mod views;
+mod violation;
 
 pub use input::{Command, Input, LinkFault, Origin, Submit};
 pub use output::{Event, Failure, FinishReason, Output, Rejection, Stage};
-pub use status::{HopStatus, PeerStatus, RequestStatus, Status};
+pub use status::{ExtendedStatus, HopStatus, PeerStatus, RequestStatus, Status};
 
 use crate::config::{Config, Discovery};
-use crate::id::{CallId, ConnectionId, DialId, RequestId};
+use crate::id::{CallId, ConnectionId, DialId, NodeId, RequestId};
 use crate::rng::Rng;
 use crate::time::Instant;
 use crate::topology::Topology;
+use crate::wire::{Hello, TopologyReply};
 use alloc::collections::{BTreeMap, VecDeque};
+use client::{Client, Ended};
 use compute::Desk;
 use connection::Connection;
 use discover::File;
 use links::Dialed;
 use peer::{Link, Peer, PeerKey};
-use request::{Ended, Request};
+use session::{Session, Told};
 
 /// When the node wants to be woken, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,10 +85,14 @@ pub enum Timer {
     Discovery,
     /// A peer is due to be dialled.
     Redial,
-    /// A request's time is over.
+    /// A request's time is over, or its wait for peers.
     Request,
-    /// A peer is due for a health check.
+    /// A stage waited too long.
+    Stage,
+    /// A reference peer is due for a health check.
     Health,
+    /// A node of ours was silent for too long.
+    Pulse,
     /// A peer is due to tell its topology.
     Topology,
 }
@@ -81,7 +104,11 @@ pub enum Timer {
 #[derive(Debug)]
 pub struct Node {
     config: Config,
+    /// Tells this run of the node from every other.
+    incarnation: u64,
     now: Instant,
+    /// The next one, known after each input.
+    deadline: Option<Deadline>,
     rng: Rng,
     outputs: VecDeque<Output>,
     connections: BTreeMap<ConnectionId, Connection>,
@@ -89,10 +116,21 @@ pub struct Node {
     dials: BTreeMap<DialId, Option<Dialed>>,
     peers: BTreeMap<PeerKey, Peer>,
     topology: Topology,
-    requests: BTreeMap<RequestId, Request>,
+    /// What the peers were told of this node last.
+    pushed: Option<TopologyReply>,
+    /// Requests that were submitted here.
+    clients: BTreeMap<RequestId, Client>,
+    /// Stages that this node has in requests.
+    sessions: BTreeMap<RequestId, Session>,
     ended: Ended,
     desk: Desk,
     file: File,
+    /// What origins were told last that this node cannot do.
+    told: VecDeque<Told>,
+    /// Nodes that came with an id that was taken, and that were told of.
+    clones: VecDeque<(NodeId, u64)>,
+    leaving: bool,
+    drained: bool,
     stopping: bool,
     last_dial: u64,
     last_peer: u64,
@@ -113,34 +151,49 @@ impl Node {
             Discovery::Direct(peers) => peers.clone(),
             Discovery::None | Discovery::Manual => alloc::vec![],
         };
+        let mut rng = Rng::new(seed);
         let mut node = Self {
             config,
+            incarnation: rng.next_u64() % Hello::INCARNATIONS,
             now,
-            rng: Rng::new(seed),
+            deadline: None,
+            rng,
             outputs: VecDeque::new(),
             connections: BTreeMap::new(),
             dials: BTreeMap::new(),
             peers: BTreeMap::new(),
             topology,
-            requests: BTreeMap::new(),
+            pushed: None,
+            clients: BTreeMap::new(),
+            sessions: BTreeMap::new(),
             ended: Ended::default(),
             desk: Desk::default(),
             file: File {
                 content: None,
                 read_at,
             },
+            told: VecDeque::new(),
+            clones: VecDeque::new(),
+            leaving: false,
+            drained: false,
             stopping: false,
             last_dial: 0,
             last_peer: 0,
             last_call: 0,
         };
         node.add_direct_peers(direct);
+        node.deadline = node.next_deadline();
         node
     }
 
     /// Takes one input. Cannot fail: a peer that misbehaves costs its connection, never the node.
     pub fn handle_input(&mut self, now: Instant, input: Input) {
         self.handle_timeout(now);
+        self.take(input);
+        self.deadline = self.next_deadline();
+    }
+
+    fn take(&mut self, input: Input) {
         match input {
             Input::Opened {
                 connection,
@@ -160,6 +213,7 @@ impl Node {
             Input::Engine(event) => self.engine(event),
             Input::Command(Command::Submit(submit)) => self.submit(submit),
             Input::Command(Command::Cancel { request }) => self.cancel(&request),
+            Input::Command(Command::Drain) => self.drain(),
             Input::Command(Command::Stop) => self.stop(),
         }
     }
@@ -167,7 +221,7 @@ impl Node {
     /// Fires what is due at `now`. Early and repeated calls are harmless.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = self.now.max(now);
-        while let Some(deadline) = self.poll_timeout() {
+        while let Some(deadline) = self.deadline {
             if deadline.at > self.now {
                 break;
             }
@@ -176,10 +230,13 @@ impl Node {
                 Timer::Dial => self.expire_dials(),
                 Timer::Discovery => self.read_discovery_file(),
                 Timer::Redial => self.redial(),
-                Timer::Request => self.expire_requests(),
+                Timer::Request => self.expire_clients(),
+                Timer::Stage => self.expire_sessions(),
                 Timer::Health => self.check_health(),
+                Timer::Pulse => self.check_pulses(),
                 Timer::Topology => self.collect_topology(),
             }
+            self.deadline = self.next_deadline();
         }
     }
 
@@ -191,6 +248,10 @@ impl Node {
     /// When to call [`Node::handle_timeout`] next, and why.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Deadline> {
+        self.deadline
+    }
+
+    fn next_deadline(&self) -> Option<Deadline> {
         let stall = self.config.timing.acknowledge;
         let connections = self
             .connections
@@ -228,51 +289,32 @@ impl Node {
                 },
             ]
         });
-        let requests = self.requests.values().map(|request| Deadline {
-            at: request.until,
+        let pulses = self.connections.values().filter_map(|connection| {
+            let every = self.probe_every(connection)?;
+            Some(Deadline {
+                at: connection.extended.as_ref()?.pulse.due(every),
+                timer: Timer::Pulse,
+            })
+        });
+        let requests = self.clients.values().map(|client| Deadline {
+            at: client.deadline(),
             timer: Timer::Request,
         });
+        let stages = Deadline {
+            at: self.next_expiry(),
+            timer: Timer::Stage,
+        };
         let file = Deadline {
             at: self.file.read_at,
             timer: Timer::Discovery,
         };
         connections
+            .chain(pulses)
             .chain(peers)
             .chain(requests)
-            .chain([file])
+            .chain([file, stages])
             .filter(|deadline| deadline.at < Instant::FAR_FUTURE)
             .min_by_key(|deadline| (deadline.at, deadline.timer))
-    }
-
-    /// What the node knows and holds.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        let peer = |peer: &Peer| PeerStatus {
-            node: peer.node.clone(),
-            address: peer.address.clone(),
-            up: peer.up,
-            own: peer.own,
-            rtt: peer.rtt,
-            hops: peer.hops.status(),
-        };
-        let request = |(id, request): (&RequestId, &Request)| RequestStatus {
-            request: id.clone(),
-            origin: request.application.is_some(),
-            ring: request.ring.clone(),
-            position: request.position,
-            tokens: request.tokens,
-        };
-        Status {
-            node: self.config.node.clone(),
-            topology: self.topology.clone(),
-            peers: self.peers.values().map(peer).collect(),
-            requests: self.requests.iter().map(request).collect(),
-            shards: self.desk.loaded(),
-            connections: self.connections.len(),
-            queued: self.connections.values().map(Connection::queued).sum(),
-            calls: self.desk.calls(),
-            stopping: self.stopping,
-        }
     }
 
     fn tell(&mut self, event: Event) {

@@ -73,6 +73,17 @@ pub enum Event {
         /// Why.
         failure: Failure,
     },
+    /// A request lost a stage and goes on over another ring; its tokens go on where they were.
+    Recovering {
+        /// Which.
+        request: RequestId,
+        /// What happened.
+        reason: String,
+        /// How many rings it had before.
+        epoch: u32,
+        /// Its new ring.
+        ring: Vec<Stage>,
+    },
     /// A request was never started.
     Rejected {
         /// Which.
@@ -105,6 +116,27 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// A peer came back as a new process: what it held for requests is lost.
+    PeerRestarted {
+        /// Who.
+        node: NodeId,
+    },
+    /// Two running nodes have the same id, as clones of one home do: the second is refused.
+    DuplicateNode {
+        /// The id.
+        node: NodeId,
+        /// Where the first is; empty when it is this node.
+        first: String,
+        /// Where the second is.
+        second: String,
+    },
+    /// A peer says that it will leave.
+    PeerLeaving {
+        /// Who.
+        node: NodeId,
+    },
+    /// After [`Command::Drain`](super::Command::Drain): nothing depends on this node any more.
+    Drained,
     /// Members, capabilities or edges changed.
     TopologyChanged,
     /// A connection was closed for what came over it.
@@ -195,6 +227,25 @@ pub enum Failure {
         /// The nodes of its ring.
         ring: String,
     },
+    /// What is left of the ring cannot hold the model.
+    #[error("{reason}; the model takes {needed} MiB, the nodes that are left have {left} MiB")]
+    Memory {
+        /// What happened before.
+        reason: String,
+        /// What the weights take, MiB.
+        needed: u64,
+        /// What the nodes have, MiB.
+        left: u64,
+    },
+    /// It was placed anew as often as [`Limits::recoveries`](crate::config::Limits::recoveries)
+    /// allows.
+    #[error("given up after {recoveries} recoveries; the last reason: {reason}")]
+    Unrecoverable {
+        /// How often.
+        recoveries: u32,
+        /// What happened last.
+        reason: String,
+    },
     /// This node is stopping.
     #[error("this node is shutting down")]
     Stopping,
@@ -213,6 +264,14 @@ pub enum Rejection {
     /// The prompt has no token.
     #[error("the prompt is empty")]
     EmptyPrompt,
+    /// The nodes of the ring cannot hold the model.
+    #[error("the model takes {needed} MiB, the nodes of the ring have {left} MiB; add nodes")]
+    Memory {
+        /// What the weights take, MiB.
+        needed: u64,
+        /// What the nodes have, MiB.
+        left: u64,
+    },
     /// The model has no layer.
     #[error("a model of {0} layers cannot be placed")]
     Layers(u32),

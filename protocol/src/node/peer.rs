@@ -36,12 +36,22 @@ pub(super) struct Peer {
     pub(super) data: Link,
     /// Health checks of a reference peer that is computing go over this one.
     pub(super) probe: Link,
-    /// It answered a health check and has not failed since.
+    /// It can be reached: over the connection that this node dialled, or over one of its own.
     pub(super) up: bool,
+    /// It answered over the connection that this node dialled.
+    pub(super) dialed_up: bool,
     /// Since when, if it is.
     pub(super) up_since: Instant,
-    /// It runs this implementation.
+    /// It speaks the extension.
     pub(super) own: bool,
+    /// Extended connections that it opened to this node.
+    pub(super) inbound: Vec<ConnectionId>,
+    /// Discovery names it; any other peer is forgotten when it goes.
+    pub(super) named: bool,
+    /// Who was met here last, and which run of it.
+    pub(super) met: Option<(NodeId, u64)>,
+    /// It said that it leaves: nothing new is placed on it.
+    pub(super) leaving: bool,
     /// The dtype names it writes.
     pub(super) family: Option<DTypeFamily>,
     pub(super) health_at: Instant,
@@ -94,8 +104,13 @@ impl Peer {
             data: Link::Idle(now),
             probe: Link::UNUSED,
             up: false,
+            dialed_up: false,
             up_since: now,
             own: false,
+            inbound: Vec::new(),
+            named: true,
+            met: None,
+            leaving: false,
             family: None,
             health_at: Instant::FAR_FUTURE,
             topology_at: Instant::FAR_FUTURE,
@@ -104,6 +119,15 @@ impl Peer {
             failures: 0,
             told: false,
         }
+    }
+
+    /// A peer that discovery does not name: it came by itself.
+    pub(super) fn unnamed(node: NodeId, remote: String, now: Instant) -> Self {
+        let mut peer = Self::new(remote, None, String::from("IN"), None, now);
+        peer.node = Some(node);
+        peer.data = Link::UNUSED;
+        peer.named = false;
+        peer
     }
 
     /// When to dial again after one more failure: doubling waits, spread by a quarter so that a
@@ -162,7 +186,7 @@ impl Peer {
 #[derive(Debug, Default)]
 pub(super) struct Hops {
     count: u64,
-    pub(super) bytes: u64,
+    bytes: u64,
     last: VecDeque<Duration>,
 }
 
@@ -170,8 +194,14 @@ impl Hops {
     /// Samples kept: enough for a 99th percentile, little enough to sort in a snapshot.
     const KEPT: usize = 512;
 
-    pub(super) fn record(&mut self, elapsed: Duration) {
+    /// A tensor of this many bytes went.
+    pub(super) fn handed_over(&mut self, bytes: usize) {
         self.count = self.count.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(bytes as u64);
+    }
+
+    /// It took this long to hear back.
+    pub(super) fn record(&mut self, elapsed: Duration) {
         if self.last.len() == Self::KEPT {
             self.last.pop_front();
         }
@@ -233,7 +263,6 @@ mod tests {
             hops.record(Duration::from_millis(millis));
         }
         let status = hops.status();
-        assert_eq!(status.count, 1000);
         assert_eq!(status.p50, Duration::from_millis(488 + 256));
         assert_eq!(status.p99, Duration::from_millis(994));
         assert_eq!(Hops::default().status().p99, Duration::ZERO);

@@ -5,8 +5,60 @@ use super::output::{Event, Stage};
 use super::peer::Peer;
 use crate::id::{ModelId, NodeId};
 use crate::topology::{Capabilities, Topology, map_to_shards, ring_memory_weighted};
-use alloc::vec;
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
+
+/// What a ring is wanted for.
+pub(super) struct Need<'a> {
+    pub(super) model: &'a ModelId,
+    pub(super) layers: u32,
+    /// Bytes of all weights; zero when unknown.
+    pub(super) bytes: u64,
+    /// Nodes that must not take part.
+    pub(super) avoid: &'a BTreeSet<NodeId>,
+    /// Only nodes of ours may.
+    pub(super) own_only: bool,
+    /// The ring that the request had; empty at first.
+    pub(super) before: &'a [Stage],
+}
+
+/// The nodes that are there cannot hold the model. In MiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shortage {
+    pub(super) needed: u64,
+    pub(super) left: u64,
+}
+
+/// The ring as it was, with a spare node in the place of each that is missing.
+fn substitute(need: &Need<'_>, members: &[(NodeId, i64)]) -> Option<Vec<Stage>> {
+    if need.before.is_empty() {
+        return None;
+    }
+    let involved = |node: &NodeId| need.before.iter().any(|stage| stage.node == *node);
+    let mut spares: Vec<&(NodeId, i64)> =
+        members.iter().filter(|(node, _)| !involved(node)).collect();
+    // The largest first, and among equals the first by name.
+    spares.sort_by_key(|(_, memory)| core::cmp::Reverse(*memory));
+    let mut spares = spares.into_iter();
+    let mut ring = Vec::with_capacity(need.before.len());
+    for stage in need.before {
+        if members.iter().any(|(node, _)| *node == stage.node) {
+            ring.push(stage.clone());
+            continue;
+        }
+        let layers = u64::from(stage.shard.end.saturating_sub(stage.shard.start)) + 1;
+        let share = need.bytes / u64::from(need.layers.max(1)) * layers;
+        let (node, memory) = spares.next()?;
+        if u64::try_from(*memory).unwrap_or(0) < share.div_ceil(1 << 20).max(1) {
+            return None;
+        }
+        ring.push(Stage {
+            node: node.clone(),
+            shard: stage.shard.clone(),
+        });
+    }
+    Some(ring)
+}
 
 impl Node {
     /// This node, its peers that are up, and the edges they told.
@@ -31,38 +83,76 @@ impl Node {
         if topology != self.topology {
             self.topology = topology;
             self.tell(Event::TopologyChanged);
+            self.push_topology();
+            self.retry_waiting();
         }
     }
 
-    /// Cuts `layers` layers of `model` over this node and the peers it can rely on.
+    /// Cuts a model over this node and the peers it can rely on.
     ///
     /// The cuts are the reference's (by memory, in its ring order), so that in a full mesh every
-    /// node computes the same ring. A peer takes part once it told its memory, and only if it and
-    /// every other member know each other: results and tokens must find their way back.
-    pub(super) fn ring(&self, model: &ModelId, layers: u32) -> Vec<Stage> {
-        let mut members = vec![(self.config.node.clone(), self.config.capabilities.memory)];
+    /// node computes the same ring. A ring that lost a stage keeps its cuts if another node can
+    /// take that stage's place: all others then keep what they have loaded and computed.
+    pub(super) fn place(&self, need: &Need<'_>) -> Result<Vec<Stage>, Shortage> {
+        let members = self.members(need);
+        let left = members.iter().fold(0u64, |sum, (_, memory)| {
+            sum.saturating_add(u64::try_from(*memory).unwrap_or(0))
+        });
+        let needed = need.bytes.div_ceil(1 << 20);
+        if members.is_empty() || left < needed {
+            return Err(Shortage { needed, left });
+        }
+        if let Some(ring) = substitute(need, &members) {
+            return Ok(ring);
+        }
+        let shards = map_to_shards(&ring_memory_weighted(&members), need.model, need.layers);
+        let stage = |(node, shard)| Stage { node, shard };
+        Ok(shards.into_iter().map(stage).collect())
+    }
+
+    /// Who can take part, with their memory in MiB: this node and each peer that told its memory,
+    /// as long as all of them know each other: tokens and hidden states must find their way.
+    fn members(&self, need: &Need<'_>) -> Vec<(NodeId, i64)> {
+        let mut members = Vec::new();
+        if !need.avoid.contains(&self.config.node) {
+            members.push((self.config.node.clone(), self.config.capabilities.memory));
+        }
         let mut peers: Vec<&Peer> = self
             .peers
             .values()
-            .filter(|peer| peer.up && peer.capabilities().is_some())
+            .filter(|peer| peer.up && !peer.leaving && (peer.own || !need.own_only))
+            .filter(|peer| peer.capabilities().is_some())
             .collect();
         peers.sort_by(|a, b| a.node.cmp(&b.node));
         for peer in peers {
             let (Some(node), Some(capabilities)) = (&peer.node, peer.capabilities()) else {
                 continue;
             };
-            if members
-                .iter()
-                .all(|(member, _)| self.know_each_other(node, member))
+            let mut known = members.iter().map(|(member, _)| member);
+            if !need.avoid.contains(node)
+                && self.know_each_other(node, &self.config.node)
+                && known
+                    .all(|member| *member == self.config.node || self.know_each_other(node, member))
             {
                 members.push((node.clone(), capabilities.memory));
             }
         }
         members.truncate(self.config.limits.stages);
-        map_to_shards(&ring_memory_weighted(&members), model, layers)
-            .into_iter()
-            .map(|(node, shard)| Stage { node, shard })
-            .collect()
+        members
+    }
+
+    /// The ring that this node computes for the request of a reference node, as that would.
+    pub(super) fn reference_ring(&self, model: &ModelId, layers: u32) -> Vec<Stage> {
+        let none = BTreeSet::new();
+        let need = Need {
+            model,
+            layers,
+            bytes: 0,
+            avoid: &none,
+            own_only: false,
+            before: &[],
+        };
+        self.place(&need).unwrap_or_default()
     }
 
     /// Whether all that are up know each other.

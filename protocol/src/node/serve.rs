@@ -1,17 +1,17 @@
 //! Answering what comes over a connection.
 
 use super::connection::Reply;
-use super::peer::{Link, Peer};
+use super::extended::Extended;
+use super::peer::{Peer, PeerKey};
+use super::violation::Violation;
 use super::{Instant, Node};
-use crate::id::{ConnectionId, NodeId};
-use crate::wire::{Hello, Message, TopologyReply};
+use crate::id::ConnectionId;
+use crate::wire::{Chunk, Hello, Message, decode_payload};
 use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
 use core::time::Duration;
 
 /// A period of zero would keep [`Node::handle_timeout`] busy for ever.
-const NOT_NEVER: Duration = Duration::from_millis(1);
+pub(super) const NOT_NEVER: Duration = Duration::from_millis(1);
 
 impl Node {
     pub(super) fn received(&mut self, id: ConnectionId, message: Message) {
@@ -22,11 +22,25 @@ impl Node {
             return;
         }
         connection.stalls_at = None;
+        let kind = message.message_type();
+        match &mut connection.extended {
+            Some(extended) => extended.pulse.heard(self.now),
+            None if kind.is_extension() => {
+                self.violated(id, &Violation::NotNegotiated(kind));
+                return;
+            }
+            None => {}
+        }
+        self.dispatch(id, message);
+    }
+
+    /// A message, whether it came whole or in pieces.
+    fn dispatch(&mut self, id: ConnectionId, message: Message) {
         match message {
             Message::HealthCheckRequest { payload } => self.health_asked(id, &payload),
             Message::HealthCheckResponse { is_healthy, exo } => {
                 let hello = exo.as_ref().and_then(Hello::from_json);
-                self.health_told(id, is_healthy, hello);
+                self.health_told(id, is_healthy, hello.as_ref());
             }
             Message::CollectTopologyRequest { .. } => {
                 // `visited` and `max_depth` are parsed and ignored, as the reference does: a view
@@ -49,23 +63,94 @@ impl Node {
                 }
             }
             Message::SendResult(result) => self.result_came(&result),
-            Message::SendOpaqueStatus { request_id, status } => {
-                self.status_came(request_id.as_deref(), &status);
-            }
-            // Numbered but never used by the reference; its server reads and forgets them.
-            Message::SendPromptResponse(_)
+            // What the reference says in these is for people: nothing depends on it. The others are
+            // numbered but never used by it; its server reads and forgets them.
+            Message::SendOpaqueStatus { .. }
+            | Message::SendPromptResponse(_)
             | Message::SendExampleRequest(_)
             | Message::SendExampleResponse(_) => {}
+            Message::Ping { id: ping } => self.send(id, Message::Pong { id: ping }),
+            Message::Pong { id: ping } => self.pong(id, ping),
+            Message::Error(notice) => self.refuse(id, format!("it says: {}", notice.text)),
+            Message::Goodbye(_) => self.peer_leaves(id),
+            Message::Topology(reply) => self.take_view(id, reply),
+            Message::Open(open) => self.open_came(id, &open),
+            Message::Step(step) => self.step_came(id, step),
+            Message::Token(token) => self.token_came(id, token),
+            Message::Close { stream } => self.close_came(id, stream),
+            Message::Credit { stream, bytes } => self.credit_came(id, stream, bytes),
+            Message::End(ending) => self.end_came(id, &ending),
+            Message::Failed(ending) => self.failure_came(id, ending),
+            Message::Chunk(chunk) => self.chunk_came(id, chunk),
+            Message::Abort { transfer } => self.abort_came(id, transfer),
         }
+    }
+
+    fn chunk_came(&mut self, id: ConnectionId, chunk: Chunk) {
+        let limits = self.config.decode.clone();
+        let Some(extended) = self.extended(id) else {
+            return;
+        };
+        let whole = match extended.reassembly.chunk(chunk, &limits) {
+            Ok(Some((kind, payload))) => decode_payload(kind, payload, &limits),
+            Ok(None) => return,
+            Err(error) => {
+                self.violated(id, &error.into());
+                return;
+            }
+        };
+        match whole {
+            Ok(message) => self.dispatch(id, message),
+            Err(error) => self.violated(id, &error.into()),
+        }
+    }
+
+    fn abort_came(&mut self, id: ConnectionId, transfer: u32) {
+        let Some(extended) = self.extended(id) else {
+            return;
+        };
+        if let Err(error) = extended.reassembly.abort(transfer) {
+            self.violated(id, &error.into());
+        }
+    }
+
+    fn pong(&mut self, id: ConnectionId, ping: u64) {
+        let now = self.now;
+        let Some(extended) = self.extended(id) else {
+            return;
+        };
+        match extended.pulse.pong(ping, now) {
+            Ok(took) => {
+                let (rtt, node) = (extended.pulse.rtt(), extended.node.clone());
+                let known = |peer: &&mut Peer| peer.node.as_ref() == Some(&node);
+                if let Some(peer) = self.peers.values_mut().find(known) {
+                    peer.rtt = rtt;
+                    if let Some(took) = took {
+                        peer.hops.record(took);
+                    }
+                }
+                self.answered_challenge(id);
+            }
+            Err(error) => self.violated(id, &error.into()),
+        }
+    }
+
+    /// The extension's state of a connection.
+    pub(super) fn extended(&mut self, id: ConnectionId) -> Option<&mut Extended> {
+        self.connections.get_mut(&id)?.extended.as_mut()
+    }
+
+    /// The peer that a connection belongs to.
+    pub(super) fn peer_of(&self, id: ConnectionId) -> Option<PeerKey> {
+        let dialed = self.connections.get(&id)?.peer;
+        let inbound = |(key, peer): (&PeerKey, &Peer)| peer.inbound.contains(&id).then_some(*key);
+        dialed.or_else(|| self.peers.iter().find_map(inbound))
     }
 
     fn health_asked(&mut self, id: ConnectionId, payload: &bytes::Bytes) {
         let hello = Hello::from_request_payload(payload);
         // Only who introduced itself gets an introduction: a reference peer gets its own bytes.
         let exo = hello.as_ref().map(|_| self.hello().to_json());
-        if let (Some(connection), Some(hello)) = (self.connections.get_mut(&id), hello) {
-            connection.claims = Some(hello.node_id.as_str().into());
-        }
         self.send(
             id,
             Message::HealthCheckResponse {
@@ -73,9 +158,12 @@ impl Node {
                 exo,
             },
         );
+        if let Some(hello) = hello {
+            self.introduced(id, &hello);
+        }
     }
 
-    fn health_told(&mut self, id: ConnectionId, is_healthy: bool, hello: Option<Hello>) {
+    fn health_told(&mut self, id: ConnectionId, is_healthy: bool, hello: Option<&Hello>) {
         let Some(asked) = self.reply_came(id, Reply::Health) else {
             return;
         };
@@ -86,24 +174,21 @@ impl Node {
         else {
             return;
         };
-        if !is_healthy {
-            self.peer_lost(key, String::from("it says that it is not healthy"));
-            return;
+        match hello {
+            _ if !is_healthy => self.unhealthy(key),
+            Some(hello) => self.introduced(id, hello),
+            None => self.healthy(key, asked),
         }
-        if let (Some(connection), Some(hello)) = (self.connections.get_mut(&id), &hello) {
-            connection.claims = Some(hello.node_id.as_str().into());
-        }
-        self.healthy(key, asked, hello);
     }
 
     /// Matches a reply with the request it answers. A reply that nobody waits for on a connection
     /// that this node opened means that the two sides no longer agree on what is said: it is closed.
     /// On a connection that the peer opened it is ignored, as the reference does.
-    fn reply_came(&mut self, id: ConnectionId, reply: Reply) -> Option<Instant> {
+    pub(super) fn reply_came(&mut self, id: ConnectionId, reply: Reply) -> Option<Instant> {
         let connection = self.connections.get_mut(&id)?;
         let awaited = connection.replied(reply);
         if awaited.is_none() && connection.peer.is_some() {
-            self.refuse(id, format!("a {reply:?} reply came that nobody waits for"));
+            self.violated(id, &Violation::UnaskedReply(reply.name()));
         }
         Some(awaited?.asked)
     }
@@ -129,102 +214,5 @@ impl Node {
         if let Some(peer) = self.peers.values_mut().find(known) {
             peer.family = Some(family);
         }
-    }
-
-    // --- topology -------------------------------------------------------------------------------
-
-    /// This node first: that is how a peer without an introduction learns who it talks to.
-    fn topology_reply(&self) -> TopologyReply {
-        let mut reply = self.topology.to_reply();
-        let own = |id: &str| id != &*self.config.node;
-        reply.nodes.sort_by_key(|(id, _)| own(id));
-        reply.peer_graph.sort_by_key(|(id, _)| own(id));
-        reply
-    }
-
-    /// Asks every peer that is due.
-    pub(super) fn collect_topology(&mut self) {
-        let now = self.now;
-        let due: Vec<_> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.topology_at <= now)
-            .map(|(&key, _)| key)
-            .collect();
-        let mut visited: Vec<String> = alloc::vec![self.config.node.as_str().into()];
-        visited.extend(self.known_peers().map(|node| node.as_str().into()));
-        let (timing, whole) = (self.config.timing, self.is_whole());
-        for key in due {
-            let Some(peer) = self.peers.get_mut(&key) else {
-                continue;
-            };
-            let forming = !whole && now.saturating_since(peer.up_since) < timing.forming_for;
-            let every = if forming {
-                timing.forming_every
-            } else {
-                timing.topology_every
-            };
-            peer.topology_at = now + every.max(NOT_NEVER);
-            let (own, Link::Open(connection)) = (peer.own, peer.data) else {
-                continue;
-            };
-            let busy = self
-                .connections
-                .get(&connection)
-                .is_none_or(|c| c.awaits(Reply::Topology) || (!own && c.awaits(Reply::Tensor)));
-            if !busy {
-                // Three: what the reference writes.
-                let request = Message::CollectTopologyRequest {
-                    visited: visited.clone(),
-                    max_depth: 3,
-                };
-                self.send(connection, request);
-            }
-        }
-    }
-
-    fn known_peers(&self) -> impl Iterator<Item = &NodeId> {
-        self.peers
-            .values()
-            .filter(|peer| peer.up)
-            .filter_map(|peer| peer.node.as_ref())
-    }
-
-    fn topology_told(&mut self, id: ConnectionId, reply: TopologyReply) {
-        if self.reply_came(id, Reply::Topology).is_none() {
-            return;
-        }
-        let limit = self.config.limits.topology;
-        let edges: usize = reply.peer_graph.iter().map(|(_, edges)| edges.len()).sum();
-        if reply.nodes.len() > limit || edges > limit {
-            self.refuse(
-                id,
-                format!("a topology of more than {limit} nodes or edges came"),
-            );
-            return;
-        }
-        let key = self
-            .connections
-            .get(&id)
-            .and_then(|connection| connection.peer);
-        let Some(peer) = key.and_then(|key| self.peers.get_mut(&key)) else {
-            return;
-        };
-        if !peer.up {
-            return;
-        }
-        // A reference peer does not introduce itself, but its own entry stands first.
-        let listed = |node: &NodeId| reply.nodes.iter().any(|(id, _)| *id == **node);
-        if !peer.own
-            && !peer.node.as_ref().is_some_and(listed)
-            && let Some((first, _)) = reply.nodes.first()
-        {
-            peer.node = Some(first.as_str().into());
-        }
-        if peer.reply.as_ref() == Some(&reply) {
-            return;
-        }
-        peer.reply = Some(reply);
-        self.rebuild_topology();
     }
 }

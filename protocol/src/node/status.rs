@@ -1,6 +1,10 @@
 //! A snapshot of a node, for its API, for tests and for invariants.
 
+use super::Node;
+use super::connection::Connection;
+use super::extended::Extended;
 use super::output::Stage;
+use super::peer::Peer;
 use crate::id::{NodeId, RequestId};
 use crate::shard::Shard;
 use crate::topology::Topology;
@@ -17,7 +21,9 @@ pub struct Status {
     pub topology: Topology,
     /// Its peers, known or only looked for.
     pub peers: Vec<PeerStatus>,
-    /// Requests under way that it knows of.
+    /// This run of it.
+    pub incarnation: u64,
+    /// Requests under way that were submitted here or of which it has a stage.
     pub requests: Vec<RequestStatus>,
     /// Shards that its engine holds.
     pub shards: Vec<Shard>,
@@ -27,6 +33,8 @@ pub struct Status {
     pub queued: usize,
     /// Engine calls not answered yet.
     pub calls: usize,
+    /// What the extension holds on all connections.
+    pub extended: ExtendedStatus,
     /// Whether it takes no new requests.
     pub stopping: bool,
 }
@@ -42,16 +50,32 @@ pub struct PeerStatus {
     pub up: bool,
     /// Whether it is one of our own nodes, not the reference.
     pub own: bool,
-    /// Round trip of its last health check.
+    /// Which run of it, of our own nodes.
+    pub incarnation: Option<u64>,
+    /// Whether it said that it leaves.
+    pub leaving: bool,
+    /// Smoothed round trip; of a reference peer, that of its last health check.
     pub rtt: Option<Duration>,
     /// Tensors handed to it.
     pub hops: HopStatus,
 }
 
-/// How long hand-overs took: from giving a tensor to the driver until its acknowledgement came.
+/// What the extension holds on all connections of a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExtendedStatus {
+    /// Connections that speak it.
+    pub connections: usize,
+    /// Open streams, both directions.
+    pub streams: usize,
+    /// Bytes of steps that came and are not done with, or come in pieces.
+    pub held: u64,
+}
+
+/// How long it takes to reach a peer and hear back while tensors go there: of one of ours, a probe
+/// behind the tensor; of a reference peer, the acknowledgement of the tensor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HopStatus {
-    /// Tensors acknowledged.
+    /// Tensors handed over.
     pub count: u64,
     /// Bytes of their frames.
     pub bytes: u64,
@@ -68,10 +92,76 @@ pub struct RequestStatus {
     pub request: RequestId,
     /// Whether it was submitted here.
     pub origin: bool,
+    /// How many rings it had before this one.
+    pub epoch: u32,
     /// Its ring.
     pub ring: Vec<Stage>,
     /// Positions in this node's KV cache.
     pub position: u32,
     /// Tokens generated so far, where known.
     pub tokens: u32,
+}
+
+impl Node {
+    /// What the node knows and holds.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let peer = |peer: &Peer| PeerStatus {
+            node: peer.node.clone(),
+            address: peer.address.clone(),
+            up: peer.up,
+            own: peer.own,
+            incarnation: peer.met.as_ref().map(|(_, incarnation)| *incarnation),
+            leaving: peer.leaving,
+            rtt: peer.rtt,
+            hops: peer.hops.status(),
+        };
+        Status {
+            node: self.config.node.clone(),
+            incarnation: self.incarnation,
+            topology: self.topology.clone(),
+            peers: self.peers.values().map(peer).collect(),
+            requests: self.requests(),
+            shards: self.desk.loaded(),
+            connections: self.connections.len(),
+            queued: self.connections.values().map(Connection::queued).sum(),
+            calls: self.desk.calls(),
+            extended: self.extended_status(),
+            stopping: self.stopping || self.leaving,
+        }
+    }
+
+    fn requests(&self) -> Vec<RequestStatus> {
+        let position = |id| self.sessions.get(id).map_or(0, |session| session.position);
+        let submitted = self.clients.iter().map(|(id, client)| RequestStatus {
+            request: id.clone(),
+            origin: true,
+            epoch: client.epoch,
+            ring: client.ring.clone(),
+            position: position(id),
+            tokens: client.told(),
+        });
+        let others = self.sessions.iter();
+        let others = others.filter(|(id, _)| !self.clients.contains_key(*id));
+        let joined = others.map(|(id, session)| RequestStatus {
+            request: id.clone(),
+            origin: false,
+            epoch: session.plan.epoch,
+            ring: session.plan.ring.clone(),
+            position: session.position,
+            tokens: session.chosen,
+        });
+        submitted.chain(joined).collect()
+    }
+
+    fn extended_status(&self) -> ExtendedStatus {
+        let all = self.connections.values();
+        let mut status = ExtendedStatus::default();
+        for extended in all.filter_map(|connection| connection.extended.as_ref()) {
+            status.connections += 1;
+            status.streams += Extended::streams(extended);
+            status.held = status.held.saturating_add(extended.held());
+        }
+        status
+    }
 }

@@ -2,6 +2,8 @@
 
 mod any;
 mod base;
+mod large;
 mod net;
 mod peers;
 mod requests;
+mod violations;

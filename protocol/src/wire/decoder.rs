@@ -1,6 +1,6 @@
 //! Messages on their way in.
 
-use super::header::{HEADER_LEN, Header};
+use super::header::{Frame, HEADER_LEN};
 use super::payload::{Payload, check_length, decode};
 use super::{DecodeError, DecodeLimits, Message, MessageType};
 use alloc::vec;
@@ -42,7 +42,7 @@ const AHEAD: usize = 64 << 10;
 ///
 /// Where the stream is cut into reads makes no difference to the messages or to the error. Memory
 /// follows the bytes that have come, not the length that a frame announces: at most twice those
-/// and a constant.
+/// and a constant. What is read over ([`MessageType::SKIPPABLE`]) takes none, whatever its length.
 #[derive(Debug)]
 pub struct Decoder {
     limits: DecodeLimits,
@@ -52,6 +52,9 @@ pub struct Decoder {
     end: usize,
     /// A frame too large for the read-ahead; then that is empty.
     body: Option<Body>,
+    /// Bytes of a payload that are still to be read over.
+    skip: usize,
+    last_frame: usize,
     failure: Option<DecodeError>,
 }
 
@@ -90,6 +93,8 @@ impl Decoder {
             start: 0,
             end: 0,
             body: None,
+            skip: 0,
+            last_frame: 0,
             failure: None,
         }
     }
@@ -145,6 +150,7 @@ impl Decoder {
             self.start = 0;
             self.end = 0;
             self.body = None;
+            self.skip = 0;
         }
         polled
     }
@@ -157,18 +163,29 @@ impl Decoder {
             let bytes = Bytes::from(mem::take(&mut body.bytes));
             let kind = body.kind;
             self.body = None;
+            self.last_frame = HEADER_LEN + bytes.len();
             return decode(kind, &Payload::Kept(&bytes), &self.limits).map(Some);
         }
-        let came = self.ahead.get(self.start..self.end).unwrap_or_default();
-        let Some((header, came)) = came.split_first_chunk::<HEADER_LEN>() else {
-            return Ok(None);
+        let (header, came) = loop {
+            self.read_over();
+            let came = self.ahead.get(self.start..self.end).unwrap_or_default();
+            let Some((header, came)) = came.split_first_chunk::<HEADER_LEN>() else {
+                return Ok(None);
+            };
+            match Frame::decode(header)? {
+                Frame::Message(header) => break (header, came),
+                Frame::Skip(length) => {
+                    self.start += HEADER_LEN;
+                    self.skip = usize::try_from(length).unwrap_or(usize::MAX);
+                }
+            }
         };
-        let header = Header::decode(header)?;
         check_length(header, &self.limits)?;
         let length = usize::try_from(header.length).unwrap_or(usize::MAX);
         if let Some(payload) = came.get(..length) {
             let message = decode(header.kind, &Payload::Lent(payload), &self.limits)?;
-            self.start += HEADER_LEN + length;
+            self.last_frame = HEADER_LEN + length;
+            self.start += self.last_frame;
             return Ok(Some(message));
         }
         if length > AHEAD - HEADER_LEN {
@@ -187,11 +204,30 @@ impl Decoder {
         Ok(None)
     }
 
+    /// Drops what came of a payload that is to be read over.
+    fn read_over(&mut self) {
+        let dropped = self.skip.min(self.end - self.start);
+        self.skip -= dropped;
+        self.start += dropped;
+        // All of the read-ahead is lent again, so that a long payload takes few reads.
+        if self.start == self.end {
+            self.start = 0;
+            self.end = 0;
+        }
+    }
+
     /// Whether a frame has begun and not ended: the end of the stream, or a long pause, is then the
     /// peer's fault. Meaningful when [`Decoder::poll`] has returned `None`.
     #[must_use]
     pub fn is_mid_frame(&self) -> bool {
-        self.body.is_some() || self.start < self.end
+        self.body.is_some() || self.skip > 0 || self.start < self.end
+    }
+
+    /// How many bytes the frame of the last message took, its header included; zero before the
+    /// first.
+    #[must_use]
+    pub fn last_frame_len(&self) -> usize {
+        self.last_frame
     }
 
     /// Bytes of memory held for bytes that are no message yet.

@@ -18,7 +18,8 @@ impl Encoder {
     /// The bytes of `message`.
     ///
     /// # Errors
-    /// [`EncodeError::TooLarge`] when the payload exceeds what a frame can announce.
+    /// [`EncodeError::TooLarge`] when the payload exceeds what a frame can announce; the others
+    /// when a message of the extension holds what no receiver would take.
     pub fn new(message: &Message) -> Result<Self, EncodeError> {
         let (head, body) = encode(message)?;
         Ok(Self {

@@ -1,8 +1,9 @@
 //! Why bytes are not messages, and the other way round.
 
-use super::MessageType;
-use crate::tensor::TensorError;
+use super::{Chunk, MessageType};
+use crate::tensor::{DType, TensorError};
 use alloc::string::String;
+use alloc::vec::Vec;
 
 /// What was expected and what came. After one the stream has no known frame boundary any more, so
 /// its connection is over.
@@ -61,10 +62,89 @@ pub enum DecodeError {
         /// What is wrong.
         reason: TensorError,
     },
+    /// A payload of fixed length has another one.
+    #[error("the payload of {kind:?} has {got} bytes, expected exactly {expected}")]
+    Length {
+        /// The message.
+        kind: MessageType,
+        /// Bytes that it always has.
+        expected: usize,
+        /// Bytes that came.
+        got: usize,
+    },
+    /// A payload ends within its fixed part.
+    #[error("the payload of {kind:?} has {got} bytes, expected at least {least}")]
+    TooShort {
+        /// The message.
+        kind: MessageType,
+        /// Bytes of the fixed part.
+        least: usize,
+        /// Bytes that came.
+        got: usize,
+    },
+    /// A bit is set that means nothing.
+    #[error("{kind:?} has the flags {got:#010b}, expected none but {known:#010b}")]
+    Flags {
+        /// The message.
+        kind: MessageType,
+        /// Bits that mean something.
+        known: u8,
+        /// Bits that are set.
+        got: u8,
+    },
+    /// A text is not UTF-8.
+    #[error("expected the {what} of {kind:?} to be UTF-8, it is only for {valid} bytes")]
+    Utf8 {
+        /// The message.
+        kind: MessageType,
+        /// Which of its fields.
+        what: &'static str,
+        /// Bytes that are UTF-8.
+        valid: usize,
+    },
+    /// No element type has this code.
+    #[error("{kind:?} has elements of type {code}, expected 0, 1, 2 or 3")]
+    ElementCode {
+        /// The message.
+        kind: MessageType,
+        /// What came.
+        code: u8,
+    },
+    /// The token ids of a step are none, or not whole.
+    #[error("Step has {got} bytes of token ids, expected a multiple of 4 and at least one id")]
+    Tokens {
+        /// Bytes that came.
+        got: usize,
+    },
+    /// The hidden state of a step is not a number of whole rows.
+    #[error(
+        "Step has {got} bytes of {dtype}, expected at least one row of width {width}, all whole"
+    )]
+    Rows {
+        /// The elements.
+        dtype: DType,
+        /// Elements of a row; at least one is expected.
+        width: u32,
+        /// Bytes that came.
+        got: usize,
+    },
+    /// A piece is empty, too large, or outside of its whole.
+    #[error(
+        "Chunk has {length} bytes at {offset} of {total}, expected 1 to {} inside of the whole",
+        Chunk::MAX
+    )]
+    Piece {
+        /// Bytes of the whole.
+        total: u32,
+        /// Where the piece begins.
+        offset: u32,
+        /// Bytes of the piece.
+        length: usize,
+    },
 }
 
 /// Why a message cannot be written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncodeError {
     /// The frame's 32-bit length cannot say it.
@@ -74,5 +154,42 @@ pub enum EncodeError {
         kind: MessageType,
         /// Bytes of its payload.
         length: u64,
+    },
+    /// A tensor is no hidden state, or not in a type in which one may travel.
+    #[error(
+        "a {dtype} tensor of shape {shape:?} cannot be in a Step, expected float32, float16 or \
+         bfloat16 of shape [1, T, H], no dimension zero"
+    )]
+    Hidden {
+        /// Its elements.
+        dtype: DType,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
+    /// A step brings no token.
+    #[error("a Step has no token ids, expected at least one")]
+    NoTokens,
+    /// A request id is too long.
+    #[error("{kind:?} has a request id of {length} bytes, the limit is {limit}")]
+    RequestId {
+        /// The message.
+        kind: MessageType,
+        /// Its bytes.
+        length: usize,
+        /// Bytes that it may have.
+        limit: usize,
+    },
+    /// A piece is empty, too large, or outside of its whole.
+    #[error(
+        "Chunk has {length} bytes at {offset} of {total}, expected 1 to {} inside of the whole",
+        Chunk::MAX
+    )]
+    Piece {
+        /// Bytes of the whole.
+        total: u32,
+        /// Where the piece begins.
+        offset: u32,
+        /// Bytes of the piece.
+        length: usize,
     },
 }

@@ -23,16 +23,11 @@ impl Header {
     /// # Errors
     /// [`DecodeError::Magic`] and [`DecodeError::UnknownType`].
     pub fn decode(bytes: &[u8; HEADER_LEN]) -> Result<Self, DecodeError> {
-        let [m0, m1, m2, m3, kind, l0, l1, l2, l3] = *bytes;
-        let magic = [m0, m1, m2, m3];
-        if magic != MAGIC {
-            return Err(DecodeError::Magic(magic));
+        let (number, length) = read(bytes)?;
+        match MessageType::from_byte(number) {
+            Some(kind) => Ok(Self { kind, length }),
+            None => Err(DecodeError::UnknownType(number)),
         }
-        let kind = MessageType::from_byte(kind).ok_or(DecodeError::UnknownType(kind))?;
-        Ok(Self {
-            kind,
-            length: u32::from_be_bytes([l0, l1, l2, l3]),
-        })
     }
 
     /// The header's bytes.
@@ -42,6 +37,38 @@ impl Header {
         let [l0, l1, l2, l3] = self.length.to_be_bytes();
         [m0, m1, m2, m3, self.kind as u8, l0, l1, l2, l3]
     }
+}
+
+/// What a decoder does with a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Frame {
+    /// Reads it as a message.
+    Message(Header),
+    /// Reads over so many bytes of payload: the message is a later version's, and made so that
+    /// nothing is lost on who does not know it.
+    Skip(u32),
+}
+
+impl Frame {
+    /// Reads a header, as [`Header::decode`].
+    pub(super) fn decode(bytes: &[u8; HEADER_LEN]) -> Result<Self, DecodeError> {
+        let (number, length) = read(bytes)?;
+        match MessageType::from_byte(number) {
+            Some(kind) => Ok(Self::Message(Header { kind, length })),
+            None if MessageType::SKIPPABLE.contains(&number) => Ok(Self::Skip(length)),
+            None => Err(DecodeError::UnknownType(number)),
+        }
+    }
+}
+
+/// The message's number and the payload's length.
+fn read(bytes: &[u8; HEADER_LEN]) -> Result<(u8, u32), DecodeError> {
+    let [m0, m1, m2, m3, number, l0, l1, l2, l3] = *bytes;
+    let magic = [m0, m1, m2, m3];
+    if magic != MAGIC {
+        return Err(DecodeError::Magic(magic));
+    }
+    Ok((number, u32::from_be_bytes([l0, l1, l2, l3])))
 }
 
 #[cfg(test)]
@@ -75,5 +102,32 @@ mod tests {
             Header::decode(b"EXO\x01\x7f\0\0\0\0"),
             Err(DecodeError::UnknownType(0x7f))
         );
+    }
+
+    #[test]
+    fn what_is_unknown_is_fatal_or_read_over_by_its_number() {
+        for number in 0..=u8::MAX {
+            let bytes = [b'E', b'X', b'O', 1, number, 0, 0, 1, 2];
+            let frame = Frame::decode(&bytes);
+            let header = Header::decode(&bytes);
+            match MessageType::from_byte(number) {
+                Some(kind) => {
+                    let expected = Header { kind, length: 258 };
+                    assert_eq!(header, Ok(expected));
+                    assert_eq!(frame, Ok(Frame::Message(expected)));
+                }
+                None => {
+                    let unknown = DecodeError::UnknownType(number);
+                    assert_eq!(header, Err(unknown.clone()));
+                    let skipped = (0xc0..=0xfe).contains(&number);
+                    let expected = if skipped {
+                        Ok(Frame::Skip(258))
+                    } else {
+                        Err(unknown)
+                    };
+                    assert_eq!(frame, expected, "{number:#04x}");
+                }
+            }
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What a peer may make us hold.
 
-use super::MessageType;
+use super::extension::{chunk, notice, small};
+use super::{Chunk, MessageType};
 
 /// Bounds on what a [`Decoder`](super::Decoder) accepts. Every one is checked against the announced
 /// length, before any memory is taken for it.
@@ -41,12 +42,24 @@ impl DecodeLimits {
             | MessageType::SendPromptResponse
             | MessageType::CollectTopologyRequest
             | MessageType::CollectTopologyResponse
-            | MessageType::SendOpaqueStatus => self.json,
+            | MessageType::SendOpaqueStatus
+            | MessageType::Topology
+            | MessageType::Open => self.json,
             MessageType::SendTensorRequest
             | MessageType::SendTensorResponse
             | MessageType::SendExampleRequest
             | MessageType::SendExampleResponse
-            | MessageType::SendResult => self.frame,
+            | MessageType::SendResult
+            | MessageType::Step => self.frame,
+            MessageType::Ping | MessageType::Pong => small::PING as u32,
+            MessageType::Token => small::TOKEN as u32,
+            MessageType::Close => small::CLOSE as u32,
+            MessageType::Credit => small::CREDIT as u32,
+            MessageType::Abort => small::ABORT as u32,
+            MessageType::Chunk => (chunk::CHUNK + Chunk::MAX) as u32,
+            MessageType::Error | MessageType::Goodbye | MessageType::End | MessageType::Failed => {
+                notice::MOST as u32
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
-//! Every message of the base protocol as a value.
+//! Every message as a value.
 
+use super::extension::{Chunk, Ending, Notice, Open, Step, Token};
 use crate::json::Json;
 use crate::shard::Shard;
 use crate::tensor::Tensor;
@@ -8,7 +9,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-/// Message numbers of the base protocol, the fifth byte of a frame.
+/// Message numbers, the fifth byte of a frame. From `0x80` up they belong to the extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum MessageType {
@@ -36,11 +37,39 @@ pub enum MessageType {
     CollectTopologyResponse = 0x31,
     /// A JSON document about anything; not answered.
     SendOpaqueStatus = 0x40,
+    /// Asks whether the peer is there; answered by [`MessageType::Pong`].
+    Ping = 0x81,
+    /// The answer.
+    Pong = 0x82,
+    /// Why the sender closes the connection now.
+    Error = 0x83,
+    /// The sender leaves: nothing new is to be placed on it.
+    Goodbye = 0x84,
+    /// The sender's own entry and edges.
+    Topology = 0x85,
+    /// Binds a stream to a request and brings its plan.
+    Open = 0x86,
+    /// Something enters a stage.
+    Step = 0x87,
+    /// A token of an answer.
+    Token = 0x88,
+    /// Nothing comes on a stream any more.
+    Close = 0x89,
+    /// More may be sent.
+    Credit = 0x8a,
+    /// A request is over for a stage.
+    End = 0x8b,
+    /// A stage cannot go on with a request.
+    Failed = 0x8c,
+    /// A piece of a message.
+    Chunk = 0x8d,
+    /// The rest of a message in pieces will not come.
+    Abort = 0x8e,
 }
 
 impl MessageType {
     /// Every type, in the order of its number.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 26] = [
         Self::HealthCheckRequest,
         Self::HealthCheckResponse,
         Self::SendPromptRequest,
@@ -53,7 +82,31 @@ impl MessageType {
         Self::CollectTopologyRequest,
         Self::CollectTopologyResponse,
         Self::SendOpaqueStatus,
+        Self::Ping,
+        Self::Pong,
+        Self::Error,
+        Self::Goodbye,
+        Self::Topology,
+        Self::Open,
+        Self::Step,
+        Self::Token,
+        Self::Close,
+        Self::Credit,
+        Self::End,
+        Self::Failed,
+        Self::Chunk,
+        Self::Abort,
     ];
+
+    /// Numbers of messages that whoever does not know them reads over. Any other unknown number
+    /// ends a connection; `0x80` and `0xff` are never assigned.
+    pub const SKIPPABLE: core::ops::RangeInclusive<u8> = 0xc0..=0xfe;
+
+    /// Whether it belongs to the extension.
+    #[must_use]
+    pub fn is_extension(self) -> bool {
+        self as u8 >= 0x80
+    }
 
     /// The type with this number.
     #[must_use]
@@ -107,6 +160,51 @@ pub enum Message {
         request_id: Option<String>,
         /// A JSON document as text; kept as it came.
         status: String,
+    },
+    /// 0x81.
+    Ping {
+        /// Comes back in the answer.
+        id: u64,
+    },
+    /// 0x82.
+    Pong {
+        /// What was asked.
+        id: u64,
+    },
+    /// 0x83.
+    Error(Notice),
+    /// 0x84.
+    Goodbye(Notice),
+    /// 0x85.
+    Topology(TopologyReply),
+    /// 0x86.
+    Open(Open),
+    /// 0x87.
+    Step(Step),
+    /// 0x88.
+    Token(Token),
+    /// 0x89.
+    Close {
+        /// Which stream.
+        stream: u32,
+    },
+    /// 0x8a.
+    Credit {
+        /// Which stream; zero for the whole connection.
+        stream: u32,
+        /// Bytes more that may be sent.
+        bytes: u32,
+    },
+    /// 0x8b, from the origin to a stage.
+    End(Ending),
+    /// 0x8c, from a stage to the origin.
+    Failed(Ending),
+    /// 0x8d.
+    Chunk(Chunk),
+    /// 0x8e.
+    Abort {
+        /// Which transfer.
+        transfer: u32,
     },
 }
 
@@ -184,6 +282,20 @@ impl Message {
             Self::CollectTopologyRequest { .. } => MessageType::CollectTopologyRequest,
             Self::CollectTopologyResponse(_) => MessageType::CollectTopologyResponse,
             Self::SendOpaqueStatus { .. } => MessageType::SendOpaqueStatus,
+            Self::Ping { .. } => MessageType::Ping,
+            Self::Pong { .. } => MessageType::Pong,
+            Self::Error(_) => MessageType::Error,
+            Self::Goodbye(_) => MessageType::Goodbye,
+            Self::Topology(_) => MessageType::Topology,
+            Self::Open(_) => MessageType::Open,
+            Self::Step(_) => MessageType::Step,
+            Self::Token(_) => MessageType::Token,
+            Self::Close { .. } => MessageType::Close,
+            Self::Credit { .. } => MessageType::Credit,
+            Self::End(_) => MessageType::End,
+            Self::Failed(_) => MessageType::Failed,
+            Self::Chunk(_) => MessageType::Chunk,
+            Self::Abort { .. } => MessageType::Abort,
         }
     }
 }

@@ -9,9 +9,11 @@
 mod decoder;
 mod encoder;
 mod error;
+pub mod extension;
 mod header;
 mod health;
 mod hello;
+mod hint;
 mod limits;
 mod message;
 mod payload;
@@ -25,13 +27,14 @@ mod topology;
 pub use decoder::Decoder;
 pub use encoder::Encoder;
 pub use error::{DecodeError, EncodeError};
+pub use extension::{Chunk, Ending, Notice, Open, Step, StepBody, Token};
 pub use header::{HEADER_LEN, Header, MAGIC};
 pub use hello::Hello;
 pub use limits::DecodeLimits;
 pub use message::{
     Message, MessageType, SendPrompt, SendResult, SendTensor, TopologyReply, WireEdge,
 };
-pub use payload::{decode_payload, encode_payload};
+pub use payload::{decode_payload, encode_parts, encode_payload};
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! Payloads by message type.
 
+use super::extension::{chunk, notice, small, step};
 use super::header::{HEADER_LEN, Header};
 use super::{DecodeError, DecodeLimits, EncodeError, Message, MessageType};
 use super::{health, prompt, result, status, tensor, topology};
@@ -50,8 +51,24 @@ pub(super) fn decode(
         MessageType::SendExampleResponse => Ok(Message::SendExampleResponse(payload.keep_from(0))),
         MessageType::SendResult => result::decode(payload, limits),
         MessageType::CollectTopologyRequest => topology::decode_request(bytes, limits),
-        MessageType::CollectTopologyResponse => topology::decode_response(bytes, limits),
+        MessageType::CollectTopologyResponse => {
+            topology::decode_reply(kind, bytes, limits).map(Message::CollectTopologyResponse)
+        }
         MessageType::SendOpaqueStatus => status::decode(bytes, limits),
+        MessageType::Ping => small::decode_id(kind, bytes).map(|id| Message::Ping { id }),
+        MessageType::Pong => small::decode_id(kind, bytes).map(|id| Message::Pong { id }),
+        MessageType::Error => notice::decode_notice(kind, bytes).map(Message::Error),
+        MessageType::Goodbye => notice::decode_notice(kind, bytes).map(Message::Goodbye),
+        MessageType::Topology => topology::decode_reply(kind, bytes, limits).map(Message::Topology),
+        MessageType::Open => step::decode_open(payload),
+        MessageType::Step => step::decode_step(payload),
+        MessageType::Token => small::decode_token(bytes),
+        MessageType::Close => small::decode_close(bytes),
+        MessageType::Credit => small::decode_credit(bytes),
+        MessageType::End => notice::decode_ending(kind, bytes).map(Message::End),
+        MessageType::Failed => notice::decode_ending(kind, bytes).map(Message::Failed),
+        MessageType::Chunk => chunk::decode(payload),
+        MessageType::Abort => small::decode_abort(bytes),
     }
 }
 
@@ -87,53 +104,85 @@ pub fn decode_payload(
 /// an [`Encoder`](super::Encoder), which does not copy tensors.
 ///
 /// # Errors
-/// [`EncodeError::TooLarge`].
+/// As [`Encoder::new`](super::Encoder::new).
 pub fn encode_payload(message: &Message) -> Result<Bytes, EncodeError> {
     let (mut head, body) = encode(message)?;
     head.extend_from_slice(&body);
     Ok(Bytes::from(head).slice(HEADER_LEN..))
 }
 
+/// Writes one payload without its frame header, in two pieces that follow each other: what had to
+/// be written anew, and the bytes that exist already, such as a tensor's, which are shared. Either
+/// may be empty. So a payload can be cut into [`Chunk`](super::Chunk)s without being copied.
+///
+/// # Errors
+/// As [`Encoder::new`](super::Encoder::new).
+pub fn encode_parts(message: &Message) -> Result<(Bytes, Bytes), EncodeError> {
+    let (head, body) = encode(message)?;
+    Ok((Bytes::from(head).slice(HEADER_LEN..), body))
+}
+
 /// A frame in two parts: the header with everything that must be written anew, and the bytes that
 /// exist already.
 pub(super) fn encode(message: &Message) -> Result<(Vec<u8>, Bytes), EncodeError> {
     // Enough for the metadata of a typical tensor, so that it is written without growing.
-    let mut head = Vec::with_capacity(384);
+    let mut head = Vec::with_capacity(if message.message_type().is_extension() {
+        64
+    } else {
+        384
+    });
     head.extend_from_slice(&[0; HEADER_LEN]);
-    let body = match message {
-        Message::HealthCheckRequest { payload: bytes }
-        | Message::SendPromptResponse(bytes)
-        | Message::SendExampleRequest(bytes)
-        | Message::SendExampleResponse(bytes) => bytes.clone(),
-        Message::HealthCheckResponse { is_healthy, exo } => {
-            health::encode(&mut head, *is_healthy, exo.as_ref());
-            Bytes::new()
-        }
-        Message::SendPromptRequest(prompt) => {
-            prompt::encode(&mut head, prompt);
-            Bytes::new()
-        }
-        Message::SendTensorRequest(request) => tensor::encode_request(&mut head, request),
-        Message::SendTensorResponse(tensor) => tensor::encode_response(&mut head, tensor.as_ref()),
-        Message::SendResult(result) => result::encode(&mut head, result),
-        Message::CollectTopologyRequest { visited, max_depth } => {
-            topology::encode_request(&mut head, visited, *max_depth);
-            Bytes::new()
-        }
-        Message::CollectTopologyResponse(reply) => {
-            topology::encode_response(&mut head, reply);
-            Bytes::new()
-        }
-        Message::SendOpaqueStatus { request_id, status } => {
-            status::encode(&mut head, request_id.as_deref(), status);
-            Bytes::new()
-        }
-    };
+    let body = write(message, &mut head)?;
     let kind = message.message_type();
     let length = (head.len() - HEADER_LEN) as u64 + body.len() as u64;
     let fits = u32::try_from(length).map_err(|_| EncodeError::TooLarge { kind, length })?;
     put(&mut head, 0, &Header { kind, length: fits }.encode());
     Ok((head, body))
+}
+
+/// Writes what must be written anew behind `head`, and returns what comes after it.
+fn write(message: &Message, head: &mut Vec<u8>) -> Result<Bytes, EncodeError> {
+    match message {
+        Message::HealthCheckRequest { payload: bytes }
+        | Message::SendPromptResponse(bytes)
+        | Message::SendExampleRequest(bytes)
+        | Message::SendExampleResponse(bytes) => return Ok(bytes.clone()),
+        Message::HealthCheckResponse { is_healthy, exo } => {
+            health::encode(head, *is_healthy, exo.as_ref());
+        }
+        Message::SendPromptRequest(prompt) => prompt::encode(head, prompt),
+        Message::SendTensorRequest(request) => return Ok(tensor::encode_request(head, request)),
+        Message::SendTensorResponse(tensor) => {
+            return Ok(tensor::encode_response(head, tensor.as_ref()));
+        }
+        Message::SendResult(result) => return Ok(result::encode(head, result)),
+        Message::CollectTopologyRequest { visited, max_depth } => {
+            topology::encode_request(head, visited, *max_depth);
+        }
+        Message::CollectTopologyResponse(reply) | Message::Topology(reply) => {
+            topology::encode_reply(head, reply);
+        }
+        Message::SendOpaqueStatus { request_id, status } => {
+            status::encode(head, request_id.as_deref(), status);
+        }
+        Message::Ping { id } | Message::Pong { id } => head.extend_from_slice(&id.to_be_bytes()),
+        Message::Error(notice) | Message::Goodbye(notice) => notice::encode_notice(head, notice),
+        Message::Open(open) => return Ok(step::encode_open(head, open)),
+        Message::Step(step) => return step::encode_step(head, step),
+        Message::Token(token) => small::encode_token(head, token),
+        Message::Close { stream: number } | Message::Abort { transfer: number } => {
+            head.extend_from_slice(&number.to_be_bytes());
+        }
+        Message::Credit { stream, bytes } => {
+            head.extend_from_slice(&stream.to_be_bytes());
+            head.extend_from_slice(&bytes.to_be_bytes());
+        }
+        Message::End(ending) | Message::Failed(ending) => {
+            notice::encode_ending(message.message_type(), head, ending)?;
+        }
+        Message::Chunk(chunk) => return chunk::encode(head, chunk),
+    }
+    Ok(Bytes::new())
 }
 
 /// Overwrites what was left free at `at`.

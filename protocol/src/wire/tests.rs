@@ -312,7 +312,7 @@ proptest! {
 
     #[test]
     fn any_payload_is_a_message_or_an_error(
-        kind in 0usize..12, bytes in prop::collection::vec(any::<u8>(), 0..200)
+        kind in 0..MessageType::ALL.len(), bytes in prop::collection::vec(any::<u8>(), 0..200)
     ) {
         let _ = decode(MessageType::ALL[kind], &bytes);
     }

@@ -1,5 +1,5 @@
-//! 0x30 COLLECT_TOPOLOGY_REQUEST and 0x31 COLLECT_TOPOLOGY_RESPONSE. Asked every two seconds, so
-//! the response may take the detour over a [`Json`] tree.
+//! 0x30 COLLECT_TOPOLOGY_REQUEST, 0x31 COLLECT_TOPOLOGY_RESPONSE and 0x85 TOPOLOGY. Told every two
+//! seconds at most, so the reply may take the detour over a [`Json`] tree.
 
 use super::record::{self, List, Record, excerpt};
 use super::status::maybe_text;
@@ -63,19 +63,17 @@ pub(super) fn encode_request(out: &mut Vec<u8>, visited: &[String], max_depth: i
     out.push(b'}');
 }
 
-pub(super) fn decode_response(
+/// The reply, which is also what a [`Message::Topology`] tells unasked.
+pub(super) fn decode_reply(
+    kind: MessageType,
     payload: &[u8],
     limits: &DecodeLimits,
-) -> Result<Message, DecodeError> {
+) -> Result<TopologyReply, DecodeError> {
     let depth = usize::try_from(limits.json_depth).unwrap_or(usize::MAX);
     Json::parse(payload, depth)
         .map_err(|error| error.to_string())
         .and_then(|json| reply(&json))
-        .map(Message::CollectTopologyResponse)
-        .map_err(|reason| DecodeError::Json {
-            kind: MessageType::CollectTopologyResponse,
-            reason,
-        })
+        .map_err(|reason| DecodeError::Json { kind, reason })
 }
 
 fn reply(json: &Json) -> Result<TopologyReply, String> {
@@ -129,7 +127,7 @@ fn edge(json: &Json) -> Result<WireEdge, String> {
     }
 }
 
-pub(super) fn encode_response(out: &mut Vec<u8>, reply: &TopologyReply) {
+pub(super) fn encode_reply(out: &mut Vec<u8>, reply: &TopologyReply) {
     out.extend_from_slice(b"{\"nodes\": {");
     for (index, (id, capabilities)) in reply.nodes.iter().enumerate() {
         if index > 0 {

@@ -8,13 +8,16 @@ use crate::id::{CallId, ConnectionId, DialId};
 use crate::json::Json;
 use crate::node::*;
 use crate::shard::Shard;
-use crate::tensor::Tensor;
+use crate::tensor::{DType, Tensor};
 use crate::topology::Capabilities;
-use crate::wire::{Hello, Message, SendPrompt, SendResult, SendTensor, TopologyReply, WireEdge};
+use crate::wire::{
+    Chunk, Ending, Hello, Message, Notice, Open, SendPrompt, SendResult, SendTensor,
+    Step as WireStep, StepBody, Token, TopologyReply, WireEdge,
+};
+use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
-use alloc::{format, string::ToString};
 use bytes::Bytes;
 use core::time::Duration;
 use proptest::prelude::*;
@@ -45,46 +48,19 @@ fn message(kind: u64, by: u64) -> Message {
         end: first + 3,
         layers: 8,
     };
-    let plan = |origin: &str, split: u64| {
-        let stage = |node: &str, from: u64, to: u64| {
-            Json::Array(vec![Json::from(node), Json::from(from), Json::from(to)])
-        };
-        Json::object([(
-            "exo",
-            Json::object([
-                ("v", Json::from(1u64)),
-                ("position", Json::from(by / 7 % 2 * 3)),
-                ("origin", Json::from(origin)),
-                (
-                    "ring",
-                    Json::Array(vec![stage("me", 0, split), stage("a", split + 1, 7)]),
-                ),
-                (
-                    "sampling",
-                    Json::object([
-                        ("temperature", Json::from(0u64)),
-                        ("top_p", Json::from(1u64)),
-                        ("top_k", Json::from(0u64)),
-                        ("seed", Json::from(by)),
-                    ]),
-                ),
-                ("max_tokens", Json::from(4u64)),
-            ]),
-        )])
-    };
-    let state = match by % 5 {
-        0 => None,
-        1 => Some(Json::Object(vec![])),
-        2 => Some(plan("a", 3)),
-        3 => Some(plan("me", 3)),
-        _ => Some(plan("a", 9)),
-    };
+    let state = by.is_multiple_of(5).then(|| Json::Object(vec![]));
     let hello = Hello {
-        version: 1,
-        node_id: "a".into(),
-        features: vec!["ring".into()],
+        incarnation: by / 9 % 2,
+        ..Hello::new(if by.is_multiple_of(4) { "b" } else { "a" })
     };
-    match kind % 10 {
+    let stream = u32::try_from(by % 5).unwrap_or(0);
+    let ending = Ending {
+        epoch: u32::try_from(by / 7 % 3).unwrap_or(0),
+        code: u16::try_from(by % 10).unwrap_or(0),
+        request: id.as_str().into(),
+        text: "x".into(),
+    };
+    match kind % 24 {
         0 => Message::HealthCheckRequest {
             payload: hello.to_request_payload(),
         },
@@ -115,29 +91,94 @@ fn message(kind: u64, by: u64) -> Message {
             visited: vec![],
             max_depth: 3,
         },
-        8 => {
-            let edge = |to: &str| WireEdge {
-                to_id: to.into(),
-                description: None,
-            };
-            let machine = Capabilities {
-                memory: 1000,
-                ..Capabilities::unknown()
-            };
-            Message::CollectTopologyResponse(TopologyReply {
-                nodes: vec![("a".into(), machine.clone()), ("b".into(), machine)],
-                peer_graph: vec![("a".into(), vec![edge("me"), edge("b")])],
-            })
-        }
-        _ => Message::SendOpaqueStatus {
+        8 => Message::CollectTopologyResponse(topology()),
+        9 => Message::SendOpaqueStatus {
             request_id: Some(id),
-            status: match by % 3 {
-                0 => r#"{"type": "exo_request", "event": "failed", "reason": "x"}"#.to_string(),
-                1 => r#"{"type": "exo_request", "event": "cancelled"}"#.to_string(),
-                _ => String::from("{"),
-            },
+            status: String::from("{"),
         },
+        10 => Message::Ping { id: by },
+        11 => Message::Pong { id: by % 4 },
+        12 => Message::Goodbye(Notice {
+            code: 0,
+            text: String::new(),
+        }),
+        13 => Message::Topology(topology()),
+        14 | 15 => Message::Open(Open {
+            stream,
+            plan: plan(&id, by).into(),
+        }),
+        16 | 17 => Message::Step(WireStep {
+            stream,
+            position: u32::try_from(by / 11 % 3).unwrap_or(0),
+            sample: by.is_multiple_of(2),
+            body: if by.is_multiple_of(3) {
+                StepBody::Tokens(vec![1, 2])
+            } else {
+                StepBody::Hidden(hidden())
+            },
+        }),
+        18 => Message::Token(Token {
+            stream,
+            index: u32::try_from(by / 13 % 3).unwrap_or(0),
+            token: 5,
+            end: by.is_multiple_of(3),
+            last: by.is_multiple_of(5),
+        }),
+        19 => Message::Close { stream },
+        20 => Message::Credit {
+            stream,
+            bytes: u32::try_from(by % 100).unwrap_or(0),
+        },
+        21 => Message::End(ending),
+        22 => Message::Failed(ending),
+        _ => Message::Chunk(Chunk {
+            transfer: u32::try_from(by % 3).unwrap_or(0),
+            kind: 0x87,
+            total: 100,
+            offset: u32::try_from(by / 17 % 3).unwrap_or(0) * 50,
+            data: Bytes::from_static(&[0; 50]),
+        }),
     }
+}
+
+fn hidden() -> Tensor {
+    let data = Bytes::from_static(&[0; 8]);
+    Tensor::new(DType::F32, vec![1, 2, 1], data).expect("eight bytes")
+}
+
+fn topology() -> TopologyReply {
+    let edge = |to: &str| WireEdge {
+        to_id: to.into(),
+        description: None,
+    };
+    let machine = Capabilities {
+        memory: 1000,
+        ..Capabilities::unknown()
+    };
+    TopologyReply {
+        nodes: vec![("a".into(), machine.clone()), ("b".into(), machine)],
+        peer_graph: vec![("a".into(), vec![edge("me"), edge("b")])],
+    }
+}
+
+/// A plan in which this node is often a stage.
+fn plan(id: &str, by: u64) -> String {
+    let origin = if by.is_multiple_of(3) { "me" } else { "a" };
+    let split = 3 + u64::from(by.is_multiple_of(13));
+    let (first, last) = if by.is_multiple_of(2) {
+        ("me", "a")
+    } else {
+        ("a", "me")
+    };
+    let (epoch, keep) = (by / 5 % 3, by / 19 % 2);
+    format!(
+        r#"{{"request": "{id}", "epoch": {epoch}, "origin": "{origin}", "model": "dummy",
+        "layers": 8, "fingerprint": {}, "ring": [["{first}", 0, 3, {keep}], ["{last}", {}, 7, {keep}]],
+        "prompt": 2, "sampling": {{"temperature": 0, "top_p": 1, "top_k": 0, "seed": 1}},
+        "max_tokens": 4}}"#,
+        by / 23 % 2,
+        split + 1,
+    )
 }
 
 impl Life {
@@ -215,7 +256,8 @@ impl Life {
                 call: CallId(by % 20),
             })),
             8 => Some(Input::Command(match by % 12 {
-                0 => Command::Stop,
+                0 if detail.is_multiple_of(2) => Command::Stop,
+                0 => Command::Drain,
                 1..4 => Command::Cancel {
                     request: format!("r{}", detail % 4).into(),
                 },
@@ -223,6 +265,8 @@ impl Life {
                     request: format!("r{}", detail % 4).into(),
                     model: "dummy".into(),
                     layers: 8,
+                    bytes: 0,
+                    fingerprint: by / 23 % 2,
                     prompt: "p".into(),
                     tokens: vec![1],
                     end_tokens: vec![69],
@@ -278,7 +322,7 @@ impl Life {
     fn check(&self) {
         let status = self.node.status();
         assert!(status.connections <= self.open.len());
-        assert!(status.requests.len() <= 3, "{:?}", status.requests);
+        assert!(status.requests.len() <= 6, "{:?}", status.requests);
         assert!(
             status.queued <= 9 * status.connections.max(1),
             "{}",
@@ -301,13 +345,19 @@ fn answer(command: &EngineCommand, detail: u64) -> EngineEvent {
         return EngineEvent::Failed { call, failure };
     }
     match command {
-        EngineCommand::Load { .. } => EngineEvent::Loaded { call, bytes: 1 },
+        EngineCommand::Load { .. } => EngineEvent::Loaded {
+            call,
+            bytes: 1,
+            fingerprint: detail % 3,
+        },
         EngineCommand::Unload { .. } => EngineEvent::Unloaded { call },
         EngineCommand::Free { .. } => EngineEvent::Freed { call },
         EngineCommand::Forward { .. } => EngineEvent::Forwarded {
             call,
-            output: if detail.is_multiple_of(2) {
-                EngineOutput::Hidden(Tensor::from_tokens(&[1]))
+            output: if detail.is_multiple_of(11) {
+                EngineOutput::Nothing
+            } else if detail.is_multiple_of(2) {
+                EngineOutput::Hidden(hidden())
             } else {
                 EngineOutput::Token {
                     token: 5,
@@ -323,7 +373,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn nothing_brings_it_down(steps in prop::collection::vec((0u8..24, any::<u64>(), any::<u64>()), 0..300)) {
+    fn nothing_brings_it_down(steps in prop::collection::vec((0u8..30, any::<u64>(), any::<u64>()), 0..300)) {
         let mut life = Life::new();
         life.drain();
         for step in steps {

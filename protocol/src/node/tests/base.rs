@@ -76,11 +76,7 @@ fn a_reference_peer_gets_its_own_bytes() {
             exo: None
         }]
     );
-    let hello = Hello {
-        version: 1,
-        node_id: "x".into(),
-        features: vec![],
-    };
+    let hello = Hello::new("x");
     let health = Message::HealthCheckRequest {
         payload: hello.to_request_payload(),
     };
@@ -95,7 +91,10 @@ fn a_reference_peer_gets_its_own_bytes() {
     assert!(
         matches!(
             &sent[..],
-            [Message::HealthCheckResponse { exo: Some(_), .. }]
+            [
+                Message::HealthCheckResponse { exo: Some(_), .. },
+                Message::Topology(_)
+            ]
         ),
         "who introduces itself gets an introduction: {sent:?}"
     );

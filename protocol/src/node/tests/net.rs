@@ -278,6 +278,8 @@ impl Net {
                 request: request.into(),
                 model: dummy::MODEL.into(),
                 layers: dummy::LAYERS,
+                bytes: 0,
+                fingerprint: 0,
                 prompt: dummy::PROMPT.into(),
                 tokens: vec![dummy::PROMPT_TOKEN],
                 end_tokens: vec![dummy::END_TOKEN],

@@ -1,7 +1,7 @@
 use super::*;
 use crate::shard::Shard;
 use crate::tensor::{DType, Tensor};
-use crate::wire::{Encoder, SendTensor};
+use crate::wire::{Encoder, Header, SendTensor};
 
 const HEALTH: &[u8] = b"EXO\x01\x01\0\0\0\0";
 
@@ -146,4 +146,79 @@ fn a_started_frame_is_told_from_a_finished_one() {
         Ok(1)
     );
     assert!(!decoder.is_mid_frame());
+}
+
+fn skippable(number: u8, length: u32) -> [u8; 9] {
+    let [a, b, c, d] = length.to_be_bytes();
+    [b'E', b'X', b'O', 1, number, a, b, c, d]
+}
+
+#[test]
+fn what_may_be_skipped_is_read_over_wherever_it_is_cut() {
+    let mut stream = HEALTH.to_vec();
+    for (number, length) in [(0xc0, 0), (0xfe, 1), (0xd7, 30)] {
+        stream.extend(skippable(number, length));
+        // What looks like a frame inside of one is none.
+        stream.extend(HEALTH.iter().cycle().take(length as usize));
+    }
+    stream.extend(HEALTH);
+    for first in 0..stream.len() {
+        for second in [first, first + 1, first + 9, stream.len()] {
+            let second = second.min(stream.len());
+            let mut decoder = Decoder::new(DecodeLimits::default());
+            let mut messages = 0;
+            for piece in [&stream[..first], &stream[first..second], &stream[second..]] {
+                messages += feed(&mut decoder, piece).expect("well-formed").len();
+                assert!(decoder.buffered() <= AHEAD);
+            }
+            assert_eq!(messages, 2, "{first} {second}");
+            assert!(!decoder.is_mid_frame());
+        }
+    }
+}
+
+#[test]
+fn a_long_skipped_payload_takes_no_memory() {
+    let mut decoder = Decoder::new(DecodeLimits::default());
+    let length: u32 = 300 << 20;
+    assert_eq!(feed(&mut decoder, &skippable(0xc5, length)), Ok(vec![]));
+    assert!(decoder.is_mid_frame());
+    let mut left = length as usize;
+    while left > 0 {
+        assert!(decoder.is_mid_frame());
+        let space = decoder.space().len();
+        assert_eq!(space, AHEAD);
+        let n = space.min(left);
+        decoder.advance(n);
+        left -= n;
+        assert_eq!(decoder.poll(), Ok(None));
+        assert_eq!(decoder.buffered(), AHEAD);
+    }
+    assert!(!decoder.is_mid_frame());
+    assert_eq!(feed(&mut decoder, HEALTH).map(|m| m.len()), Ok(1));
+}
+
+#[test]
+fn other_unknown_numbers_end_it() {
+    for number in [0x00, 0x7f, 0x80, 0x8f, 0xbf, 0xff] {
+        let mut decoder = Decoder::new(DecodeLimits::default());
+        let stream = [&skippable(0xc0, 2)[..], b"xx", &skippable(number, 0)].concat();
+        let error = DecodeError::UnknownType(number);
+        assert_eq!(feed(&mut decoder, &stream), Err(error.clone()));
+        assert_eq!(decoder.poll(), Err(error));
+        assert!(!decoder.is_mid_frame());
+    }
+}
+
+#[test]
+fn the_length_of_a_frame_is_told_with_its_message() {
+    let mut decoder = Decoder::new(DecodeLimits::default());
+    assert_eq!(decoder.last_frame_len(), 0);
+    for size in [0, 10, 100, AHEAD, 3 * AHEAD] {
+        let message = tensor(size);
+        let frame = Encoder::new(&message).expect("small").slices().concat();
+        let stream = [&skippable(0xe0, 3)[..], b"abc", &frame].concat();
+        assert_eq!(feed(&mut decoder, &stream), Ok(vec![message]));
+        assert_eq!(decoder.last_frame_len(), frame.len());
+    }
 }

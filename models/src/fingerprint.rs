@@ -1,0 +1,199 @@
+//! What a model is, in one number that nodes compare before they compute together.
+//!
+//! The number is the 64-bit FNV-1a hash of a canonical text: the configuration, the size of the
+//! vocabulary and the table of tensors, sorted by name. It tells apart what would compute something
+//! else: another quantisation, another shape, another rotary base, another end token. It does not
+//! look at the weights themselves, which may be hundreds of gigabytes of which a node has only a
+//! part: two trainings of the same architecture in the same format look alike.
+//!
+//! Of the built-in model the text begins and ends so; floats are the bits of an `f32`, names and
+//! types have their lengths before them, and `-` stands for nothing:
+//!
+//! ```text
+//! exo-model 1
+//! family llama
+//! layers 8
+//! …
+//! eps 3727c5ac
+//! …
+//! tokens 2048
+//! tensor 25:model.embed_tokens.weight 3:F16 2048 192
+//! …
+//! tensor 17:model.norm.weight 3:F16 192
+//! ```
+//!
+//! Nodes of different versions compare their numbers, so the text must stay as it is. What has to
+//! change begins with another first line.
+
+use crate::{
+    Family, MlxQuantization, ModelConfig, ModelError, RopeLayout, RopeScaling,
+    config::declared_dtype,
+    folder::Folder,
+    gguf::{Gguf, Value},
+    safetensors::{self, Table},
+    tokenizer,
+};
+
+const FIRST_LINE: &str = "exo-model 1";
+
+/// Of a GGUF file, whose header has everything.
+pub(crate) fn of_gguf(config: &ModelConfig, gguf: &Gguf) -> u64 {
+    let tokens = gguf
+        .metadata
+        .get("tokenizer.ggml.tokens")
+        .and_then(Value::as_strings)
+        .map(<[String]>::len);
+    let mut text = Text::new(config);
+    text.line("tokens", maybe(tokens));
+    for (name, tensor) in &gguf.tensors {
+        text.tensor(name, &tensor.kind.to_string(), &tensor.dims);
+    }
+    text.hash()
+}
+
+/// Of a folder in Hugging Face layout: from what every node has, even one that has only the weight
+/// files of its own layers. Those who have an index go by the index.
+pub(crate) fn of_folder(config: &ModelConfig, folder: &Folder) -> Result<u64, ModelError> {
+    let mut text = Text::new(config);
+    text.line("tokens", tokenizer::size(folder)?);
+    match safetensors::table(folder)? {
+        Table::Headers(tensors) => {
+            for (name, (dtype, shape)) in &tensors {
+                text.tensor(name, dtype, shape);
+            }
+        }
+        Table::Index { bytes, tensors } => {
+            let dtype = declared_dtype(folder)?.unwrap_or_default();
+            text.line("bytes", maybe(bytes));
+            text.line("dtype", counted(&dtype));
+            for name in &tensors {
+                text.line("tensor", counted(name));
+            }
+        }
+    }
+    Ok(text.hash())
+}
+
+/// The canonical text: lines of a word and what it says.
+struct Text(String);
+
+impl Text {
+    fn new(config: &ModelConfig) -> Self {
+        // All fields by name: a new one does not compile until somebody decides about it.
+        let ModelConfig {
+            family,
+            layers,
+            hidden,
+            intermediate,
+            heads,
+            kv_heads,
+            head_dim,
+            vocab,
+            norm_eps,
+            rope_theta,
+            rope,
+            rope_scaling,
+            context,
+            tied_embeddings,
+            attention_bias,
+            eos,
+            bos,
+            add_bos,
+            // Where only a part of the files is, only they may have been counted.
+            weight_bytes: _,
+            mlx_quantization,
+        } = config;
+        let mut text = Self(format!("{FIRST_LINE}\n"));
+        text.line(
+            "family",
+            match family {
+                Family::Llama => "llama",
+                Family::Mistral => "mistral",
+                Family::Qwen2 => "qwen2",
+            },
+        );
+        text.line("layers", layers);
+        text.line("hidden", hidden);
+        text.line("intermediate", intermediate);
+        text.line("heads", format!("{heads} {kv_heads} {head_dim}"));
+        text.line("vocab", vocab);
+        text.line("eps", bits(*norm_eps));
+        text.line("theta", bits(*rope_theta));
+        text.line(
+            "rope",
+            match rope {
+                RopeLayout::Half => "half",
+                RopeLayout::Interleaved => "interleaved",
+            },
+        );
+        text.line(
+            "scaling",
+            match rope_scaling {
+                RopeScaling::None => "none".to_owned(),
+                RopeScaling::Linear { factor } => format!("linear {}", bits(*factor)),
+                RopeScaling::Llama3 {
+                    factor,
+                    low_freq_factor,
+                    high_freq_factor,
+                    original_context,
+                } => format!(
+                    "llama3 {} {} {} {original_context}",
+                    bits(*factor),
+                    bits(*low_freq_factor),
+                    bits(*high_freq_factor)
+                ),
+            },
+        );
+        text.line("context", context);
+        text.line("tied", tied_embeddings);
+        text.line("biases", attention_bias);
+        let mut eos = eos.clone();
+        eos.sort_unstable();
+        let eos: Vec<String> = eos.iter().map(u32::to_string).collect();
+        text.line("eos", eos.join(" "));
+        text.line("bos", format!("{} {add_bos}", maybe(*bos)));
+        let mlx = mlx_quantization
+            .map(|MlxQuantization { group_size, bits }| format!("{group_size} {bits}"));
+        text.line("mlx", maybe(mlx));
+        text
+    }
+
+    fn line(&mut self, word: &str, value: impl ToString) {
+        self.0 += &format!("{word} {}\n", value.to_string());
+    }
+
+    /// `shape` in the order of its file.
+    fn tensor(&mut self, name: &str, dtype: &str, shape: &[impl ToString]) {
+        let shape: Vec<String> = shape.iter().map(ToString::to_string).collect();
+        let (name, dtype, shape) = (counted(name), counted(dtype), shape.join(" "));
+        self.line("tensor", format!("{name} {dtype} {shape}"));
+    }
+
+    /// Never zero, which means that nobody knows.
+    fn hash(&self) -> u64 {
+        fnv1a(self.0.as_bytes()).max(1)
+    }
+}
+
+/// Bits, because the shortest decimals are a matter of taste.
+fn bits(number: f32) -> String {
+    format!("{:08x}", number.to_bits())
+}
+
+fn maybe(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+/// A text from a file: it may hold anything, so its length goes before it.
+fn counted(text: &str) -> String {
+    format!("{}:{text}", text.len())
+}
+
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests;

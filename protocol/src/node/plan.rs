@@ -1,0 +1,277 @@
+//! What every stage of a request knows of it: its frozen ring and how to sample.
+
+use super::output::Stage;
+use crate::engine::Sampling;
+use crate::id::{ModelId, NodeId, RequestId};
+use crate::json::Json;
+use crate::shard::Shard;
+use alloc::vec;
+use alloc::vec::Vec;
+
+/// A request's placement. Its origin computes it and it goes round the ring unchanged.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Plan {
+    pub(super) request: RequestId,
+    /// How many rings the request had before this one.
+    pub(super) epoch: u32,
+    /// Who gets the tokens; need not be a stage. `None` when a reference node asked, which does not
+    /// say: such a ring speaks the base protocol.
+    pub(super) origin: Option<NodeId>,
+    /// What the model is; zero when the origin cannot tell.
+    pub(super) fingerprint: u64,
+    /// The stages in order.
+    pub(super) ring: Vec<Stage>,
+    /// For each stage, the positions that it keeps of what it computed in an earlier epoch. Never
+    /// falls along the ring: what a stage does not compute anew, those behind it cannot either.
+    pub(super) keep: Vec<u32>,
+    /// Tokens of the prompt.
+    pub(super) prompt: u32,
+    /// How the last stage chooses tokens.
+    pub(super) sampling: Sampling,
+    /// Most tokens to generate.
+    pub(super) max_tokens: u32,
+}
+
+/// Why a plan is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum PlanError {
+    #[error("the plan is not JSON")]
+    Json,
+    #[error("the plan's {0} is missing or of the wrong type")]
+    Field(&'static str),
+    #[error("the plan's ring does not cover the layers of the model one after another")]
+    Cover,
+    #[error("the plan's ring names a node twice")]
+    Twice,
+    #[error("the plan's ring has more than {0} stages")]
+    Stages(usize),
+    #[error("the plan keeps fewer positions in a later stage")]
+    Keep,
+}
+
+impl Plan {
+    /// Deepest nesting of a plan: an object, the ring, a stage.
+    const DEPTH: usize = 4;
+
+    /// This node's place in the ring.
+    pub(super) fn stage_of(&self, node: &str) -> Option<usize> {
+        self.ring.iter().position(|stage| &*stage.node == node)
+    }
+
+    /// Positions that stage `index` keeps.
+    pub(super) fn keep(&self, index: usize) -> u32 {
+        self.keep.get(index).copied().unwrap_or(0)
+    }
+
+    /// The stage before `index`, around the ring.
+    pub(super) fn before(&self, index: usize) -> Option<&Stage> {
+        match index.checked_sub(1) {
+            Some(before) => self.ring.get(before),
+            None => self.ring.last(),
+        }
+    }
+
+    /// The stage after `index`, around the ring.
+    pub(super) fn after(&self, index: usize) -> Option<&Stage> {
+        self.ring.get(index + 1).or_else(|| self.ring.first())
+    }
+
+    /// The text that travels.
+    pub(super) fn write(&self) -> Vec<u8> {
+        let stage = |(stage, keep): (&Stage, &u32)| {
+            Json::Array(vec![
+                Json::from(stage.node.as_str()),
+                Json::from(stage.shard.start),
+                Json::from(stage.shard.end),
+                Json::from(*keep),
+            ])
+        };
+        let first = self.ring.first().map(|stage| &stage.shard);
+        let sampling = Json::object([
+            ("temperature", Json::Float(self.sampling.temperature.into())),
+            ("top_p", Json::Float(self.sampling.top_p.into())),
+            ("top_k", Json::from(self.sampling.top_k)),
+            ("seed", Json::Uint(self.sampling.seed)),
+        ]);
+        let json = Json::object([
+            ("request", Json::from(self.request.as_str())),
+            ("epoch", Json::from(self.epoch)),
+            ("origin", Json::from(self.origin.as_deref())),
+            ("model", Json::from(first.map(|shard| &*shard.model))),
+            ("layers", Json::from(first.map_or(0, |shard| shard.layers))),
+            ("fingerprint", Json::Uint(self.fingerprint)),
+            (
+                "ring",
+                Json::Array(self.ring.iter().zip(&self.keep).map(stage).collect()),
+            ),
+            ("prompt", Json::from(self.prompt)),
+            ("sampling", sampling),
+            ("max_tokens", Json::from(self.max_tokens)),
+        ]);
+        let mut text = Vec::new();
+        json.write(&mut text);
+        text
+    }
+
+    /// Reads a plan of at most `stages` stages.
+    pub(super) fn read(text: &[u8], stages: usize) -> Result<Self, PlanError> {
+        let json = Json::parse(text, Self::DEPTH).map_err(|_| PlanError::Json)?;
+        let model = ModelId::from(text_of(&json, "model")?);
+        let layers = number(&json, "layers")?;
+        let (ring, keep) = read_ring(&json, &model, layers, stages)?;
+        let sampling = json.get("sampling").ok_or(PlanError::Field("sampling"))?;
+        let float = |key, field| {
+            let value = sampling.get(key).and_then(Json::as_f64);
+            // Narrowing is exact: the value was an `f32` before it was written.
+            value
+                .map(|value| value as f32)
+                .ok_or(PlanError::Field(field))
+        };
+        Ok(Self {
+            request: text_of(&json, "request")?.into(),
+            epoch: number(&json, "epoch")?,
+            origin: Some(text_of(&json, "origin")?.into()),
+            fingerprint: wide(&json, "fingerprint")?,
+            ring,
+            keep,
+            prompt: number(&json, "prompt")?,
+            sampling: Sampling {
+                temperature: float("temperature", "sampling.temperature")?,
+                top_p: float("top_p", "sampling.top_p")?,
+                top_k: number(sampling, "top_k")?,
+                seed: wide(sampling, "seed")?,
+            },
+            max_tokens: number(&json, "max_tokens")?,
+        })
+    }
+}
+
+fn read_ring(
+    json: &Json,
+    model: &ModelId,
+    layers: u32,
+    most: usize,
+) -> Result<(Vec<Stage>, Vec<u32>), PlanError> {
+    const WRONG: PlanError = PlanError::Field("ring");
+    let stages = json.get("ring").and_then(Json::as_array).ok_or(WRONG)?;
+    if stages.len() > most {
+        return Err(PlanError::Stages(most));
+    }
+    let mut ring: Vec<Stage> = Vec::with_capacity(stages.len());
+    let mut keeps = Vec::with_capacity(stages.len());
+    let mut next = 0;
+    for stage in stages {
+        let [node, start, end, keep] = stage.as_array().ok_or(WRONG)? else {
+            return Err(WRONG);
+        };
+        let node = NodeId::from(node.as_str().ok_or(WRONG)?);
+        let int = |json: &Json| json.as_u64().and_then(|n| u32::try_from(n).ok());
+        let (start, end) = (int(start).ok_or(WRONG)?, int(end).ok_or(WRONG)?);
+        let keep = int(keep).ok_or(WRONG)?;
+        if start != next || end < start || end >= layers {
+            return Err(PlanError::Cover);
+        }
+        if ring.iter().any(|stage| stage.node == node) {
+            return Err(PlanError::Twice);
+        }
+        if keeps.last().is_some_and(|before| *before > keep) {
+            return Err(PlanError::Keep);
+        }
+        next = end + 1;
+        let shard = Shard {
+            model: model.clone(),
+            start,
+            end,
+            layers,
+        };
+        ring.push(Stage { node, shard });
+        keeps.push(keep);
+    }
+    if next != layers || ring.is_empty() {
+        return Err(PlanError::Cover);
+    }
+    Ok((ring, keeps))
+}
+
+fn text_of<'a>(object: &'a Json, key: &'static str) -> Result<&'a str, PlanError> {
+    object
+        .get(key)
+        .and_then(Json::as_str)
+        .ok_or(PlanError::Field(key))
+}
+
+fn wide(object: &Json, key: &'static str) -> Result<u64, PlanError> {
+    object
+        .get(key)
+        .and_then(Json::as_u64)
+        .ok_or(PlanError::Field(key))
+}
+
+fn number(object: &Json, key: &'static str) -> Result<u32, PlanError> {
+    u32::try_from(wide(object, key)?).map_err(|_| PlanError::Field(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan() -> Plan {
+        let model = ModelId::from("m");
+        let stage = |node: &str, range| Stage {
+            node: node.into(),
+            shard: Shard::new(model.clone(), range, 8).expect("a range of layers"),
+        };
+        Plan {
+            request: "r".into(),
+            epoch: 2,
+            origin: Some("a".into()),
+            fingerprint: u64::MAX,
+            ring: vec![stage("b", 0..5), stage("a", 5..8)],
+            keep: vec![0, 7],
+            prompt: 5,
+            sampling: Sampling {
+                temperature: 0.7,
+                top_p: 0.9,
+                top_k: 40,
+                seed: u64::MAX,
+            },
+            max_tokens: 12,
+        }
+    }
+
+    #[test]
+    fn a_plan_survives_the_wire() {
+        assert_eq!(Plan::read(&plan().write(), 4), Ok(plan()));
+    }
+
+    #[test]
+    fn what_is_no_plan_is_refused_by_name() {
+        let read = |change: fn(&mut Plan)| {
+            let mut plan = plan();
+            change(&mut plan);
+            Plan::read(&plan.write(), 2)
+        };
+        let gap = read(|plan| {
+            plan.ring.remove(0);
+            plan.keep.remove(0);
+        });
+        assert_eq!(gap, Err(PlanError::Cover));
+        let short = read(|plan| {
+            plan.ring.pop();
+        });
+        assert_eq!(short, Err(PlanError::Cover));
+        let twice = read(|plan| {
+            for stage in &mut plan.ring {
+                stage.node = "a".into();
+            }
+        });
+        assert_eq!(twice, Err(PlanError::Twice));
+        assert_eq!(read(|plan| plan.keep = vec![7, 0]), Err(PlanError::Keep));
+        assert_eq!(
+            read(|plan| plan.origin = None),
+            Err(PlanError::Field("origin"))
+        );
+        assert_eq!(Plan::read(&plan().write(), 1), Err(PlanError::Stages(1)));
+        assert_eq!(Plan::read(b"{\"ring\"", 1), Err(PlanError::Json));
+    }
+}

@@ -1,0 +1,240 @@
+//! Whether the other end is still there, and how far away it is.
+
+use crate::time::Instant;
+use alloc::collections::VecDeque;
+use core::time::Duration;
+
+/// Probes whose answers are still known when they come late.
+const REMEMBERED: usize = 16;
+
+/// A round trip counts as no longer than this, and nobody waits longer for an answer: beyond it, one
+/// of the two ends was suspended or the way was blocked, and that must not make the next hang go
+/// unnoticed for long.
+const LONGEST: Duration = Duration::from_secs(2);
+
+/// Between two probes of the way itself.
+const SAMPLE_EVERY: Duration = Duration::from_millis(20);
+
+/// Keepalive and round-trip estimate of one connection. Any byte that comes is a sign of life; only
+/// silence is probed.
+#[derive(Debug)]
+pub(super) struct Pulse {
+    heard: Instant,
+    state: State,
+    /// Probes in a row whose patience ran out, with nothing heard since the first.
+    misses: u32,
+    /// Probes without an answer, the newest last.
+    probes: VecDeque<Probe>,
+    last_id: u64,
+    estimate: Option<Estimate>,
+    /// The next probe does not wait for a silence.
+    urgent: bool,
+    sampled: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// No probe is out, or what was heard since tells enough.
+    Quiet,
+    /// A probe of this number waits to be written: a slow link is no deaf peer.
+    Queued(u64),
+    /// A probe was written then, and nothing was heard since.
+    Asked(Instant),
+    /// Nothing is expected any more.
+    Dead,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Probe {
+    id: u64,
+    /// When it was written, or else handed out.
+    since: Instant,
+}
+
+/// As in RFC 6298.
+#[derive(Clone, Copy, Debug)]
+struct Estimate {
+    smoothed: Duration,
+    variation: Duration,
+}
+
+/// What to do about a silent peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beat {
+    /// Send a probe of this number.
+    Ping(u64),
+    /// It is gone.
+    Dead {
+        /// How many probes it left unanswered.
+        probes: u32,
+    },
+    /// Nothing is due.
+    Nothing,
+}
+
+/// An answer that nobody asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected the answer to a probe up to {newest}, got one to {id}")]
+pub(super) struct Unasked {
+    pub(super) id: u64,
+    /// The newest probe; zero before the first.
+    pub(super) newest: u64,
+}
+
+impl Pulse {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            heard: now,
+            state: State::Quiet,
+            misses: 0,
+            probes: VecDeque::new(),
+            last_id: 0,
+            estimate: None,
+            urgent: false,
+            sampled: None,
+        }
+    }
+
+    /// Anything came.
+    pub(super) fn heard(&mut self, now: Instant) {
+        self.heard = self.heard.max(now);
+        self.misses = 0;
+        // A probe that still waits becomes the first of a new run once it is written.
+        if !matches!(self.state, State::Queued(_)) {
+            self.state = State::Quiet;
+        }
+    }
+
+    /// Has the peer asked at once, whatever was heard last.
+    pub(super) fn challenge(&mut self) {
+        self.urgent = true;
+    }
+
+    /// Whether it is in doubt that the peer is there.
+    pub(super) fn is_asking(&self) -> bool {
+        self.urgent || self.misses > 0 || matches!(self.state, State::Queued(_) | State::Asked(_))
+    }
+
+    /// A probe of the way itself while there is traffic, at most one in a while.
+    pub(super) fn sample(&mut self, now: Instant) -> Option<u64> {
+        let due = self
+            .sampled
+            .is_none_or(|at| now.saturating_since(at) >= SAMPLE_EVERY);
+        (due && self.probes.len() < REMEMBERED / 2).then(|| {
+            self.sampled = Some(now);
+            self.probe(now)
+        })
+    }
+
+    /// When to call [`Pulse::beat`], if a silence of `every` is to be noticed.
+    pub(super) fn due(&self, every: Duration) -> Instant {
+        match self.state {
+            State::Quiet if self.urgent => self.heard,
+            State::Quiet => self.heard + every,
+            State::Asked(at) => at + self.patience(every),
+            State::Queued(_) | State::Dead => Instant::FAR_FUTURE,
+        }
+    }
+
+    /// What is due: at most one miss is counted, however late it comes, so that whoever slept does
+    /// not condemn its peers on waking up. The peer is dead after `most` misses in a row, of which
+    /// no more can be wanted than probes are remembered.
+    pub(super) fn beat(&mut self, now: Instant, every: Duration, most: u32) -> Beat {
+        if now < self.due(every) {
+            return Beat::Nothing;
+        }
+        match self.state {
+            State::Queued(_) | State::Dead => return Beat::Nothing,
+            State::Quiet => self.urgent = false,
+            State::Asked(_) => {
+                self.misses = self.misses.saturating_add(1);
+                if self.misses >= most.clamp(1, REMEMBERED as u32) {
+                    self.state = State::Dead;
+                    return Beat::Dead {
+                        probes: self.misses,
+                    };
+                }
+            }
+        }
+        let id = self.probe(now);
+        self.state = State::Queued(id);
+        Beat::Ping(id)
+    }
+
+    fn probe(&mut self, now: Instant) -> u64 {
+        self.last_id += 1;
+        if self.probes.len() == REMEMBERED {
+            self.probes.pop_front();
+        }
+        self.probes.push_back(Probe {
+            id: self.last_id,
+            since: now,
+        });
+        self.last_id
+    }
+
+    /// The driver wrote a probe: its patience begins.
+    pub(super) fn written(&mut self, id: u64, now: Instant) {
+        if self.state != State::Queued(id) {
+            return;
+        }
+        // Its answer can be here before the driver's word that it was written.
+        self.state = match self.probes.iter_mut().find(|probe| probe.id == id) {
+            Some(probe) => {
+                probe.since = now;
+                State::Asked(now)
+            }
+            None => State::Quiet,
+        };
+    }
+
+    /// The answer to a probe, which is also a sign of life. Gives its round trip, unless it comes so
+    /// late that the probe is forgotten.
+    pub(super) fn pong(&mut self, id: u64, now: Instant) -> Result<Option<Duration>, Unasked> {
+        if id == 0 || id > self.last_id {
+            return Err(Unasked {
+                id,
+                newest: self.last_id,
+            });
+        }
+        self.heard(now);
+        let at = self.probes.iter().position(|probe| probe.id == id);
+        let Some(probe) = at.and_then(|at| self.probes.remove(at)) else {
+            return Ok(None);
+        };
+        let trip = now - probe.since;
+        self.learn(trip.min(LONGEST));
+        Ok(Some(trip))
+    }
+
+    /// The smoothed round trip.
+    pub(super) fn rtt(&self) -> Option<Duration> {
+        self.estimate.map(|estimate| estimate.smoothed)
+    }
+
+    fn learn(&mut self, trip: Duration) {
+        self.estimate = Some(match self.estimate {
+            None => Estimate {
+                smoothed: trip,
+                variation: trip / 2,
+            },
+            Some(Estimate {
+                smoothed,
+                variation,
+            }) => Estimate {
+                smoothed: (smoothed * 7 + trip) / 8,
+                variation: (variation * 3 + smoothed.abs_diff(trip)) / 4,
+            },
+        });
+    }
+
+    fn patience(&self, every: Duration) -> Duration {
+        let likely = self
+            .estimate
+            .map(|estimate| estimate.smoothed + estimate.variation * 4);
+        every.max(likely.unwrap_or_default().min(LONGEST))
+    }
+}
+
+#[cfg(test)]
+mod tests;

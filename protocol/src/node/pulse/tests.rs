@@ -1,0 +1,196 @@
+use super::*;
+use alloc::vec::Vec;
+
+const EVERY: Duration = Duration::from_millis(250);
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn at(millis: u64) -> Instant {
+    Instant::after_origin(Duration::from_millis(millis))
+}
+
+fn pulse() -> Pulse {
+    Pulse::new(Instant::ZERO)
+}
+
+/// A silent peer, probes written at once: when each beat is due and what it says.
+fn silence(pulse: &mut Pulse, most: u32) -> Vec<(Instant, Beat)> {
+    let mut beats = Vec::new();
+    loop {
+        let due = pulse.due(EVERY);
+        if due == Instant::FAR_FUTURE {
+            return beats;
+        }
+        let beat = pulse.beat(due, EVERY, most);
+        beats.push((due, beat));
+        written(pulse, due);
+    }
+}
+
+/// The driver's word that the newest probe was written.
+fn written(pulse: &mut Pulse, now: Instant) {
+    pulse.written(pulse.last_id, now);
+}
+
+#[test]
+fn a_silent_peer_is_dead_after_the_last_probe_had_its_patience() {
+    let dead = Beat::Dead { probes: 4 };
+    let expected = [
+        (at(250), Beat::Ping(1)),
+        (at(500), Beat::Ping(2)),
+        (at(750), Beat::Ping(3)),
+        (at(1000), Beat::Ping(4)),
+        (at(1250), dead),
+    ];
+    let mut pulse = pulse();
+    assert_eq!(silence(&mut pulse, 4), expected);
+    assert_eq!(pulse.due(EVERY), Instant::FAR_FUTURE);
+    assert_eq!(pulse.beat(at(9999), EVERY, 4), Beat::Nothing, "said once");
+    // A limit of zero makes no peer dead unasked, an absurd one lets no probe be forgotten.
+    for (most, beats) in [(0, 2), (1, 2), (u32::MAX, REMEMBERED + 1)] {
+        assert_eq!(silence(&mut Pulse::new(Instant::ZERO), most).len(), beats);
+    }
+}
+
+#[test]
+fn nothing_is_due_before_its_time() {
+    let mut pulse = pulse();
+    assert_eq!(pulse.beat(at(249), EVERY, 4), Beat::Nothing);
+    pulse.heard(at(200));
+    assert_eq!(pulse.due(EVERY), at(450));
+    assert_eq!(pulse.beat(at(250), EVERY, 4), Beat::Nothing);
+    assert_eq!(pulse.beat(at(450), EVERY, 4), Beat::Ping(1));
+}
+
+#[test]
+fn patience_begins_when_the_probe_is_written() {
+    let mut pulse = pulse();
+    assert_eq!(pulse.beat(at(250), EVERY, 4), Beat::Ping(1));
+    assert_eq!(pulse.due(EVERY), Instant::FAR_FUTURE);
+    assert_eq!(pulse.beat(at(9000), EVERY, 4), Beat::Nothing);
+    written(&mut pulse, at(9000));
+    written(&mut pulse, at(9100));
+    assert_eq!(pulse.due(EVERY), at(9250), "the second word was of another");
+    assert_eq!(pulse.pong(1, at(9040)), Ok(Some(Duration::from_millis(40))));
+}
+
+#[test]
+fn one_beat_counts_one_miss_however_late_it_is() {
+    let mut pulse = pulse();
+    assert_eq!(pulse.beat(at(250), EVERY, 4), Beat::Ping(1));
+    written(&mut pulse, at(250));
+    let woken = at(250) + HOUR;
+    assert_eq!(pulse.beat(woken, EVERY, 4), Beat::Ping(2));
+    written(&mut pulse, woken);
+    assert_eq!(pulse.due(EVERY), woken + EVERY);
+    assert_eq!(pulse.beat(woken, EVERY, 4), Beat::Nothing);
+}
+
+#[test]
+fn whatever_is_heard_forgives_all_misses() {
+    let mut pulse = pulse();
+    for (millis, id) in [(250, 1), (500, 2), (750, 3)] {
+        assert_eq!(pulse.beat(at(millis), EVERY, 4), Beat::Ping(id));
+        written(&mut pulse, at(millis));
+    }
+    pulse.heard(at(900));
+    let beats = silence(&mut pulse, 4);
+    assert_eq!(beats.first(), Some(&(at(1150), Beat::Ping(4))));
+    assert_eq!(beats.last(), Some(&(at(2150), Beat::Dead { probes: 4 })));
+}
+
+#[test]
+fn what_is_heard_while_a_probe_waits_leaves_it_the_only_one() {
+    let mut pulse = pulse();
+    assert_eq!(pulse.beat(at(250), EVERY, 2), Beat::Ping(1));
+    pulse.heard(at(300));
+    assert_eq!(pulse.due(EVERY), Instant::FAR_FUTURE);
+    written(&mut pulse, at(400));
+    assert_eq!(pulse.due(EVERY), at(650));
+    assert_eq!(pulse.beat(at(650), EVERY, 2), Beat::Ping(2));
+}
+
+#[test]
+fn an_answer_may_overtake_the_word_that_its_probe_was_written() {
+    let mut pulse = pulse();
+    assert_eq!(pulse.beat(at(250), EVERY, 4), Beat::Ping(1));
+    assert_eq!(pulse.pong(1, at(253)), Ok(Some(Duration::from_millis(3))));
+    assert_eq!(pulse.due(EVERY), Instant::FAR_FUTURE, "one probe at a time");
+    written(&mut pulse, at(260));
+    assert_eq!(pulse.due(EVERY), at(503), "it waits for nothing");
+}
+
+#[test]
+fn a_late_answer_counts_from_its_own_probe() {
+    let mut pulse = pulse();
+    for (millis, id) in [(250, 1), (500, 2)] {
+        assert_eq!(pulse.beat(at(millis), EVERY, 4), Beat::Ping(id));
+        written(&mut pulse, at(millis));
+    }
+    assert_eq!(pulse.pong(1, at(600)), Ok(Some(Duration::from_millis(350))));
+    assert_eq!(pulse.rtt(), Some(Duration::from_millis(350)));
+    assert_eq!(pulse.pong(2, at(610)), Ok(Some(Duration::from_millis(110))));
+    assert_eq!(pulse.due(EVERY), at(860));
+}
+
+#[test]
+fn answers_that_nobody_asked_for() {
+    let mut pulse = pulse();
+    assert_eq!(pulse.pong(1, at(1)), Err(Unasked { id: 1, newest: 0 }));
+    assert_eq!(pulse.beat(at(250), EVERY, 4), Beat::Ping(1));
+    written(&mut pulse, at(250));
+    for id in [0, 2] {
+        assert_eq!(pulse.pong(id, at(260)), Err(Unasked { id, newest: 1 }));
+    }
+    assert_eq!(pulse.due(EVERY), at(500), "they were no answers");
+    assert!(pulse.pong(1, at(260)).is_ok());
+    assert_eq!(pulse.pong(1, at(260)), Ok(None), "only once");
+}
+
+#[test]
+fn old_probes_are_forgotten() {
+    let (mut pulse, mut now) = (pulse(), Instant::ZERO);
+    for id in 1..=REMEMBERED as u64 + 1 {
+        now = pulse.due(EVERY);
+        assert_eq!(pulse.beat(now, EVERY, 4), Beat::Ping(id));
+        written(&mut pulse, now);
+        pulse.heard(now);
+    }
+    assert_eq!(pulse.probes.len(), REMEMBERED);
+    assert_eq!(pulse.pong(1, now), Ok(None));
+    assert!(pulse.pong(2, now).is_ok());
+}
+
+#[test]
+fn the_estimate_follows_the_standard() {
+    let mut pulse = pulse();
+    assert_eq!(pulse.rtt(), None);
+    for (trip, smoothed, variation) in [
+        (400, 400, 200_000),
+        (400, 400, 150_000),
+        (800, 450, 212_500),
+    ] {
+        let asked = pulse.due(EVERY);
+        assert!(matches!(pulse.beat(asked, EVERY, 4), Beat::Ping(_)));
+        written(&mut pulse, asked);
+        let came = asked + Duration::from_millis(trip);
+        assert!(pulse.pong(pulse.last_id, came).is_ok());
+        assert_eq!(pulse.rtt(), Some(Duration::from_millis(smoothed)));
+        let patience = Duration::from_micros(1000 * smoothed + 4 * variation);
+        assert_eq!(pulse.patience(EVERY), patience);
+        assert_eq!(pulse.patience(HOUR), HOUR, "the interval at least");
+    }
+}
+
+#[test]
+fn a_sleep_does_not_make_the_next_hang_last() {
+    let mut pulse = pulse();
+    assert_eq!(pulse.beat(at(250), EVERY, 4), Beat::Ping(1));
+    written(&mut pulse, at(250));
+    assert_eq!(
+        pulse.pong(1, at(250) + HOUR),
+        Ok(Some(HOUR)),
+        "told as it was"
+    );
+    assert_eq!(pulse.rtt(), Some(LONGEST));
+    assert!(pulse.patience(EVERY) <= LONGEST * 3);
+}

@@ -1,0 +1,155 @@
+//! What nodes tell each other of who is there. Nodes of ours push it when it changes; reference
+//! peers are asked.
+
+use super::Node;
+use super::connection::Reply;
+use super::peer::{Link, Peer, PeerKey};
+use super::serve::NOT_NEVER;
+use super::violation::Violation;
+use crate::id::{ConnectionId, NodeId};
+use crate::wire::{Message, TopologyReply};
+use alloc::string::String;
+use alloc::vec::Vec;
+
+impl Node {
+    /// What this node says of itself: its own entry and the edges that leave it.
+    pub(super) fn own_topology(&self) -> TopologyReply {
+        let mut reply = self.topology.to_reply();
+        let own = |id: &str| id == &*self.config.node;
+        reply.nodes.retain(|(id, _)| own(id));
+        reply.peer_graph.retain(|(id, _)| own(id));
+        reply
+    }
+
+    /// Tells the peers of ours what changed about this node.
+    pub(super) fn push_topology(&mut self) {
+        let own = self.own_topology();
+        if self.pushed.as_ref() == Some(&own) {
+            return;
+        }
+        self.pushed = Some(own.clone());
+        // On every connection: what comes on two of them has no order.
+        let routes: Vec<ConnectionId> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| connection.extended.is_some())
+            .map(|(&id, _)| id)
+            .collect();
+        for route in routes {
+            self.send(route, Message::Topology(own.clone()));
+        }
+    }
+
+    /// This node first: that is how a peer without an introduction learns who it talks to.
+    pub(super) fn topology_reply(&self) -> TopologyReply {
+        let mut reply = self.topology.to_reply();
+        let own = |id: &str| id != &*self.config.node;
+        reply.nodes.sort_by_key(|(id, _)| own(id));
+        reply.peer_graph.sort_by_key(|(id, _)| own(id));
+        reply
+    }
+
+    /// Asks every peer that is due.
+    pub(super) fn collect_topology(&mut self) {
+        let now = self.now;
+        let due: Vec<_> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.topology_at <= now)
+            .map(|(&key, _)| key)
+            .collect();
+        let mut visited: Vec<String> = alloc::vec![self.config.node.as_str().into()];
+        visited.extend(self.known_peers().map(|node| node.as_str().into()));
+        let (timing, whole) = (self.config.timing, self.is_whole());
+        for key in due {
+            let Some(peer) = self.peers.get_mut(&key) else {
+                continue;
+            };
+            let forming = !whole && now.saturating_since(peer.up_since) < timing.forming_for;
+            let every = if forming {
+                timing.forming_every
+            } else {
+                timing.topology_every
+            };
+            peer.topology_at = now + every.max(NOT_NEVER);
+            let (own, Link::Open(connection)) = (peer.own, peer.data) else {
+                continue;
+            };
+            let busy = self
+                .connections
+                .get(&connection)
+                .is_none_or(|c| c.awaits(Reply::Topology) || (!own && c.awaits(Reply::Tensor)));
+            if !busy {
+                // Three: what the reference writes.
+                let request = Message::CollectTopologyRequest {
+                    visited: visited.clone(),
+                    max_depth: 3,
+                };
+                self.send(connection, request);
+            }
+        }
+    }
+
+    /// Whether a node is connected as another peer, too: one of the two entries is wrong.
+    fn is_elsewhere(&self, key: PeerKey, node: Option<&NodeId>) -> bool {
+        let same = |(other, peer): (&PeerKey, &Peer)| {
+            *other != key && peer.up && node.is_some() && peer.node.as_ref() == node
+        };
+        self.peers.iter().any(same)
+    }
+
+    fn known_peers(&self) -> impl Iterator<Item = &NodeId> {
+        self.peers
+            .values()
+            .filter(|peer| peer.up)
+            .filter_map(|peer| peer.node.as_ref())
+    }
+
+    pub(super) fn topology_told(&mut self, id: ConnectionId, reply: TopologyReply) {
+        if self.reply_came(id, Reply::Topology).is_none() {
+            return;
+        }
+        self.take_view(id, reply);
+    }
+
+    /// A peer's word on itself.
+    pub(super) fn take_view(&mut self, id: ConnectionId, reply: TopologyReply) {
+        let limit = self.config.limits.topology;
+        let edges: usize = reply.peer_graph.iter().map(|(_, edges)| edges.len()).sum();
+        if reply.nodes.len() > limit || edges > limit {
+            let got = reply.nodes.len().max(edges);
+            let what = "nodes or edges of a topology";
+            self.violated(id, &Violation::TooMany { what, got, limit });
+            return;
+        }
+        let Some(key) = self.peer_of(id) else { return };
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        if !peer.up {
+            return;
+        }
+        // A reference peer does not introduce itself, but its own entry stands first.
+        let listed = |node: &NodeId| reply.nodes.iter().any(|(id, _)| *id == **node);
+        if !peer.own
+            && !peer.node.as_ref().is_some_and(listed)
+            && let Some((first, _)) = reply.nodes.first()
+        {
+            peer.node = Some(first.as_str().into());
+        }
+        let (own, node) = (peer.own, peer.node.clone());
+        if !own && self.is_elsewhere(key, node.as_ref()) {
+            let reason = String::from("this node is connected at another address already");
+            self.peer_lost(key, reason);
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        if peer.reply.as_ref() == Some(&reply) {
+            return;
+        }
+        peer.reply = Some(reply);
+        self.rebuild_topology();
+    }
+}

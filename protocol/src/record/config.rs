@@ -1,0 +1,77 @@
+//! A node's settings.
+
+use super::codec::{Damage, Item, Sink, Source, fields, names, variants};
+use crate::config::{Config, DirectPeer, Discovery, Limits, Timing};
+use crate::id::{ModelId, NodeId, RequestId};
+use crate::tensor::DType;
+use crate::topology::{Capabilities, Flops};
+use crate::wire::DecodeLimits;
+use alloc::string::String;
+
+names! { NodeId RequestId ModelId }
+
+impl Item for DType {
+    fn put<S: Sink>(&self, out: &mut S) {
+        let number = Self::ALL.iter().position(|dtype| dtype == self);
+        number.unwrap_or(Self::ALL.len()).put(out);
+    }
+
+    fn take(from: &mut Source<'_>) -> Result<Self, Damage> {
+        let number = usize::take(from)?;
+        let dtype = Self::ALL.get(number).copied();
+        dtype.ok_or(Damage("an unknown element type"))
+    }
+}
+
+fields! {
+    Config {
+        node, capabilities, discovery, max_tokens, activations, decode, timing, limits,
+    }
+    Capabilities { model, chip, memory, flops }
+    Flops { fp32, fp16, int8 }
+    DirectPeer { address, node }
+    DecodeLimits { frame, metadata, json_depth, json }
+    Timing {
+        health_every, health_timeout, topology_every, forming_every, forming_for, dial_timeout,
+        redial_min, redial_max, discovery_every, frame_stall, acknowledge, stage_timeout,
+        probe_idle, probe_busy, regroup, orphan,
+    }
+    Limits {
+        connections, peers, outbox, window, requests, calls, ended, topology, stages, probes,
+        window_bytes, stream_window_bytes, prefill, recoveries,
+    }
+}
+
+variants! {
+    Discovery { 0 = None, 1 = Manual, 2 = Direct(peers) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::format;
+    use alloc::vec;
+    use alloc::vec::Vec;
+
+    #[test]
+    fn settings_read_back() {
+        let mut config = Config::new("here".into(), Capabilities::unknown());
+        config.capabilities.memory = -1;
+        config.capabilities.flops.fp16 = 0.1;
+        config.activations = vec![DType::Bf16, DType::F32];
+        config.discovery = Discovery::Direct(vec![DirectPeer {
+            address: "there:1".into(),
+            node: Some("there".into()),
+        }]);
+        config.limits.window = 3;
+        for discovery in [config.discovery.clone(), Discovery::None, Discovery::Manual] {
+            config.discovery = discovery;
+            let mut bytes = Vec::new();
+            config.put(&mut bytes);
+            let mut from = Source(&bytes);
+            let back = Config::take(&mut from).expect("it was written just now");
+            assert_eq!(format!("{back:?}"), format!("{config:?}"));
+            assert!(from.0.is_empty());
+        }
+    }
+}

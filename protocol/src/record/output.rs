@@ -1,0 +1,68 @@
+//! What the node wants done, in a form that can be compared.
+
+use super::codec::{Damage, Item, Sink, Source, fields, variants};
+use crate::engine::{EngineCommand, EngineInput};
+use crate::node::{Event, Failure, FinishReason, Output, Rejection, Stage};
+use crate::shard::Shard;
+
+variants! {
+    Output {
+        0 = Dial { dial, address },
+        1 = Send { connection, message },
+        2 = Close { connection },
+        3 = ReadDiscoveryFile,
+        4 = Compute(command),
+        5 = Event(event),
+    }
+    EngineCommand {
+        0 = Load { call, shard },
+        1 = Unload { call, shard },
+        2 = Forward { call, shard, request, position, input, sampling },
+        3 = Free { call, request },
+    }
+    EngineInput { 0 = Text(prompt), 1 = Tokens(tokens), 2 = Hidden(tensor) }
+    Event {
+        0 = Accepted { request, ring },
+        1 = Token { request, index, token },
+        2 = Finished { request, reason, tokens },
+        3 = Failed { request, failure },
+        4 = Recovering { request, reason, epoch, ring },
+        5 = Rejected { request, rejection },
+        6 = PeerUp { node, address },
+        7 = PeerDown { node, address, reason },
+        8 = PeerUnreachable { node, address, reason },
+        9 = PeerRestarted { node },
+        10 = DuplicateNode { node, first, second },
+        11 = PeerLeaving { node },
+        12 = Drained,
+        13 = TopologyChanged,
+        14 = ConnectionRefused { remote, node, reason },
+        15 = DiscoveryRejected { reason },
+        16 = Loading { shard, done, total },
+        17 = Loaded { shard, bytes },
+        18 = EngineFailed { shard, reason },
+    }
+    FinishReason { 0 = Stop, 1 = Length }
+    Failure {
+        0 = Cancelled,
+        1 = PeerLost { node, reason },
+        2 = Stage { node, message },
+        3 = TimedOut { seconds, ring },
+        4 = Memory { reason, needed, left },
+        5 = Unrecoverable { recoveries, reason },
+        6 = Stopping,
+    }
+    Rejection {
+        0 = Busy(most),
+        1 = Duplicate(request),
+        2 = EmptyPrompt,
+        3 = Memory { needed, left },
+        4 = Layers(layers),
+        5 = Stopping,
+    }
+}
+
+fields! {
+    Stage { node, shard }
+    Shard { model, start, end, layers }
+}

@@ -1,0 +1,76 @@
+//! Outputs of a recording without what was said. They are only summed up in a hash, and nothing in
+//! it comes from what was replaced in the inputs: neither tokens and tensors, nor words for people,
+//! which may quote them.
+
+use super::redact::Side;
+use crate::engine::{EngineCommand, EngineInput};
+use crate::node::{Event, Failure, Output};
+
+/// An output without anything that was replaced in the inputs.
+pub(super) fn output(output: &Output) -> Output {
+    match output {
+        Output::Send {
+            connection,
+            message,
+        } => Output::Send {
+            connection: *connection,
+            message: Side::Out.message(message),
+        },
+        Output::Compute(EngineCommand::Forward {
+            call,
+            shard,
+            request,
+            position,
+            input,
+            sampling,
+        }) => Output::Compute(EngineCommand::Forward {
+            call: *call,
+            shard: shard.clone(),
+            request: request.clone(),
+            position: *position,
+            input: match input {
+                EngineInput::Text(_) => EngineInput::Text("".into()),
+                EngineInput::Tokens(tokens) => EngineInput::Tokens(Side::Out.tokens(tokens)),
+                EngineInput::Hidden(tensor) => EngineInput::Hidden(Side::Out.tensor(tensor)),
+            },
+            sampling: *sampling,
+        }),
+        Output::Event(event) => Output::Event(blank_event(event)),
+        Output::Dial { .. }
+        | Output::Close { .. }
+        | Output::ReadDiscoveryFile
+        | Output::Compute(_) => output.clone(),
+    }
+}
+
+fn blank_event(event: &Event) -> Event {
+    let mut event = event.clone();
+    match &mut event {
+        Event::Token { token, .. } => *token = 0,
+        Event::Failed { failure, .. } => match failure {
+            Failure::PeerLost { reason, .. }
+            | Failure::Memory { reason, .. }
+            | Failure::Unrecoverable { reason, .. } => reason.clear(),
+            Failure::Stage { message, .. } => message.clear(),
+            Failure::Cancelled | Failure::TimedOut { .. } | Failure::Stopping => {}
+        },
+        Event::Recovering { reason, .. }
+        | Event::PeerDown { reason, .. }
+        | Event::PeerUnreachable { reason, .. }
+        | Event::ConnectionRefused { reason, .. }
+        | Event::DiscoveryRejected { reason }
+        | Event::EngineFailed { reason, .. } => reason.clear(),
+        Event::Accepted { .. }
+        | Event::Finished { .. }
+        | Event::Rejected { .. }
+        | Event::PeerUp { .. }
+        | Event::PeerRestarted { .. }
+        | Event::DuplicateNode { .. }
+        | Event::PeerLeaving { .. }
+        | Event::Drained
+        | Event::TopologyChanged
+        | Event::Loading { .. }
+        | Event::Loaded { .. } => {}
+    }
+    event
+}

@@ -1,0 +1,245 @@
+//! One of everything, with a secret wherever something can be said.
+
+use crate::engine::{EngineEvent, EngineFailure, EngineOutput, FailureKind, Sampling};
+use crate::id::{CallId, ConnectionId, DialId};
+use crate::json::Json;
+use crate::node::{Command, Input, LinkFault, Origin, Submit};
+use crate::shard::Shard;
+use crate::tensor::{DType, DTypeFamily, Tensor};
+use crate::wire::{
+    Chunk, DecodeError, Ending, Message, MessageType, Notice, Open, SendPrompt, SendResult,
+    SendTensor, Step, StepBody, Token,
+};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use bytes::Bytes;
+use core::time::Duration;
+
+/// Four bytes that stand nowhere by chance; as a token, as part of a tensor, and as text.
+pub(super) const SECRET: [u8; 4] = *b"SECR";
+pub(super) const SECRET_TOKEN: u32 = u32::from_le_bytes(SECRET);
+pub(super) const END: u32 = 2;
+
+pub(super) fn shard() -> Shard {
+    Shard::new("model".into(), 0..4, 8).expect("layers")
+}
+
+pub(super) fn hidden(rows: usize, dtype: DType) -> Tensor {
+    let data = SECRET.repeat(rows * dtype.size()).into();
+    Tensor::new(dtype, vec![1, rows, 4], data).expect("the bytes are those of the shape")
+}
+
+pub(super) fn secret() -> String {
+    String::from_utf8_lossy(&SECRET).into_owned()
+}
+
+pub(super) fn messages() -> Vec<Message> {
+    let tensor = |tensor| {
+        Message::SendTensorRequest(SendTensor {
+            shard: shard(),
+            tensor,
+            request_id: Some("r".into()),
+            inference_state: Some(Json::object([
+                ("a", Json::from(secret())),
+                ("b", Json::from(7)),
+            ])),
+        })
+    };
+    let step = |body| {
+        Message::Step(Step {
+            stream: 1,
+            position: 2,
+            sample: true,
+            body,
+        })
+    };
+    let notice = || Notice {
+        code: 3,
+        text: "words".into(),
+    };
+    let ending = || Ending {
+        epoch: 1,
+        code: 2,
+        request: "r".into(),
+        text: "words".into(),
+    };
+    let result = |result, tensor| {
+        Message::SendResult(SendResult {
+            request_id: None,
+            result,
+            is_finished: false,
+            tensor,
+        })
+    };
+    let said = || Bytes::copy_from_slice(&SECRET);
+    vec![
+        Message::HealthCheckRequest {
+            payload: Bytes::from_static(b"anything"),
+        },
+        Message::HealthCheckResponse {
+            is_healthy: true,
+            exo: Some(Json::from(1.5)),
+        },
+        Message::SendPromptRequest(SendPrompt {
+            shard: shard(),
+            prompt: format!("{} \u{1f98a}", secret()),
+            request_id: None,
+            inference_state: Some(Json::Array(vec![Json::from(secret())])),
+        }),
+        Message::SendPromptResponse(said()),
+        tensor(hidden(2, DType::F32)),
+        tensor(hidden(1, DType::Bf16).spelled(DTypeFamily::Mlx)),
+        tensor(Tensor::from_tokens(&[SECRET_TOKEN, END])),
+        Message::SendTensorResponse(None),
+        Message::SendTensorResponse(Some(hidden(1, DType::F16))),
+        Message::SendExampleRequest(said()),
+        Message::SendExampleResponse(said()),
+        result(vec![SECRET_TOKEN.into(), END.into(), -1, i64::MAX], None),
+        result(vec![], Some(hidden(1, DType::F64))),
+        Message::CollectTopologyRequest {
+            visited: vec!["a".into()],
+            max_depth: 3,
+        },
+        Message::CollectTopologyResponse(Default::default()),
+        Message::SendOpaqueStatus {
+            request_id: Some("r".into()),
+            status: secret(),
+        },
+        Message::Ping { id: u64::MAX },
+        Message::Pong { id: 1 },
+        Message::Error(notice()),
+        Message::Goodbye(notice()),
+        Message::Topology(Default::default()),
+        Message::Open(Open {
+            stream: 1,
+            plan: Bytes::from_static(b"{}"),
+        }),
+        step(StepBody::Tokens(vec![SECRET_TOKEN, END])),
+        step(StepBody::Hidden(hidden(3, DType::F32))),
+        Message::Token(Token {
+            stream: 1,
+            index: 2,
+            token: SECRET_TOKEN,
+            end: false,
+            last: true,
+        }),
+        Message::Close { stream: 1 },
+        Message::Credit {
+            stream: 0,
+            bytes: 1 << 20,
+        },
+        Message::End(ending()),
+        Message::Failed(ending()),
+        Message::Chunk(Chunk {
+            transfer: 1,
+            kind: MessageType::Step as u8,
+            total: 100,
+            offset: 20,
+            data: said(),
+        }),
+        Message::Abort { transfer: 1 },
+    ]
+}
+
+pub(super) fn inputs() -> Vec<Input> {
+    let (connection, call) = (ConnectionId(3), CallId(4));
+    let forwarded = |output| {
+        Input::Engine(EngineEvent::Forwarded {
+            call,
+            output,
+            positions: 2,
+        })
+    };
+    let lost = |fault| Input::Lost { connection, fault };
+    let mut inputs = vec![
+        Input::Command(Command::Submit(Submit {
+            request: "r".into(),
+            model: "model".into(),
+            layers: 8,
+            bytes: 1 << 40,
+            fingerprint: u64::MAX,
+            prompt: secret().into(),
+            tokens: vec![SECRET_TOKEN, 0, END],
+            end_tokens: vec![0, END],
+            sampling: Sampling {
+                temperature: 0.7,
+                ..Sampling::default()
+            },
+            max_tokens: 9,
+            timeout: Duration::from_millis(1500),
+        })),
+        Input::Command(Command::Cancel {
+            request: "r".into(),
+        }),
+        Input::Command(Command::Drain),
+        Input::Command(Command::Stop),
+        Input::Opened {
+            connection,
+            origin: Origin::Dialed(DialId(1)),
+            remote: "there".into(),
+        },
+        Input::Opened {
+            connection,
+            origin: Origin::Accepted,
+            remote: String::new(),
+        },
+        Input::DialFailed {
+            dial: DialId(9),
+            reason: "no".into(),
+        },
+        Input::Progress { connection },
+        Input::Sent {
+            connection,
+            bytes: 77,
+        },
+        lost(LinkFault::Closed),
+        lost(LinkFault::Truncated),
+        lost(LinkFault::Io("reset".into())),
+        lost(LinkFault::Local),
+        lost(LinkFault::Malformed(DecodeError::Json {
+            kind: MessageType::SendPromptRequest,
+            reason: secret(),
+        })),
+        lost(LinkFault::Malformed(DecodeError::Utf8 {
+            kind: MessageType::Failed,
+            what: "request id",
+            valid: 3,
+        })),
+        Input::DiscoveryFile(Ok(Bytes::from_static(b"{}"))),
+        Input::DiscoveryFile(Err("gone".into())),
+        forwarded(EngineOutput::Hidden(hidden(2, DType::F32))),
+        forwarded(EngineOutput::Nothing),
+        forwarded(EngineOutput::Token {
+            token: SECRET_TOKEN,
+            end: false,
+        }),
+        forwarded(EngineOutput::Token {
+            token: END,
+            end: true,
+        }),
+        Input::Engine(EngineEvent::Progress {
+            call,
+            done: 1,
+            total: 2,
+        }),
+        Input::Engine(EngineEvent::Loaded {
+            call,
+            bytes: 5,
+            fingerprint: 6,
+        }),
+        Input::Engine(EngineEvent::Unloaded { call }),
+        Input::Engine(EngineEvent::Freed { call }),
+        Input::Engine(EngineEvent::Failed {
+            call,
+            failure: EngineFailure::new(FailureKind::OutOfMemory, "full"),
+        }),
+    ];
+    inputs.extend(messages().into_iter().map(|message| Input::Received {
+        connection,
+        message,
+        bytes: 1234,
+    }));
+    inputs
+}

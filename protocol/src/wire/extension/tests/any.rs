@@ -1,0 +1,147 @@
+//! Messages of every kind of the extension, from a seed.
+
+use crate::rng::Rng;
+use crate::tensor::{DType, Tensor};
+use crate::topology::Capabilities;
+use crate::wire::{
+    Chunk, Ending, Message, MessageType, Notice, Open, Step, StepBody, Token, TopologyReply,
+    WireEdge,
+};
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+fn below(rng: &mut Rng, bound: u64) -> usize {
+    usize::try_from(rng.below(bound)).expect("small")
+}
+
+fn u32_of(rng: &mut Rng) -> u32 {
+    // Ends of the range as often as all that is between.
+    match rng.below(4) {
+        0 => 0,
+        1 => u32::MAX,
+        _ => rng.next_u64() as u32,
+    }
+}
+
+fn bytes(rng: &mut Rng, length: usize) -> Bytes {
+    (0..length).map(|_| rng.next_u64() as u8).collect()
+}
+
+fn text(rng: &mut Rng) -> String {
+    (0..rng.below(12))
+        .map(|_| char::from_u32(rng.below(0x1_0000) as u32).unwrap_or('\u{1f600}'))
+        .collect()
+}
+
+fn body(rng: &mut Rng) -> StepBody {
+    if rng.below(3) == 0 {
+        return StepBody::Tokens((0..=rng.below(20)).map(|_| u32_of(rng)).collect());
+    }
+    let dtype = [DType::F32, DType::F16, DType::Bf16][below(rng, 3)];
+    let rows = 1 + below(rng, 4);
+    // Seldom beyond the decoder's read-ahead.
+    let most = if rng.below(20) == 0 { 20_000 } else { 20 };
+    let width = 1 + below(rng, most);
+    let data = bytes(rng, rows * width * dtype.size());
+    StepBody::Hidden(Tensor::new(dtype, vec![1, rows, width], data).expect("bytes match"))
+}
+
+fn reply(rng: &mut Rng) -> TopologyReply {
+    let mut capabilities = Capabilities::unknown();
+    capabilities.memory = rng.next_u64() as i64;
+    let edges = (0..rng.below(3)).map(|_| WireEdge {
+        to_id: text(rng),
+        description: None,
+    });
+    let edges: Vec<WireEdge> = edges.collect();
+    TopologyReply {
+        nodes: vec![(text(rng), capabilities)],
+        peer_graph: vec![(text(rng), edges)],
+    }
+}
+
+fn ending(rng: &mut Rng) -> Ending {
+    Ending {
+        epoch: u32_of(rng),
+        code: rng.next_u64() as u16,
+        request: text(rng).into(),
+        text: text(rng),
+    }
+}
+
+fn notice(rng: &mut Rng) -> Notice {
+    Notice {
+        code: rng.next_u64() as u16,
+        text: text(rng),
+    }
+}
+
+fn chunk(rng: &mut Rng) -> Chunk {
+    let length = match rng.below(8) {
+        0 => Chunk::MAX,
+        1 => 1,
+        _ => 1 + below(rng, 50),
+    };
+    let offset = rng.next_u64() as u32 >> 1;
+    let most = u64::from(u32::MAX) - u64::from(offset) - length as u64;
+    let after = rng.below(most + 1) as u32;
+    Chunk {
+        transfer: u32_of(rng),
+        kind: rng.next_u64() as u8,
+        total: offset + length as u32 + after,
+        offset,
+        data: bytes(rng, length),
+    }
+}
+
+/// One message of the extension.
+pub(crate) fn message(rng: &mut Rng) -> Message {
+    let kinds = MessageType::ALL.into_iter().filter(|k| k.is_extension());
+    let kinds: Vec<MessageType> = kinds.collect();
+    let kind = kinds[below(rng, kinds.len() as u64)];
+    let message = match kind {
+        MessageType::Ping => Message::Ping { id: rng.next_u64() },
+        MessageType::Pong => Message::Pong { id: rng.next_u64() },
+        MessageType::Error => Message::Error(notice(rng)),
+        MessageType::Goodbye => Message::Goodbye(notice(rng)),
+        MessageType::Topology => Message::Topology(reply(rng)),
+        MessageType::Open => {
+            let length = below(rng, 60);
+            Message::Open(Open {
+                stream: u32_of(rng),
+                plan: bytes(rng, length),
+            })
+        }
+        MessageType::Step => Message::Step(Step {
+            stream: u32_of(rng),
+            position: u32_of(rng),
+            sample: rng.below(2) == 0,
+            body: body(rng),
+        }),
+        MessageType::Token => Message::Token(Token {
+            stream: u32_of(rng),
+            index: u32_of(rng),
+            token: u32_of(rng),
+            end: rng.below(2) == 0,
+            last: rng.below(2) == 0,
+        }),
+        MessageType::Close => Message::Close {
+            stream: u32_of(rng),
+        },
+        MessageType::Credit => Message::Credit {
+            stream: u32_of(rng),
+            bytes: u32_of(rng),
+        },
+        MessageType::End => Message::End(ending(rng)),
+        MessageType::Failed => Message::Failed(ending(rng)),
+        MessageType::Chunk => Message::Chunk(chunk(rng)),
+        MessageType::Abort => Message::Abort {
+            transfer: u32_of(rng),
+        },
+        base => unreachable!("{base:?} is not of the extension"),
+    };
+    assert_eq!(message.message_type(), kind);
+    message
+}

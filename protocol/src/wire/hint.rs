@@ -1,0 +1,95 @@
+//! How large a message will be.
+
+use super::extension::{chunk, notice, small, step};
+use super::{Message, TopologyReply};
+use crate::json::Json;
+use crate::tensor::Tensor;
+use alloc::string::String;
+
+/// Bytes of JSON around the texts of a message.
+const AROUND: usize = 160;
+/// Bytes of one entry of a topology.
+const ENTRY: usize = 128;
+
+impl Message {
+    /// About how many bytes its payload has, without writing it: what is JSON is guessed from its
+    /// texts. Exact for what has no JSON, and never less than a tensor's bytes.
+    #[must_use]
+    pub fn payload_hint(&self) -> usize {
+        match self {
+            Self::HealthCheckRequest { payload: bytes }
+            | Self::SendPromptResponse(bytes)
+            | Self::SendExampleRequest(bytes)
+            | Self::SendExampleResponse(bytes) => bytes.len(),
+            Self::HealthCheckResponse { exo, .. } => 24 + state(exo.as_ref()),
+            Self::SendPromptRequest(prompt) => {
+                AROUND
+                    + prompt.shard.model.len()
+                    + prompt.prompt.len()
+                    + length(prompt.request_id.as_ref())
+                    + state(prompt.inference_state.as_ref())
+            }
+            Self::SendTensorRequest(request) => {
+                AROUND
+                    + request.shard.model.len()
+                    + length(request.request_id.as_ref())
+                    + state(request.inference_state.as_ref())
+                    + request.tensor.data().len()
+            }
+            Self::SendTensorResponse(None) => 4,
+            Self::SendTensorResponse(Some(tensor)) => described(tensor),
+            Self::SendResult(result) => {
+                64 + length(result.request_id.as_ref())
+                    + 8 * result.result.len()
+                    + result.tensor.as_ref().map_or(0, described)
+            }
+            Self::CollectTopologyRequest { visited, .. } => {
+                40 + visited.iter().map(|id| id.len() + 4).sum::<usize>()
+            }
+            Self::CollectTopologyResponse(reply) | Self::Topology(reply) => topology(reply),
+            Self::SendOpaqueStatus { request_id, status } => {
+                40 + length(request_id.as_ref()) + status.len()
+            }
+            Self::Ping { .. } | Self::Pong { .. } => small::PING,
+            Self::Error(notice) | Self::Goodbye(notice) => {
+                notice::NOTICE + notice::fitting(&notice.text, notice::NOTICE).len()
+            }
+            Self::Open(open) => step::OPEN + open.plan.len(),
+            Self::Step(step) => step.payload_len(),
+            Self::Token(_) => small::TOKEN,
+            Self::Close { .. } => small::CLOSE,
+            Self::Credit { .. } => small::CREDIT,
+            Self::End(ending) | Self::Failed(ending) => {
+                let before = notice::ENDING + ending.request.len();
+                before + notice::fitting(&ending.text, before).len()
+            }
+            Self::Chunk(chunk) => chunk::CHUNK + chunk.data.len(),
+            Self::Abort { .. } => small::ABORT,
+        }
+    }
+}
+
+fn length(text: Option<&String>) -> usize {
+    text.map_or(4, String::len)
+}
+
+fn described(tensor: &Tensor) -> usize {
+    48 + tensor.data().len()
+}
+
+fn topology(reply: &TopologyReply) -> usize {
+    let edges: usize = reply.peer_graph.iter().map(|(_, edges)| edges.len()).sum();
+    ENTRY * (reply.nodes.len() + reply.peer_graph.len() + edges) + 32
+}
+
+fn state(json: Option<&Json>) -> usize {
+    match json {
+        Some(Json::String(text)) => text.len() + 2,
+        Some(Json::Array(items)) => items.iter().map(|item| state(Some(item)) + 2).sum(),
+        Some(Json::Object(entries)) => entries
+            .iter()
+            .map(|(key, value)| key.len() + 6 + state(Some(value)))
+            .sum(),
+        _ => 4,
+    }
+}
