@@ -2,5 +2,7 @@
 
 pub mod conformance;
 pub mod fuzz;
+pub mod invariants;
 pub mod process;
+pub mod replay;
 pub mod sim;

@@ -2,27 +2,76 @@
 //! with latency and bandwidth, virtual time, and faults at any byte.
 //!
 //! A run has a noisy phase, in which faults that the seed chose strike while requests come in, and a
-//! quiet phase, in which everything must come to rest: every request has ended exactly once, nothing
-//! is left anywhere, all nodes see each other again, and a new request is answered. What must hold at
-//! every moment is checked at every step (`checks`).
+//! quiet phase, in which everything must come to rest and work again. What must hold is in
+//! [`invariants`](crate::invariants), one property per file.
 
-mod checks;
+mod client;
+mod drive;
 mod engine;
 mod faults;
 mod host;
 mod net;
 mod pipe;
+mod queue;
 mod strikes;
+mod tape;
+mod trace;
+mod watch;
 mod world;
 
-pub use faults::{FaultCounts, Faults};
-pub use world::{Outcome, World};
+pub(crate) use client::{Client, End};
+pub use faults::{Fault, FaultCounts, Faults};
+pub(crate) use host::{File, Host};
+pub(crate) use world::{INJECTED, LAYERS, World};
+pub use world::{Outcome, Violation};
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// One run, from its seed to its end.
 ///
-/// # Panics
-/// When something that must hold does not; the message names the seed.
-#[must_use]
-pub fn run(seed: u64, hosts: usize) -> Outcome {
-    World::new(seed, hosts).run()
+/// # Errors
+/// The first thing that must hold and does not.
+pub fn run(seed: u64, hosts: usize) -> Result<Outcome, Box<Violation>> {
+    start(seed, hosts, Mode::Quiet)
+}
+
+/// The same, and prints all that happens.
+///
+/// # Errors
+/// The first thing that must hold and does not.
+pub fn trace(seed: u64, hosts: usize) -> Result<Outcome, Box<Violation>> {
+    start(seed, hosts, Mode::Prints)
+}
+
+/// The same, with every node written down and replayed.
+///
+/// # Errors
+/// The first thing that must hold and does not.
+pub fn run_taped(seed: u64, hosts: usize) -> Result<Outcome, Box<Violation>> {
+    start(seed, hosts, Mode::Taped)
+}
+
+/// What comes of a run beside its outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Quiet,
+    /// All that happens, in words.
+    Prints,
+    /// Tapes of all nodes, which are replayed.
+    Taped,
+}
+
+fn start(seed: u64, hosts: usize, mode: Mode) -> Result<Outcome, Box<Violation>> {
+    let run = AssertUnwindSafe(|| World::new(seed, hosts, mode).run());
+    catch_unwind(run).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        Err(Box::new(Violation {
+            seed,
+            hosts,
+            at: None,
+            property: "nobody_panics",
+            message: text.unwrap_or_else(|| String::from("a panic")),
+        }))
+    })
 }

@@ -1,13 +1,24 @@
-//! Runs the simulator over many seeds:
-//! `cargo run --release -p exo-tests --bin sim -- --seeds 1000 --hosts 3 [--seed 0]`.
+//! Runs the simulator over many seeds, with all cores:
+//! `cargo run --release -p exo-tests --bin sim -- --seeds 1000 --hosts 3 [--hosts-to 7] [--seed 0]
+//! [--trace]`.
 
-use exo_tests::sim::{self, FaultCounts, Outcome};
+use exo_tests::invariants::determinism;
+use exo_tests::sim::{self, Outcome, Violation};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Instant;
 
+/// One seed in so many runs twice, to compare.
+const TWICE: u64 = 128;
+
+#[derive(Clone, Copy)]
 struct Arguments {
     seed: u64,
     seeds: u64,
-    hosts: usize,
+    hosts: u64,
+    hosts_to: u64,
+    trace: bool,
 }
 
 fn arguments() -> Result<Arguments, String> {
@@ -15,38 +26,51 @@ fn arguments() -> Result<Arguments, String> {
         seed: 0,
         seeds: 100,
         hosts: 3,
+        hosts_to: 0,
+        trace: false,
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
+        let field = match word.as_str() {
+            "--seed" => &mut arguments.seed,
+            "--seeds" => &mut arguments.seeds,
+            "--hosts" => &mut arguments.hosts,
+            "--hosts-to" => &mut arguments.hosts_to,
+            "--trace" => {
+                arguments.trace = true;
+                continue;
+            }
+            _ => {
+                return Err(format!(
+                    "{word} is none of --seed, --seeds, --hosts, --hosts-to, --trace"
+                ));
+            }
+        };
         let value = words.next().ok_or(format!("{word} needs a number"))?;
-        let number: u64 = value.parse().map_err(|_| format!("{value} is no number"))?;
-        match word.as_str() {
-            "--seed" => arguments.seed = number,
-            "--seeds" => arguments.seeds = number,
-            "--hosts" => arguments.hosts = usize::try_from(number).unwrap_or(3).clamp(1, 64),
-            _ => return Err(format!("{word} is none of --seed, --seeds, --hosts")),
-        }
+        *field = value.parse().map_err(|_| format!("{value} is no number"))?;
     }
+    arguments.hosts = arguments.hosts.clamp(1, 63);
+    arguments.hosts_to = arguments.hosts_to.clamp(arguments.hosts, 63);
     Ok(arguments)
 }
 
-fn add(total: &mut Outcome, run: &Outcome) {
-    total.finished += run.finished;
-    total.failed += run.failed;
-    total.rejected += run.rejected;
-    total.elapsed += run.elapsed;
-    total.steps += run.steps;
-    let (sum, one) = (&mut total.faults, &run.faults);
-    *sum = FaultCounts {
-        crash: sum.crash + one.crash,
-        reset: sum.reset + one.reset,
-        stall: sum.stall + one.stall,
-        half_open: sum.half_open + one.half_open,
-        slow_engine: sum.slow_engine + one.slow_engine,
-        bad_engine: sum.bad_engine + one.bad_engine,
-        sleep: sum.sleep + one.sleep,
-        cancel: sum.cancel + one.cancel,
-    };
+impl Arguments {
+    /// How many hosts the run of `seed` has.
+    fn hosts(&self, seed: u64) -> usize {
+        let hosts = self.hosts + seed % (self.hosts_to - self.hosts + 1);
+        usize::try_from(hosts).unwrap_or(1)
+    }
+
+    fn run(&self, seed: u64) -> Result<Outcome, Box<Violation>> {
+        let hosts = self.hosts(seed);
+        if self.trace {
+            sim::trace(seed, hosts)
+        } else if seed.is_multiple_of(TWICE) {
+            determinism::check(seed, hosts)
+        } else {
+            sim::run(seed, hosts)
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -57,22 +81,63 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    let begun = Instant::now();
+    let threads = match thread::available_parallelism() {
+        Ok(cores) if !arguments.trace => cores.get(),
+        _ => 1,
+    };
+    let (next, violations) = (AtomicU64::new(0), AtomicU64::new(0));
     let mut total = Outcome::default();
-    for seed in arguments.seed..arguments.seed.saturating_add(arguments.seeds) {
-        // A run that breaks a rule panics with its seed and the command that repeats it.
-        add(&mut total, &sim::run(seed, arguments.hosts));
-    }
+    thread::scope(|scope| {
+        let work = || {
+            let mut sum = Outcome::default();
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                if index >= arguments.seeds {
+                    return sum;
+                }
+                match arguments.run(arguments.seed.wrapping_add(index)) {
+                    Ok(outcome) => sum.add(&outcome),
+                    Err(violation) => {
+                        violations.fetch_add(1, Ordering::Relaxed);
+                        eprintln!("{violation}");
+                    }
+                }
+            }
+        };
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        for worker in workers {
+            // A run that panics is a violation, so no worker does.
+            if let Ok(sum) = worker.join() {
+                total.add(&sum);
+            }
+        }
+    });
+    let violations = violations.into_inner();
     println!(
-        "{} runs of {} hosts, {:.1} simulated hours, {} steps: {} requests finished, {} failed, {} \
-         rejected; {:?}",
+        "{} runs of {}-{} hosts, {:.1} simulated hours, {} steps, trace {:016x}: {} requests finished, \
+         {} failed, {} rejected, {} orphaned, {} recoveries; faults: {}; {violations} violations",
         arguments.seeds,
         arguments.hosts,
+        arguments.hosts_to,
         total.elapsed.as_secs_f64() / 3600.0,
         total.steps,
+        total.trace,
         total.finished,
         total.failed,
         total.rejected,
+        total.orphaned,
+        total.recovered,
         total.faults,
     );
-    ExitCode::SUCCESS
+    let seconds = begun.elapsed().as_secs_f64();
+    eprintln!(
+        "{seconds:.1} s, {:.1} runs/s",
+        arguments.seeds as f64 / seconds
+    );
+    if violations == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

@@ -1,46 +1,75 @@
 //! An engine that shows where a hidden state has been.
 //!
-//! Its hidden state has one element for each layer: how many layers had been passed when this one
-//! was, counted from one. So the last stage can tell whether every layer was passed exactly once and
-//! in order. The token after `p` positions is `1000 + p`, which makes gaps and repetitions visible.
+//! A row of its hidden state is one position (see `invariants::layers_in_order`). Its numbers stand
+//! byte by byte in elements that every activation dtype keeps exactly.
 
-use exo_protocol::engine::{
-    EngineCommand, EngineEvent, EngineFailure, EngineInput, EngineOutput, FailureKind,
-};
-use exo_protocol::{DType, RequestId, Shard, Tensor};
+use crate::invariants::layers_in_order::{Cache, Row};
+use crate::invariants::tokens_once_in_order::{END, sample};
+use bytes::Bytes;
+use exo_protocol::engine::{EngineCommand, EngineEvent, EngineInput, EngineOutput, Sampling};
+use exo_protocol::{CallId, DType, RequestId, Shard, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Ends an answer.
-pub(crate) const END: u32 = 9;
+/// What the model is, mostly.
+pub(crate) const FINGERPRINT: u64 = 0x7261_696c;
 
-/// Tokens of a whole answer, the end token left out.
-pub(crate) const ANSWER: u32 = 6;
+/// Bytes of a row's numbers, each an element.
+const NUMBERS: usize = 20;
 
 /// The engine of one host.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct TrailEngine {
-    pub(crate) loaded: BTreeSet<Shard>,
-    pub(crate) positions: BTreeMap<(RequestId, Shard), u32>,
+    loaded: BTreeSet<Shard>,
+    pub(crate) caches: BTreeMap<(RequestId, Shard), Cache>,
+    /// Elements of a row.
+    width: usize,
+    /// What its model is.
+    pub(crate) fingerprint: u64,
 }
 
-/// What the last stage found wrong with a trail.
+/// The trail of a request is broken.
 #[derive(Debug)]
-pub(crate) struct BrokenTrail(pub(crate) String);
+pub(crate) struct Broken {
+    pub(crate) call: CallId,
+    pub(crate) request: RequestId,
+    /// In words.
+    pub(crate) what: String,
+}
 
 impl TrailEngine {
-    pub(crate) fn execute(&mut self, command: EngineCommand) -> Result<EngineEvent, BrokenTrail> {
+    pub(crate) fn new(width: usize, fingerprint: u64) -> Self {
+        Self {
+            loaded: BTreeSet::new(),
+            caches: BTreeMap::new(),
+            width: width.max(NUMBERS),
+            fingerprint,
+        }
+    }
+
+    pub(crate) fn execute(&mut self, command: EngineCommand) -> Result<EngineEvent, Broken> {
         Ok(match command {
             EngineCommand::Load { call, shard } => {
                 self.loaded.insert(shard);
-                EngineEvent::Loaded { call, bytes: 1 }
+                EngineEvent::Loaded {
+                    call,
+                    bytes: 1,
+                    fingerprint: self.fingerprint,
+                }
             }
             EngineCommand::Unload { call, shard } => {
                 self.loaded.remove(&shard);
-                self.positions.retain(|(_, of), _| *of != shard);
+                let kept = self.caches.keys().find(|(_, of)| *of == shard);
+                if let Some((request, _)) = kept {
+                    return Err(Broken {
+                        call,
+                        request: request.clone(),
+                        what: format!("{shard} is unloaded under it"),
+                    });
+                }
                 EngineEvent::Unloaded { call }
             }
             EngineCommand::Free { call, request } => {
-                self.positions.retain(|(of, _), _| *of != request);
+                self.caches.retain(|(of, _), _| *of != request);
                 EngineEvent::Freed { call }
             }
             EngineCommand::Forward {
@@ -49,35 +78,14 @@ impl TrailEngine {
                 request,
                 position,
                 input,
-                ..
+                sampling,
             } => {
-                let (trail, positions) = match input {
-                    EngineInput::Text(_) => (vec![0; layers(&shard)], 1),
-                    EngineInput::Tokens(tokens) => (
-                        vec![0; layers(&shard)],
-                        u32::try_from(tokens.len()).unwrap_or(1),
-                    ),
-                    EngineInput::Hidden(tensor) => unpack(&tensor)?,
-                };
-                let key = (request, shard.clone());
-                let cached = self.positions.get(&key).copied().unwrap_or(0);
-                if !self.loaded.contains(&shard) || (position != 0 && position != cached) {
-                    let message = format!("{shard} at {position}, cached {cached}");
-                    let failure = EngineFailure::new(FailureKind::BadInput, message);
-                    return Ok(EngineEvent::Failed { call, failure });
-                }
-                self.positions.insert(key, position + positions);
-                let trail = pass(trail, &shard)?;
-                let output = if shard.is_last() {
-                    complete(&trail, &shard)?;
-                    // The prompt has one token.
-                    let generated = position + positions;
-                    let end = generated > ANSWER;
-                    let token = if end { END } else { 1000 + generated };
-                    EngineOutput::Token { token, end }
-                } else {
-                    EngineOutput::Hidden(pack(&trail, positions))
-                };
+                let forwarded = self.forward(&shard, &request, position, &input, sampling);
+                let (output, positions) = forwarded.map_err(|what| Broken {
+                    call,
+                    request,
+                    what,
+                })?;
                 EngineEvent::Forwarded {
                     call,
                     output,
@@ -86,56 +94,117 @@ impl TrailEngine {
             }
         })
     }
-}
 
-fn layers(shard: &Shard) -> usize {
-    usize::try_from(shard.layers).unwrap_or(0)
-}
-
-/// Marks the shard's layers as passed, in order.
-fn pass(mut trail: Vec<u32>, shard: &Shard) -> Result<Vec<u32>, BrokenTrail> {
-    for layer in shard.range() {
-        let before = trail.iter().filter(|mark| **mark > 0).count();
-        let index = usize::try_from(layer).unwrap_or(usize::MAX);
-        match trail.get_mut(index) {
-            Some(mark) if *mark == 0 && before == index => {
-                *mark = u32::try_from(before + 1).unwrap_or(0);
+    fn forward(
+        &mut self,
+        shard: &Shard,
+        request: &RequestId,
+        position: u32,
+        input: &EngineInput,
+        sampling: Option<Sampling>,
+    ) -> Result<(EngineOutput, u32), String> {
+        if !self.loaded.contains(shard) {
+            return Err(format!("{shard} is not loaded"));
+        }
+        let kept = usize::try_from(position).unwrap_or(usize::MAX);
+        let key = (request.clone(), shard.clone());
+        let cached = self.caches.get(&key).map_or(0, |cache| cache.hashes.len());
+        if kept > cached {
+            let what = format!("{shard} at position {position}, with {cached} cached");
+            return Err(what);
+        }
+        let cache = self.caches.entry(key).or_default();
+        cache.hashes.truncate(kept);
+        let mut rows = Vec::new();
+        let mut token = |token| {
+            let mut row = cache.enter(token);
+            cache.pass(shard, &mut row).map(|()| rows.push(row))
+        };
+        match input {
+            EngineInput::Tokens(tokens) => tokens.iter().copied().try_for_each(token)?,
+            EngineInput::Text(text) => {
+                for word in text.split(' ') {
+                    token(word.parse().map_err(|_| format!("{word:?} is no token"))?)?;
+                }
             }
-            _ => return Err(BrokenTrail(format!("{shard} after {trail:?}"))),
+            EngineInput::Hidden(tensor) => {
+                rows = unpack(tensor).ok_or_else(|| format!("{tensor:?} came"))?;
+                for row in &mut rows {
+                    cache.pass(shard, row)?;
+                }
+            }
+        }
+        let Some(last) = rows.last() else {
+            return Err(String::from("a step without positions"));
+        };
+        let positions = u32::try_from(rows.len()).unwrap_or(u32::MAX);
+        let output = match sampling {
+            _ if !shard.is_last() => EngineOutput::Hidden(pack(&rows, self.width)),
+            Some(sampling) => {
+                let token = sample(last.hash, cache.first, &sampling);
+                let end = token == END;
+                EngineOutput::Token { token, end }
+            }
+            None => EngineOutput::Nothing,
+        };
+        Ok((output, positions))
+    }
+}
+
+/// How many positions enter.
+pub(crate) fn positions(input: &EngineInput) -> u64 {
+    match input {
+        EngineInput::Text(text) => text.len() as u64 / 5,
+        EngineInput::Tokens(tokens) => tokens.len() as u64,
+        EngineInput::Hidden(tensor) => tensor.shape().get(1).map_or(0, |rows| *rows as u64),
+    }
+}
+
+fn pack(rows: &[Row], width: usize) -> Tensor {
+    let mut data = vec![0; rows.len() * width * 4];
+    for (row, place) in rows.iter().zip(data.chunks_exact_mut(width * 4)) {
+        let mut numbers = [0; NUMBERS];
+        numbers[..4].copy_from_slice(&row.position.to_le_bytes());
+        numbers[4..8].copy_from_slice(&row.token.to_le_bytes());
+        numbers[8..16].copy_from_slice(&row.hash.to_le_bytes());
+        numbers[16..].copy_from_slice(&row.passed.to_le_bytes());
+        for (number, element) in numbers.into_iter().zip(place.chunks_exact_mut(4)) {
+            element.copy_from_slice(&f32::from(number).to_le_bytes());
         }
     }
-    Ok(trail)
+    let shape = vec![1, rows.len(), width];
+    Tensor::new(DType::F32, shape, Bytes::from(data)).expect("the sizes match")
 }
 
-fn complete(trail: &[u32], shard: &Shard) -> Result<(), BrokenTrail> {
-    let whole = trail.len() == layers(shard) && trail.iter().zip(1..).all(|(mark, at)| *mark == at);
-    if whole {
-        Ok(())
-    } else {
-        Err(BrokenTrail(format!("{shard} ends with {trail:?}")))
+fn unpack(tensor: &Tensor) -> Option<Vec<Row>> {
+    let tensor = tensor.cast(DType::F32)?;
+    let &[1, _, width] = tensor.shape() else {
+        return None;
+    };
+    if width < NUMBERS {
+        return None;
     }
-}
-
-fn pack(trail: &[u32], positions: u32) -> Tensor {
-    let row: Vec<u8> = trail.iter().flat_map(|mark| mark.to_le_bytes()).collect();
-    let positions = usize::try_from(positions).unwrap_or(1);
-    let shape = vec![1, positions, trail.len()];
-    Tensor::new(DType::U32, shape, row.repeat(positions).into()).expect("the sizes match")
-}
-
-fn unpack(tensor: &Tensor) -> Result<(Vec<u32>, u32), BrokenTrail> {
-    let marks = tensor
-        .to_tokens()
-        .ok_or_else(|| BrokenTrail(format!("{tensor:?}")))?;
-    let width = tensor.shape().last().copied().unwrap_or(0);
-    let row = marks
-        .get(..width)
-        .ok_or_else(|| BrokenTrail(format!("{tensor:?}")))?
-        .to_vec();
-    let positions = tensor
-        .shape()
-        .get(1)
-        .and_then(|&n| u32::try_from(n).ok())
-        .unwrap_or(1);
-    Ok((row, positions))
+    let rows = tensor.data().chunks_exact(width * 4);
+    rows.map(|row| {
+        let mut numbers = [0; NUMBERS];
+        for (number, element) in numbers.iter_mut().zip(row.chunks_exact(4)) {
+            let element = f32::from_le_bytes(element.try_into().ok()?);
+            *number = element as u8;
+            if f32::from(*number) != element {
+                return None;
+            }
+        }
+        let word = |at: usize| {
+            Some(u32::from_le_bytes(
+                numbers.get(at..at + 4)?.try_into().ok()?,
+            ))
+        };
+        Some(Row {
+            position: word(0)?,
+            token: word(4)?,
+            hash: u64::from_le_bytes(numbers.get(8..16)?.try_into().ok()?),
+            passed: word(16)?,
+        })
+    })
+    .collect()
 }

@@ -1,112 +1,166 @@
-//! One machine of the ring: a node, its engine, its clock, and what its clients were told.
+//! One machine of the ring: a node, its engine, its clock, its discovery file, its clients.
 
-use super::engine::TrailEngine;
+use super::client::Client;
+use super::engine::{FINGERPRINT, TrailEngine};
+use super::tape::Taped;
+use crate::invariants::nothing_left::Orphan;
 use exo_protocol::engine::EngineCommand;
-use exo_protocol::topology::Capabilities;
-use exo_protocol::{Config, Event, FinishReason, Instant, Node, RequestId, config::Discovery};
+use exo_protocol::{Config, Input, Instant, RequestId};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 /// A machine.
 #[derive(Debug)]
 pub(crate) struct Host {
-    pub(crate) node: Node,
+    /// Whose id it runs under: its own, or, for the clone, another's.
+    pub(crate) runs_as: usize,
+    pub(crate) config: Config,
+    pub(crate) node: Taped,
     pub(crate) engine: TrailEngine,
+    /// What model it has.
+    pub(crate) fingerprint: u64,
     /// Commands that the engine has not come to.
     pub(crate) commands: VecDeque<EngineCommand>,
     pub(crate) computing: bool,
-    /// How far its clock is ahead of the world's.
-    pub(crate) ahead: Duration,
-    pub(crate) up: bool,
+    /// Counts what its engine began; only the last is under way.
+    pub(crate) turn: u64,
+    /// Its engine fails everything until then.
+    pub(crate) fails_until: Instant,
+    /// Its engine answers nothing until then.
+    pub(crate) hangs_until: Instant,
+    pub(crate) clock: Clock,
+    pub(crate) power: Power,
+    /// It knows the base protocol only.
+    pub(crate) base: bool,
+    /// It was told to leave.
+    pub(crate) leaving: bool,
+    /// Since when it says so.
+    pub(crate) drains: Option<Instant>,
     /// Counts its lives: what was meant for an earlier one is thrown away.
     pub(crate) life: u64,
+    /// Of its node.
+    pub(crate) incarnation: u64,
     pub(crate) clients: BTreeMap<RequestId, Client>,
-    /// The wake-up that is scheduled.
+    /// Requests that it placed just now.
+    pub(crate) placed: Vec<RequestId>,
+    /// What its node is to give up.
+    pub(crate) orphans: Vec<Orphan>,
+    pub(crate) file: File,
+    /// What the wake-up that is scheduled is for, by its own clock.
     pub(crate) wakes_at: Option<Instant>,
+    /// Counts wake-ups; only the last is not forgotten.
+    pub(crate) wakes: u64,
+    /// What its node is told next, at once.
+    pub(crate) inbox: VecDeque<Input>,
 }
 
-/// What a client was told of its request.
-#[derive(Debug, Default)]
-pub(crate) struct Client {
-    pub(crate) tokens: Vec<u32>,
-    pub(crate) end: Option<End>,
-    /// When it must have ended, by the world's clock.
-    pub(crate) deadline: Instant,
+/// Whether a machine runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Power {
+    /// It runs a node.
+    On,
+    /// It runs, its node does not: whoever dials is refused.
+    Idle,
+    /// Nothing answers.
+    Off,
 }
 
-/// How a request ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum End {
-    Finished(FinishReason),
-    Failed(String),
-    Rejected(String),
+/// A machine's clock, beside the world's.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Clock {
+    /// How far it jumped ahead.
+    pub(crate) ahead: Duration,
+    /// How much too fast it is, in millionths.
+    pub(crate) drift: i64,
+}
+
+/// What stands in a discovery file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum File {
+    Right,
+    Missing,
+    Malformed,
+    /// Without this host.
+    Without(usize),
+    /// With this host at the address of that one.
+    Wrong(usize, usize),
+}
+
+const MILLION: i64 = 1_000_000;
+
+impl Clock {
+    /// What it shows.
+    pub(crate) fn at(self, now: Instant) -> Instant {
+        let nanos = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
+        let gain = nanos.saturating_mul(self.drift) / MILLION;
+        Instant::from_nanos(now.as_nanos().saturating_add_signed(gain)) + self.ahead
+    }
+
+    /// How long it really takes until it has gone on by `duration`.
+    pub(crate) fn real(self, duration: Duration) -> Duration {
+        let speed = (MILLION + self.drift) as f64 / MILLION as f64;
+        // A little late rather than a little early: early wakes nobody.
+        duration.div_f64(speed) + Duration::from_micros(u64::from(self.drift != 0))
+    }
 }
 
 impl Host {
-    pub(crate) fn new(index: usize, memory: i64, seed: u64, now: Instant) -> Self {
+    pub(crate) fn new(index: usize, config: Config, width: usize) -> Self {
         Self {
-            node: Node::new(config(index, memory), seed, now),
-            engine: TrailEngine::default(),
+            runs_as: index,
+            node: Taped::new(config.clone(), 0, Instant::ZERO, false),
+            config,
+            engine: TrailEngine::new(width, FINGERPRINT),
+            fingerprint: FINGERPRINT,
             commands: VecDeque::new(),
             computing: false,
-            ahead: Duration::ZERO,
-            up: true,
+            turn: 0,
+            fails_until: Instant::ZERO,
+            hangs_until: Instant::ZERO,
+            clock: Clock::default(),
+            power: Power::Off,
+            base: false,
+            leaving: false,
+            drains: None,
             life: 0,
+            incarnation: 0,
             clients: BTreeMap::new(),
+            placed: Vec::new(),
+            orphans: Vec::new(),
+            file: File::Right,
             wakes_at: None,
+            wakes: 0,
+            inbox: VecDeque::new(),
         }
     }
 
-    /// A new life after a crash: nothing is remembered.
-    pub(crate) fn restart(&mut self, index: usize, memory: i64, seed: u64, now: Instant) {
-        let (life, clients) = (self.life + 1, std::mem::take(&mut self.clients));
-        *self = Self {
-            life,
-            clients,
-            ..Self::new(index, memory, seed, now)
-        };
+    /// A new life: nothing is remembered.
+    pub(crate) fn start(&mut self, seed: u64, now: Instant, width: usize, taped: bool) {
+        self.power = Power::On;
+        self.node = Taped::new(self.config.clone(), seed, self.clock.at(now), taped);
+        self.incarnation = self.node.status().incarnation;
+        self.engine = TrailEngine::new(width, self.fingerprint);
     }
 
-    /// Tells its clients.
-    ///
-    /// # Errors
-    /// What a client was told that it must not be told.
-    pub(crate) fn hear(&mut self, event: Event) -> Result<(), String> {
-        let (request, end) = match event {
-            Event::Token {
-                request,
-                index,
-                token,
-            } => {
-                let client = self.clients.entry(request.clone()).or_default();
-                if let Some(end) = &client.end {
-                    return Err(format!("{request}: token {token} after {end:?}"));
-                }
-                // The prompt is one position, so the first token comes after one.
-                let expected = 1001 + index;
-                if token != expected || client.tokens.len() as u64 != u64::from(index) {
-                    let told = &client.tokens;
-                    return Err(format!(
-                        "{request}: token {token} as number {index} after {told:?}"
-                    ));
-                }
-                client.tokens.push(token);
-                return Ok(());
-            }
-            Event::Finished {
-                request, reason, ..
-            } => (request, End::Finished(reason)),
-            Event::Failed { request, failure } => (request, End::Failed(failure.to_string())),
-            Event::Rejected { request, rejection } => {
-                (request, End::Rejected(rejection.to_string()))
-            }
-            _ => return Ok(()),
-        };
-        let client = self.clients.entry(request.clone()).or_default();
-        match client.end.replace(end.clone()) {
-            None => Ok(()),
-            Some(before) => Err(format!("{request}: {end:?} after {before:?}")),
+    /// The end of a life; its clients lose their requests.
+    pub(crate) fn stop(&mut self, power: Power) {
+        self.power = power;
+        self.life += 1;
+        self.commands.clear();
+        self.computing = false;
+        self.leaving = false;
+        self.drains = None;
+        self.wakes_at = None;
+        self.wakes += 1;
+        self.inbox.clear();
+        self.orphans.clear();
+        for client in self.clients.values_mut() {
+            client.orphan();
         }
+    }
+
+    pub(crate) fn is_on(&self) -> bool {
+        self.power == Power::On
     }
 }
 
@@ -114,27 +168,28 @@ pub(crate) fn name(index: usize) -> String {
     format!("n{index}")
 }
 
-/// Small limits and little patience, so that runs reach both.
-fn config(index: usize, memory: i64) -> Config {
-    let capabilities = Capabilities {
-        memory,
-        ..Capabilities::unknown()
+/// What host `own` of `hosts` reads.
+pub(crate) fn discovery_file(own: usize, hosts: usize, file: File) -> Result<String, String> {
+    match file {
+        File::Missing => return Err(String::from("no such file")),
+        File::Malformed => return Ok(String::from(r#"{"peers": {"n0": "#)),
+        _ => {}
+    }
+    let address = |other| match file {
+        File::Wrong(host, address) if host == other => address,
+        _ => other,
     };
-    let mut config = Config::new(name(index).into(), capabilities);
-    config.discovery = Discovery::Manual;
-    config.timing.stage_timeout = Duration::from_secs(30);
-    config.limits.requests = 6;
-    config.limits.connections = 64;
-    config.limits.outbox = 256;
-    config.limits.ended = 64;
-    config
+    let peers: Vec<String> = (0..hosts)
+        .filter(|other| *other != own && file != File::Without(*other))
+        .map(|other| {
+            format!(
+                r#""n{other}": {{"address": "host:{}"}}"#,
+                address(other) + PORT
+            )
+        })
+        .collect();
+    Ok(format!(r#"{{"peers": {{{}}}}}"#, peers.join(", ")))
 }
 
-/// Names every host but `own`.
-pub(crate) fn discovery_file(own: usize, hosts: usize) -> String {
-    let peers: Vec<String> = (0..hosts)
-        .filter(|other| *other != own)
-        .map(|other| format!(r#""{}": {{"address": "host:{}"}}"#, name(other), other + 1))
-        .collect();
-    format!(r#"{{"peers": {{{}}}}}"#, peers.join(", "))
-}
+/// The port of the first host: zero is none.
+pub(crate) const PORT: usize = 1;

@@ -1,114 +1,364 @@
-//! Connections between hosts: dialling, delivering cut anywhere, hanging up.
+//! Connections between hosts: dialling, delivering in pieces, hanging up.
 
-use super::pipe::{Pipe, Weather};
-use super::world::{Ending, Happening, World};
+use super::host::{PORT, Power};
+use super::pipe::{Delivery, Pipe, Weather};
+use super::queue::{End, Happening};
+use super::world::World;
+use exo_protocol::rng::Rng;
 use exo_protocol::wire::DecodeLimits;
-use exo_protocol::{ConnectionId, DialId, Input, LinkFault, Origin};
+use exo_protocol::{ConnectionId, DialId, Input, Instant, LinkFault, Origin};
 use std::time::Duration;
+
+/// A system gives up a dial to nowhere after this long.
+const DIAL_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What connects the hosts.
+#[derive(Debug)]
+pub(crate) struct Net {
+    hosts: usize,
+    /// By end. The two ends of a connection differ in their lowest bit.
+    pipes: Vec<Option<Box<Pipe>>>,
+    /// The ends that there are.
+    live: Vec<End>,
+    links: Vec<Weather>,
+    /// How many partitions keep `from` from reaching `to`.
+    cuts: Vec<u8>,
+    /// Bytes that a system takes before a writer must wait.
+    pub(crate) buffer: usize,
+}
+
+impl Net {
+    pub(crate) fn new(hosts: usize, rng: &mut Rng) -> Self {
+        // In one room, in one house, or over the world.
+        let spread = [300, 5_000, 60_000][usize::try_from(rng.below(3)).unwrap_or(0)];
+        let mut link = || Weather {
+            latency: Duration::from_micros(50 + rng.below(spread)),
+            bytes_per_second: 500_000 << rng.below(8),
+        };
+        Self {
+            hosts,
+            pipes: Vec::new(),
+            live: Vec::new(),
+            links: (0..hosts * hosts).map(|_| link()).collect(),
+            cuts: vec![0; hosts * hosts],
+            buffer: 1024 << rng.below(7),
+        }
+    }
+
+    pub(crate) fn pipe(&mut self, end: End) -> Option<&mut Pipe> {
+        self.pipes.get_mut(end)?.as_deref_mut()
+    }
+
+    pub(crate) fn is_open(&self, end: End) -> bool {
+        self.pipes
+            .get(end)
+            .and_then(Option::as_deref)
+            .is_some_and(|pipe| pipe.open)
+    }
+
+    pub(crate) fn ends(&self) -> &[End] {
+        &self.live
+    }
+
+    /// The ends of a host.
+    pub(crate) fn ends_of(&self, host: usize) -> Vec<End> {
+        let own = |end: &End| {
+            let pipe = self.pipes.get(*end).and_then(Option::as_deref);
+            pipe.is_some_and(|pipe| pipe.from == host)
+        };
+        self.live.iter().copied().filter(own).collect()
+    }
+
+    pub(crate) fn weather(&self, from: usize, to: usize) -> Weather {
+        self.links[from * self.hosts + to]
+    }
+
+    pub(crate) fn slow_down(&mut self, from: usize, to: usize, bytes_per_second: u64) {
+        self.links[from * self.hosts + to].bytes_per_second = bytes_per_second;
+    }
+
+    pub(crate) fn cut(&mut self, from: usize, to: usize) {
+        self.cuts[from * self.hosts + to] += 1;
+    }
+
+    pub(crate) fn mend(&mut self, from: usize, to: usize) {
+        let cuts = &mut self.cuts[from * self.hosts + to];
+        *cuts = cuts.saturating_sub(1);
+    }
+
+    pub(crate) fn is_cut(&self, from: usize, to: usize) -> bool {
+        self.cuts[from * self.hosts + to] > 0
+    }
+
+    /// A connection; the first end is `from`'s.
+    fn connect(&mut self, from: usize, to: usize, base: bool) -> End {
+        let end = self.pipes.len();
+        let pipe = |from, to| Some(Box::new(Pipe::new(from, to, base, DecodeLimits::default())));
+        self.pipes.push(pipe(from, to));
+        self.pipes.push(pipe(to, from));
+        self.live.extend([end, other(end)]);
+        end
+    }
+
+    /// A connection to a host from somebody who is none; the end of the host.
+    pub(crate) fn stranger(&mut self, to: usize) -> End {
+        let near = self.connect(self.hosts - 1, to, false);
+        if let Some(pipe) = self.pipe(near) {
+            pipe.open = false;
+            pipe.mute = true;
+        }
+        if let Some(pipe) = self.pipe(other(near)) {
+            pipe.deaf = true;
+        }
+        other(near)
+    }
+
+    /// Forgets a connection of which neither end knows.
+    pub(crate) fn sweep(&mut self, end: End) {
+        if self.is_open(end) || self.is_open(other(end)) {
+            return;
+        }
+        for end in [end, other(end)] {
+            self.pipes[end] = None;
+            if let Some(index) = self.live.iter().position(|live| *live == end) {
+                self.live.swap_remove(index);
+            }
+        }
+    }
+}
+
+/// The other end of the same connection.
+pub(crate) const fn other(end: End) -> End {
+    end ^ 1
+}
+
+/// How nodes know an end.
+pub(crate) const fn number(end: End) -> ConnectionId {
+    ConnectionId(end as u64)
+}
 
 impl World {
     pub(super) fn dial(&mut self, index: usize, dial: DialId, address: &str) {
-        let to = address
-            .strip_prefix("host:")
-            .and_then(|number| number.parse::<usize>().ok());
-        let to = to.and_then(|number| number.checked_sub(1));
-        let Some(to) = to.filter(|to| self.hosts.get(*to).is_some_and(|host| host.up)) else {
+        let port = address.strip_prefix("host:");
+        let to = port.and_then(|port| port.parse::<usize>().ok()?.checked_sub(PORT));
+        let life = self.hosts[index].life;
+        let Some(to) = to.filter(|to| *to < self.hosts.len()) else {
+            return self.later(DIAL_PATIENCE, Happening::DialTimedOut(index, life, dial));
+        };
+        let there = self.net.weather(index, to).latency;
+        let back = self.net.weather(to, index).latency;
+        self.later(there + back, Happening::Dialed(index, life, dial, to));
+    }
+
+    pub(super) fn dialed(&mut self, index: usize, life: u64, dial: DialId, to: usize) {
+        if !self.is_alive(index, life) {
+            return;
+        }
+        let reached = !self.net.is_cut(index, to) && !self.net.is_cut(to, index);
+        let power = self.hosts[to].power;
+        if !reached || power == Power::Off {
+            // The system asks again, or gives up.
+            let again = Duration::from_millis(500 + self.rng.below(7500));
+            return if self.rng.below(2) == 0 {
+                self.later(again, Happening::Dialed(index, life, dial, to))
+            } else {
+                self.later(again * 3, Happening::DialTimedOut(index, life, dial))
+            };
+        }
+        if power == Power::Idle {
             let reason = String::from("connection refused");
-            return self.soon(index, Input::DialFailed { dial, reason });
-        };
-        self.last_connection += 2;
-        let near = (index, ConnectionId(self.last_connection));
-        let far = (to, ConnectionId(self.last_connection + 1));
-        let weather = Weather {
-            latency: Duration::from_micros(100 + self.rng.below(30_000)),
-            bytes_per_second: 20_000 << self.rng.below(12),
-        };
-        let limits = DecodeLimits::default;
-        self.pipes
-            .insert(near, Pipe::new(far.0, far.1, weather, limits()));
-        self.pipes
-            .insert(far, Pipe::new(near.0, near.1, weather, limits()));
-        let opened = |connection, origin, from: usize| Input::Opened {
-            connection,
+            return self.input(index, Input::DialFailed { dial, reason });
+        }
+        let base = self.hosts[index].base || self.hosts[to].base;
+        let end = self.net.connect(index, to, base);
+        let opened = |end, origin, from: usize| Input::Opened {
+            connection: number(end),
             origin,
-            remote: format!("host:{from}"),
+            remote: format!("host:{}", from + PORT),
         };
-        self.soon(to, opened(far.1, Origin::Accepted, index));
-        self.soon(index, opened(near.1, Origin::Dialed(dial), to));
-    }
-
-    /// Confirms what the system took.
-    pub(super) fn sent(&mut self, (index, connection): Ending, taken: Vec<usize>) {
-        for bytes in taken {
-            self.soon(index, Input::Sent { connection, bytes });
+        let near = opened(end, Origin::Dialed(dial), to);
+        let far = opened(other(end), Origin::Accepted, index);
+        if self.rng.below(2) == 0 {
+            self.input(to, far);
+            self.input(index, near);
+        } else {
+            self.input(index, near);
+            self.input(to, far);
         }
     }
 
-    pub(super) fn schedule(&mut self, end: Ending) {
-        let Some(pipe) = self.pipes.get_mut(&end) else {
-            return;
-        };
-        if pipe.stalled || pipe.scheduled || pipe.is_empty() {
-            return;
+    pub(super) fn dial_timed_out(&mut self, index: usize, life: u64, dial: DialId) {
+        if self.is_alive(index, life) {
+            let reason = String::from("connection timed out");
+            self.input(index, Input::DialFailed { dial, reason });
         }
-        pipe.scheduled = true;
-        let delay = pipe.delay(64);
-        self.later(delay, Happening::Deliver(end));
     }
 
-    /// Delivers some bytes, cut anywhere.
-    pub(super) fn deliver(&mut self, end: Ending) {
-        let most = usize::try_from(1 + self.rng.below(3000)).unwrap_or(1);
-        let Some(pipe) = self.pipes.get_mut(&end) else {
+    /// Lets the system take what it has room for, and schedules its arrival.
+    pub(super) fn push(&mut self, end: End) {
+        let (now, buffer) = (self.now, self.net.buffer);
+        let Some(pipe) = self.net.pipes.get_mut(end).and_then(Option::as_deref_mut) else {
+            return;
+        };
+        let weather = self.net.links[pipe.from * self.net.hosts + pipe.to];
+        let inbox = &mut self.hosts[pipe.from].inbox;
+        let connection = number(end);
+        pipe.fill(now, weather, buffer, &mut self.rng, |bytes| {
+            inbox.push_back(Input::Sent { connection, bytes });
+        });
+        self.schedule(end);
+    }
+
+    pub(super) fn schedule(&mut self, end: End) {
+        let now = self.now;
+        let Some(pipe) = self.net.pipe(end) else {
+            return;
+        };
+        if pipe.stalled || pipe.mute || pipe.scheduled {
+            return;
+        }
+        let (from, to, finished) = (pipe.from, pipe.to, pipe.finished);
+        let at = match pipe.arrives_at() {
+            Some(at) => at.max(now),
+            None if finished => now + self.net.weather(from, to).latency,
+            None => return,
+        };
+        // What a partition keeps is sent on when it ends.
+        if self.net.is_cut(from, to) {
+            return;
+        }
+        if let Some(pipe) = self.net.pipe(end) {
+            pipe.scheduled = true;
+        }
+        self.queue.push(at, Happening::Arrive(end));
+    }
+
+    pub(super) fn arrive(&mut self, end: End) {
+        let reader_open = self.net.is_open(other(end));
+        let Some(pipe) = self.net.pipes.get_mut(end).and_then(Option::as_deref_mut) else {
             return;
         };
         pipe.scheduled = false;
-        if pipe.stalled {
+        let (from, to) = (pipe.from, pipe.to);
+        if pipe.stalled || self.net.cuts[from * self.net.hosts + to] > 0 {
             return;
         }
-        let (delivery, taken) = pipe.deliver(most);
-        let (to, connection) = (pipe.to, pipe.to_connection);
+        if !reader_open {
+            pipe.arrived();
+            let deaf = pipe.deaf || self.hosts[to].power == Power::Off;
+            if !deaf && !self.net.is_cut(to, from) {
+                let back = self.net.weather(to, from).latency;
+                self.later(back, Happening::Reset(end));
+            }
+        } else if pipe.arrives_at().is_none() {
+            // Its last word.
+            let fault = if pipe.is_mid_frame() {
+                LinkFault::Truncated
+            } else {
+                LinkFault::Closed
+            };
+            self.lose(other(end), fault);
+            return self.work(to);
+        } else {
+            let trace = &mut self.trace;
+            let delivery = pipe.read(|bytes| trace.bytes(bytes));
+            self.deliver(end, to, delivery);
+        }
+        self.push(end);
+        self.work(from);
+    }
+
+    fn deliver(&mut self, end: End, to: usize, delivery: Delivery) {
+        let connection = number(other(end));
         for (message, bytes) in delivery.messages {
-            self.soon(
-                to,
-                Input::Received {
+            // The node may have closed it for the message before.
+            if self.net.is_open(other(end)) {
+                let received = Input::Received {
                     connection,
                     message,
                     bytes,
-                },
-            );
+                };
+                self.input(to, received);
+            }
+        }
+        if !self.net.is_open(other(end)) {
+            return;
         }
         if delivery.mid_frame {
-            self.soon(to, Input::Progress { connection });
+            self.input(to, Input::Progress { connection });
         }
-        self.sent(end, taken);
-        match delivery.fault {
-            Some(fault) => self.hang_up((to, connection), fault, LinkFault::Closed),
-            None => self.schedule(end),
+        if let Some(fault) = delivery.fault {
+            self.lose(other(end), fault);
+            self.work(to);
         }
     }
 
-    /// Ends a connection: `end` hears `near`, the other side hears `far`.
-    pub(super) fn hang_up(&mut self, end: Ending, near: LinkFault, far: LinkFault) {
-        let Some(pipe) = self.pipes.remove(&end) else {
+    /// An end of a connection is no more: its host is told once, and writes no more.
+    pub(super) fn lose(&mut self, end: End, fault: LinkFault) {
+        let Some(pipe) = self.net.pipe(end).filter(|pipe| pipe.open) else {
             return;
         };
-        let other = (pipe.to, pipe.to_connection);
-        self.soon(
-            end.0,
-            Input::Lost {
-                connection: end.1,
-                fault: near,
-            },
-        );
-        if self.pipes.remove(&other).is_some() {
-            self.soon(
-                other.0,
-                Input::Lost {
-                    connection: other.1,
-                    fault: far,
-                },
-            );
+        pipe.open = false;
+        pipe.finish();
+        let from = pipe.from;
+        if self.hosts[from].power == Power::On {
+            let connection = number(end);
+            let lost = Input::Lost { connection, fault };
+            self.hosts[from].inbox.push_back(lost);
         }
+        self.net.sweep(end);
+        self.schedule(end);
+    }
+
+    /// A connection breaks at both ends; what is under way is lost.
+    pub(super) fn reset(&mut self, end: End) {
+        let fault = || LinkFault::Io("connection reset by peer".into());
+        let hosts = [end, other(end)].map(|end| {
+            let pipe = self.net.pipe(end);
+            pipe.map(|pipe| {
+                pipe.swallow();
+                pipe.from
+            })
+        });
+        self.lose(end, fault());
+        self.lose(other(end), fault());
+        for host in hosts.into_iter().flatten() {
+            self.work(host);
+        }
+    }
+
+    /// `end` is lost, and the other end does not learn it.
+    pub(super) fn half_open(&mut self, end: End) {
+        let Some(pipe) = self.net.pipe(end) else {
+            return;
+        };
+        pipe.swallow();
+        pipe.mute = true;
+        let host = pipe.from;
+        if let Some(pipe) = self.net.pipe(other(end)) {
+            pipe.deaf = true;
+        }
+        self.lose(end, LinkFault::Io("no route to host".into()));
+        self.work(host);
+    }
+
+    pub(super) fn resume(&mut self, end: End) {
+        if let Some(pipe) = self.net.pipe(end) {
+            pipe.stalled = false;
+        }
+        self.schedule(end);
+    }
+
+    /// Everything that may flow again flows.
+    pub(super) fn resume_all(&mut self) {
+        for end in self.net.live.clone() {
+            self.schedule(end);
+        }
+    }
+
+    /// A happening in `delay`.
+    pub(super) fn later(&mut self, delay: Duration, happening: Happening) {
+        let at: Instant = self.now + delay;
+        self.queue.push(at, happening);
     }
 }

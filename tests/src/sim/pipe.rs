@@ -1,12 +1,10 @@
 //! One direction of a connection: bytes that are under way.
 
+use exo_protocol::rng::Rng;
 use exo_protocol::wire::{DecodeLimits, Decoder, Encoder, Message};
-use exo_protocol::{ConnectionId, LinkFault};
+use exo_protocol::{DType, Instant, LinkFault};
 use std::collections::VecDeque;
 use std::time::Duration;
-
-/// What a system takes before a writer must wait.
-const BUFFER: usize = 4096;
 
 /// What a link is like.
 #[derive(Clone, Copy, Debug)]
@@ -18,23 +16,34 @@ pub(crate) struct Weather {
 /// One direction, from a writing host to a reading one.
 #[derive(Debug)]
 pub(crate) struct Pipe {
-    /// The reading end.
+    pub(crate) from: usize,
     pub(crate) to: usize,
-    pub(crate) to_connection: ConnectionId,
-    pub(crate) weather: Weather,
+    /// The writing host has not been told that its end is lost.
+    pub(crate) open: bool,
     /// Nothing arrives while this holds.
     pub(crate) stalled: bool,
-    /// The reading host is gone and the writer does not know.
-    pub(crate) swallows: bool,
-    /// A delivery is scheduled.
+    /// Nothing comes out any more, not even an end.
+    pub(crate) mute: bool,
+    /// What arrives where nobody listens is not answered.
+    pub(crate) deaf: bool,
+    /// An arrival is scheduled.
     pub(crate) scheduled: bool,
+    /// The writer said its last word: what is under way, and then the end.
+    pub(crate) finished: bool,
+    /// One side knows the base protocol only: nobody introduces itself.
+    base: bool,
     waiting: VecDeque<(Encoder, usize)>,
-    under_way: VecDeque<u8>,
+    /// What the system took; before `head` it has arrived.
+    taken: Vec<u8>,
+    head: usize,
+    /// Bytes that arrive together, and when.
+    segments: VecDeque<(Instant, usize)>,
+    line_free: Instant,
     decoder: Decoder,
     received: usize,
 }
 
-/// What a delivery brought.
+/// What arrived.
 #[derive(Debug, Default)]
 pub(crate) struct Delivery {
     pub(crate) messages: Vec<(Message, usize)>,
@@ -43,91 +52,148 @@ pub(crate) struct Delivery {
 }
 
 impl Pipe {
-    pub(crate) fn new(
-        to: usize,
-        to_connection: ConnectionId,
-        weather: Weather,
-        limits: DecodeLimits,
-    ) -> Self {
+    pub(crate) fn new(from: usize, to: usize, base: bool, limits: DecodeLimits) -> Self {
         Self {
+            from,
             to,
-            to_connection,
-            weather,
+            open: true,
             stalled: false,
-            swallows: false,
+            mute: false,
+            deaf: false,
             scheduled: false,
+            finished: false,
+            base,
             waiting: VecDeque::new(),
-            under_way: VecDeque::new(),
+            taken: Vec::new(),
+            head: 0,
+            segments: VecDeque::new(),
+            line_free: Instant::ZERO,
             decoder: Decoder::new(limits),
             received: 0,
         }
     }
 
-    /// Takes a message; says how many bytes each message has that the system took whole.
-    pub(crate) fn write(&mut self, message: &Message) -> Vec<usize> {
-        let encoder = Encoder::new(message).expect("nodes send what can be encoded");
+    /// Takes a message.
+    pub(crate) fn write(&mut self, mut message: Message) -> Result<(), String> {
+        if self.base {
+            match &mut message {
+                Message::HealthCheckRequest { payload } => payload.clear(),
+                Message::HealthCheckResponse { exo, .. } => *exo = None,
+                _ => {}
+            }
+            if !is_base(&message) {
+                return Err(format!("{message:?} is not of the base protocol"));
+            }
+        }
+        let encoder = Encoder::new(&message)
+            .map_err(|error| format!("{message:?} cannot be encoded: {error}"))?;
         let length = encoder.remaining();
         self.waiting.push_back((encoder, length));
-        self.fill()
+        Ok(())
     }
 
-    fn fill(&mut self) -> Vec<usize> {
-        let mut taken = Vec::new();
+    /// Moves what waits into the system's buffer of `room` bytes, for the link to carry in pieces
+    /// that `rng` cuts. Tells `sent` how long each message was that the system took whole.
+    pub(crate) fn fill(
+        &mut self,
+        now: Instant,
+        weather: Weather,
+        room: usize,
+        rng: &mut Rng,
+        mut sent: impl FnMut(usize),
+    ) {
+        if self.head > 0 && self.head == self.taken.len() {
+            self.taken.clear();
+            self.head = 0;
+        }
+        let before = self.taken.len();
+        // A system wakes a writer when there is room worth the while.
+        if before - self.head > room / 2 {
+            return;
+        }
         while let Some((encoder, length)) = self.waiting.front_mut() {
-            let room = BUFFER.saturating_sub(self.under_way.len());
+            let mut space = room.saturating_sub(self.taken.len() - self.head);
             let mut moved = 0;
             for slice in encoder.slices() {
-                let most = slice.len().min(room - moved);
-                self.under_way.extend(slice.iter().take(most));
-                moved += most;
+                let slice = &slice[..slice.len().min(space)];
+                self.taken.extend_from_slice(slice);
+                moved += slice.len();
+                space -= slice.len();
             }
-            encoder.advance(moved);
-            if encoder.remaining() > 0 {
+            if !encoder.advance(moved) {
                 break;
             }
-            taken.push(*length);
+            sent(*length);
             self.waiting.pop_front();
         }
-        taken
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.under_way.is_empty()
-    }
-
-    /// How long the next `count` bytes take.
-    pub(crate) fn delay(&self, count: usize) -> Duration {
-        let nanos = (count as u64).saturating_mul(1_000_000_000) / self.weather.bytes_per_second;
-        self.weather.latency + Duration::from_nanos(nanos)
-    }
-
-    /// Moves up to `most` bytes to the reader; says what they bring, and what room it made.
-    pub(crate) fn deliver(&mut self, most: usize) -> (Delivery, Vec<usize>) {
-        let mut delivery = Delivery::default();
-        let mut rest: Vec<u8> = self
-            .under_way
-            .drain(..most.min(self.under_way.len()))
-            .collect();
-        if self.swallows {
-            rest.clear();
+        let added = self.taken.len() - before;
+        if added == 0 {
+            return;
         }
-        let mut rest = rest.as_slice();
+        // One in four is cut, anywhere.
+        let cut = rng.next_u64();
+        let first = if cut & 3 == 0 {
+            usize::try_from((cut >> 2) % added as u64).unwrap_or(0)
+        } else {
+            0
+        };
+        for piece in [first, added - first] {
+            if piece == 0 {
+                continue;
+            }
+            let nanos = (piece as u64).saturating_mul(1_000_000_000) / weather.bytes_per_second;
+            self.line_free = self.line_free.max(now) + Duration::from_nanos(nanos);
+            self.segments
+                .push_back((self.line_free + weather.latency, piece));
+        }
+    }
+
+    /// When something arrives next.
+    pub(crate) fn arrives_at(&self) -> Option<Instant> {
+        self.segments.front().map(|(at, _)| *at)
+    }
+
+    /// The writer writes no more: what the system has not taken is lost.
+    pub(crate) fn finish(&mut self) {
+        self.finished = true;
+        self.waiting.clear();
+    }
+
+    /// Forgets what is under way: nobody will read it.
+    pub(crate) fn swallow(&mut self) {
+        self.segments.clear();
+        self.head = self.taken.len();
+    }
+
+    /// The bytes that arrive now.
+    pub(crate) fn arrived(&mut self) -> &[u8] {
+        let (_, length) = self.segments.pop_front().unwrap_or_default();
+        let start = self.head;
+        self.head += length;
+        &self.taken[start..self.head]
+    }
+
+    /// Reads the bytes that arrive now; `see` looks at them.
+    pub(crate) fn read(&mut self, see: impl FnOnce(&[u8])) -> Delivery {
+        let mut delivery = Delivery::default();
+        let (_, length) = self.segments.pop_front().unwrap_or_default();
+        let start = self.head;
+        self.head += length;
+        let mut rest = &self.taken[start..self.head];
+        see(rest);
         while !rest.is_empty() && delivery.fault.is_none() {
             let space = self.decoder.space();
             let count = space.len().min(rest.len());
             let (now, later) = rest.split_at(count);
-            if let Some(place) = space.get_mut(..count) {
-                place.copy_from_slice(now);
-            }
+            space[..count].copy_from_slice(now);
             self.decoder.advance(count);
             self.received += count;
             rest = later;
             loop {
                 match self.decoder.poll() {
                     Ok(Some(message)) => {
-                        delivery
-                            .messages
-                            .push((message, std::mem::take(&mut self.received)));
+                        let bytes = std::mem::take(&mut self.received);
+                        delivery.messages.push((message, bytes));
                     }
                     Ok(None) => break,
                     Err(error) => {
@@ -138,6 +204,22 @@ impl Pipe {
             }
         }
         delivery.mid_frame = self.decoder.is_mid_frame();
-        (delivery, self.fill())
+        delivery
+    }
+
+    /// Whether the stream stopped inside a frame.
+    pub(crate) fn is_mid_frame(&self) -> bool {
+        self.decoder.is_mid_frame()
+    }
+}
+
+/// Whether a node that knows the base protocol only can read a message.
+fn is_base(message: &Message) -> bool {
+    match message {
+        Message::SendTensorRequest(tensor) => {
+            let tensor = &tensor.tensor;
+            tensor.to_tokens().is_some() || tensor.dtype() == DType::F32
+        }
+        other => !other.message_type().is_extension(),
     }
 }

@@ -1,66 +1,96 @@
-//! The world: hosts, pipes, one queue of what happens when.
+//! The world: hosts, what connects them, one queue of what happens when.
 
-use super::engine::BrokenTrail;
-use super::faults::{DRAW_EVERY, FaultCounts, Faults, NOISE};
-use super::host::{End, Host, discovery_file};
-use super::pipe::Pipe;
-use bytes::Bytes;
-use exo_protocol::engine::{EngineCommand, EngineEvent, EngineFailure, FailureKind};
+use super::Mode;
+use super::client::{End, Wish};
+use super::faults::{DRAW_EVERY, Fault, FaultCounts, Faults, NOISE};
+use super::host::{File, Host, name};
+use super::net::Net;
+use super::queue::{Happening, Queue};
+use super::trace::Trace;
+use crate::invariants::nothing_left::Parting;
+use crate::invariants::{everything_ends, replays};
+use exo_protocol::config::Discovery;
 use exo_protocol::rng::Rng;
-use exo_protocol::{ConnectionId, Input, Instant, LinkFault, Output};
-use std::collections::BTreeMap;
-use std::fmt::Write;
+use exo_protocol::topology::Capabilities;
+use exo_protocol::{Config, DType, Instant, RequestId};
+use std::collections::{BTreeSet, VecDeque};
+use std::fmt;
 use std::time::Duration;
 
-/// Layers of the model that everybody runs.
-pub(super) const LAYERS: u32 = 12;
-/// Most tokens of a short answer.
-pub(crate) const SHORT: u32 = 3;
-/// What a client gives its request.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(20);
+/// The model that everybody runs.
+pub(super) const MODEL: &str = "trail";
+/// Its layers.
+pub(crate) const LAYERS: u32 = 12;
+/// What an engine says that is made to fail.
+pub(crate) const INJECTED: &str = "it smokes";
 /// After the noise: hung steps time out, peers find each other again.
-const QUIET: Duration = Duration::from_secs(60);
-
-/// One end of a connection: its host and its number there.
-pub(super) type Ending = (usize, ConnectionId);
-
-/// What happens.
-#[derive(Debug)]
-pub(super) enum Happening {
-    /// A host takes an input.
-    Input(usize, u64, Input),
-    /// The engine of a host is done with a command.
-    Computed(usize, u64),
-    /// A host's deadline may be due.
-    Wake(usize, u64),
-    /// A pipe delivers.
-    Deliver(Ending),
-    /// A pipe that stalled goes on.
-    Resume(Ending),
-    /// Faults and clients strike.
-    Draw,
-    /// A crashed host comes back.
-    Restart(usize),
-}
+const QUIET: Duration = Duration::from_secs(100);
+/// How often a host is asked once the noise is over, where the base protocol is spoken.
+const ATTEMPTS: u32 = 4;
 
 /// A simulated ring.
 #[derive(Debug)]
-pub struct World {
-    pub(crate) seed: u64,
+pub(crate) struct World {
+    seed: u64,
     pub(crate) now: Instant,
+    /// The last one is a clone of another, which runs now and then.
     pub(crate) hosts: Vec<Host>,
     pub(super) rng: Rng,
-    queue: BTreeMap<(Instant, u64), Happening>,
-    sequence: u64,
-    /// By writing end.
-    pub(super) pipes: BTreeMap<Ending, Pipe>,
-    pub(super) memories: Vec<i64>,
-    pub(super) faults: Faults,
+    pub(super) queue: Queue,
+    pub(super) net: Net,
+    pub(crate) faults: Faults,
     pub(super) struck: FaultCounts,
-    pub(super) last_connection: u64,
+    pub(super) partitions: VecDeque<Vec<(usize, usize)>>,
     pub(super) last_request: u64,
+    /// What all layers take.
+    pub(crate) model_mib: u64,
+    pub(super) recovered: u64,
+    /// Requests of which a node knows the base protocol only.
+    pub(crate) mixed: BTreeSet<RequestId>,
+    /// What hosts must have forgotten soon.
+    pub(crate) partings: VecDeque<Parting>,
+    /// How often clients come, times per thousand draws.
+    pub(super) busy: u64,
+    /// Elements of a hidden state's row.
+    pub(super) width: usize,
+    /// The noise is over.
+    pub(super) quiet: bool,
     steps: u64,
-    trace: u64,
+    pub(super) trace: Trace,
+    /// Every node is written down and replayed.
+    taped: bool,
+    violation: Option<Box<Violation>>,
+}
+
+/// Something that must hold and does not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Of the run.
+    pub seed: u64,
+    /// Of the run.
+    pub hosts: usize,
+    /// When, if known.
+    pub at: Option<Instant>,
+    /// Which file of [`invariants`](crate::invariants) says what must hold.
+    pub property: &'static str,
+    /// What was seen.
+    pub message: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seed, hosts) = (self.seed, self.hosts);
+        write!(f, "seed {seed} with {hosts} hosts")?;
+        if let Some(at) = self.at {
+            write!(f, ", at {at}")?;
+        }
+        write!(
+            f,
+            ": {}: {}\nagain: cargo run --release -p exo-tests --bin sim -- --seed {seed} --seeds 1 \
+             --hosts {hosts} --trace",
+            self.property, self.message
+        )
+    }
 }
 
 /// What came of a run.
@@ -72,6 +102,10 @@ pub struct Outcome {
     pub failed: u64,
     /// Requests that were never started, with a reason.
     pub rejected: u64,
+    /// Requests whose host went down.
+    pub orphaned: u64,
+    /// How often a request got another ring.
+    pub recovered: u64,
     /// What struck.
     pub faults: FaultCounts,
     /// Simulated time.
@@ -82,313 +116,289 @@ pub struct Outcome {
     pub trace: u64,
 }
 
+impl Outcome {
+    /// Adds another run's. The sum of the hashes does not depend on the order.
+    pub fn add(&mut self, run: &Self) {
+        self.finished += run.finished;
+        self.failed += run.failed;
+        self.rejected += run.rejected;
+        self.orphaned += run.orphaned;
+        self.recovered += run.recovered;
+        self.faults.add(&run.faults);
+        self.elapsed += run.elapsed;
+        self.steps += run.steps;
+        self.trace = self.trace.wrapping_add(run.trace);
+    }
+}
+
+/// Small limits and little patience, so that runs reach both.
+fn config(index: usize, rng: &mut Rng) -> Config {
+    let capabilities = Capabilities {
+        memory: 1000 * (1 + i64::try_from(rng.below(5)).unwrap_or(0)),
+        ..Capabilities::unknown()
+    };
+    let mut config = Config::new(name(index).into(), capabilities);
+    config.discovery = Discovery::Manual;
+    config.timing.stage_timeout = Duration::from_secs(4 + rng.below(6));
+    config.activations = match rng.below(4) {
+        0 => vec![DType::Bf16, DType::F32],
+        1 => vec![DType::F16, DType::Bf16, DType::F32],
+        _ => vec![DType::F32],
+    };
+    config.limits.prefill = 1 + u32::try_from(rng.below(64)).unwrap_or(0);
+    config.limits.window_bytes = 2000 << rng.below(8);
+    config.limits.stream_window_bytes = 500 << rng.below(8);
+    config.limits.requests = 4 + usize::try_from(rng.below(8)).unwrap_or(0);
+    config.limits.connections = 64;
+    config.limits.outbox = 8 << rng.below(6);
+    config.limits.ended = 64;
+    // Nobody ends a request of the base protocol whose origin is gone.
+    config.max_tokens = 400;
+    config.limits.calls = 48;
+    config
+}
+
 impl World {
     /// A ring of `hosts` machines, with everything about it drawn from `seed`.
-    #[must_use]
-    pub fn new(seed: u64, hosts: usize) -> Self {
+    pub(super) fn new(seed: u64, hosts: usize, mode: Mode) -> Self {
         let mut rng = Rng::new(seed);
         let faults = Faults::swarm(&mut rng);
-        let memories: Vec<i64> = (0..hosts)
-            .map(|_| 1000 + i64::try_from(rng.below(5)).unwrap_or(0) * 1000)
-            .collect();
+        let net = Net::new(hosts + 1, &mut rng);
+        let width = [0, 0, 32, 256][usize::try_from(rng.below(4)).unwrap_or(0)];
+        let machines = (0..=hosts).map(|index| Host::new(index, config(index, &mut rng), width));
+        let machines = machines.collect();
         let mut world = Self {
             seed,
             now: Instant::ZERO,
-            hosts: Vec::new(),
-            queue: BTreeMap::new(),
-            sequence: 0,
-            pipes: BTreeMap::new(),
-            memories,
+            hosts: machines,
+            queue: Queue::default(),
+            net,
             faults,
             struck: FaultCounts::default(),
-            last_connection: 0,
+            partitions: VecDeque::new(),
             last_request: 0,
+            model_mib: 0,
+            recovered: 0,
+            mixed: BTreeSet::new(),
+            partings: VecDeque::new(),
+            busy: 50 + rng.below(400),
+            width,
+            quiet: false,
             steps: 0,
-            trace: seed,
+            trace: Trace::new(seed, mode == Mode::Prints),
+            taped: mode == Mode::Taped,
+            violation: None,
             rng,
         };
-        for index in 0..hosts {
-            let node_seed = world.rng.next_u64();
-            let memory = world.memories.get(index).copied().unwrap_or(1);
-            world
-                .hosts
-                .push(Host::new(index, memory, node_seed, Instant::ZERO));
-            world.wake(index);
-        }
-        world.later(DRAW_EVERY, Happening::Draw);
+        world.set_up();
         world
     }
 
+    /// What is so in a run all the time.
+    fn set_up(&mut self) {
+        let real = self.real_hosts();
+        if !self.may(&[Fault::BaseOnly]) {
+            for host in &mut self.hosts {
+                // Two with each, and some whose end nobody has noticed yet. In the base protocol,
+                // who does not know everybody sends hidden states to the wrong node.
+                let more = usize::try_from(self.rng.below(16)).unwrap_or(0);
+                host.config.limits.connections = 2 * real + more;
+            }
+        }
+        for index in 0..real {
+            if self.strikes(Fault::Drift) {
+                self.struck.count(Fault::Drift);
+                let drift = i64::try_from(self.rng.below(100_000)).unwrap_or(0) - 50_000;
+                self.hosts[index].clock.drift = drift;
+            }
+            if self.strikes(Fault::BaseOnly) {
+                self.struck.count(Fault::BaseOnly);
+                self.hosts[index].base = true;
+            }
+            if self.strikes(Fault::OtherModel) {
+                self.struck.count(Fault::OtherModel);
+                self.hosts[index].fingerprint ^= 1;
+            }
+            for to in 0..real {
+                if self.strikes(Fault::SlowLink) {
+                    self.struck.count(Fault::SlowLink);
+                    let speed = 12_500 * (1 + self.rng.below(8));
+                    self.net.slow_down(index, to, speed);
+                }
+            }
+            let delay = Duration::from_millis(self.rng.below(500));
+            self.later(delay, Happening::Start(index, 0));
+        }
+        // Whoever has another model must do with itself.
+        if self.rng.below(3) == 0 && !self.may(&[Fault::OtherModel]) {
+            let memory = |host: &Host| u64::try_from(host.config.capabilities.memory).unwrap_or(0);
+            let all: u64 = self.hosts[..real].iter().map(memory).sum();
+            self.model_mib = all * (20 + self.rng.below(70)) / 100;
+        }
+        self.later(DRAW_EVERY, Happening::Draw);
+    }
+
+    /// Hosts that are nobody's clone.
+    pub(crate) fn real_hosts(&self) -> usize {
+        self.hosts.len() - 1
+    }
+
     /// Runs both phases and looks at what is left.
-    ///
-    /// # Panics
-    /// When something that must hold does not.
-    #[must_use]
-    pub fn run(mut self) -> Outcome {
+    pub(super) fn run(mut self) -> Result<Outcome, Box<Violation>> {
+        let faults = self.faults;
+        self.trace.say(self.now, || format!("-- {faults:?}"));
         self.run_until(Instant::after_origin(NOISE));
         self.calm();
-        self.run_until(self.now + QUIET);
-        self.check_rest();
-        self.check_answers();
-        let last = self.submit(0, u32::MAX);
-        self.run_until(self.now + TIMEOUT);
-        let end = self
+        self.settle(QUIET);
+        for index in 0..self.real_hosts() {
+            self.ask(index);
+        }
+        self.settle(QUIET);
+        for index in 0..self.hosts.len() {
+            self.replay(index);
+        }
+        match self.violation.take() {
+            Some(violation) => Err(violation),
+            None => Ok(self.outcome()),
+        }
+    }
+
+    /// A new life of a host begins.
+    pub(super) fn wake_up(&mut self, index: usize, seed: u64) {
+        self.replay(index);
+        let (now, width, taped) = (self.now, self.width, self.taped);
+        self.hosts[index].start(seed, now, width, taped);
+        self.trace.say(now, || format!("-- n{index} starts"));
+        self.work(index);
+    }
+
+    /// A life of a host is over: does all that it did follow from what it was told?
+    fn replay(&mut self, index: usize) {
+        for log in self.hosts[index].node.eject() {
+            if let Err(what) = replays::tape(&log) {
+                self.broken("replays", format!("n{index}: {what}"));
+            }
+        }
+    }
+
+    /// A host is asked once more, and answers.
+    fn ask(&mut self, index: usize) {
+        for attempt in 1.. {
+            if self.violation.is_some() {
+                return;
+            }
+            let wish = Wish {
+                prompt: 5,
+                mean: 8,
+                most: 20,
+                timeout: Duration::from_secs(40),
+            };
+            let request = self.submit(index, &wish);
+            let end = self.now + wish.timeout * 2;
+            while self.now < end && self.is_running(index, &request) && self.violation.is_none() {
+                self.run_until(self.now + Duration::from_millis(100));
+            }
+            match everything_ends::answered(self, index, &request) {
+                Ok(()) => return,
+                // The base protocol finds a dead connection only by losing a request to it.
+                Err(_) if self.is_mixed(&request) && attempt < ATTEMPTS => {
+                    // Until its peers were asked what they see.
+                    self.run_until(self.now + Duration::from_secs(5));
+                    self.settle(QUIET);
+                }
+                Err(what) => self.broken("everything_ends", what),
+            }
+        }
+    }
+
+    /// Whether a request was placed with a node of the base protocol, or could not be placed for
+    /// lack of one.
+    fn is_mixed(&self, request: &RequestId) -> bool {
+        let rejected =
+            |client: &super::client::Client| matches!(client.end, Some(End::Rejected(_)));
+        let mut clients = self
             .hosts
-            .first()
-            .and_then(|host| host.clients.get(&last)?.end.clone());
-        let stop = End::Finished(exo_protocol::FinishReason::Stop);
-        self.must(end == Some(stop), || {
-            format!("after the noise a request ends with {end:?}")
-        });
-        self.run_until(self.now + Duration::from_secs(1));
-        self.check_rest();
-        self.check_answers();
-        self.outcome()
+            .iter()
+            .filter_map(|host| host.clients.get(request));
+        let base = self.hosts.iter().any(|host| host.base);
+        self.mixed.contains(request) || base && clients.any(rejected)
+    }
+
+    /// Goes on until all is healed and nothing is left.
+    fn settle(&mut self, within: Duration) {
+        let end = self.now + within;
+        while self.violation.is_none() {
+            self.run_until(self.now + Duration::from_millis(500));
+            self.look();
+            match everything_ends::healed(self) {
+                Ok(()) => return,
+                Err(what) if self.now >= end => self.broken("everything_ends", what),
+                Err(_) => {}
+            }
+        }
     }
 
     fn outcome(&self) -> Outcome {
         let ends = || {
-            self.hosts
-                .iter()
-                .flat_map(|host| host.clients.values())
-                .map(|c| &c.end)
+            let clients = self.hosts.iter().flat_map(|host| host.clients.values());
+            clients.filter_map(|client| client.end.as_ref())
         };
-        let count = |test: fn(&End) -> bool| {
-            ends().filter(|end| end.as_ref().is_some_and(test)).count() as u64
-        };
+        let count = |test: fn(&End) -> bool| ends().filter(|end| test(end)).count() as u64;
         Outcome {
             finished: count(|end| matches!(end, End::Finished(_))),
             failed: count(|end| matches!(end, End::Failed(_))),
             rejected: count(|end| matches!(end, End::Rejected(_))),
+            orphaned: count(|end| matches!(end, End::Orphaned)),
+            recovered: self.recovered,
             faults: self.struck,
             elapsed: self.now - Instant::ZERO,
             steps: self.steps,
-            trace: self.trace,
+            trace: self.trace.hash(),
         }
     }
 
-    pub(super) fn later(&mut self, delay: Duration, happening: Happening) {
-        self.sequence += 1;
-        self.queue
-            .insert((self.now + delay, self.sequence), happening);
+    /// Something that must hold does not; the first is told.
+    pub(super) fn broken(&mut self, property: &'static str, message: String) {
+        self.trace
+            .say(self.now, || format!("-- violated: {property}: {message}"));
+        if self.violation.is_none() {
+            self.violation = Some(Box::new(Violation {
+                seed: self.seed,
+                hosts: self.real_hosts(),
+                at: Some(self.now),
+                property,
+                message,
+            }));
+        }
     }
 
     fn run_until(&mut self, end: Instant) {
-        while let Some((&key, _)) = self.queue.first_key_value() {
-            if key.0 > end {
-                break;
-            }
-            let Some(happening) = self.queue.remove(&key) else {
+        while self.violation.is_none() {
+            let Some((at, happening)) = self.queue.pop_until(end) else {
                 break;
             };
-            self.now = self.now.max(key.0);
+            self.now = self.now.max(at);
             self.steps += 1;
             self.happen(happening);
         }
         self.now = end;
-        self.check_deadlines();
     }
 
     fn happen(&mut self, happening: Happening) {
         match happening {
-            Happening::Input(index, life, input) => self.input(index, life, input),
-            Happening::Computed(index, life) => self.computed(index, life),
-            Happening::Wake(index, life) => self.woken(index, life),
-            Happening::Deliver(end) => self.deliver(end),
-            Happening::Resume(end) => {
-                if let Some(pipe) = self.pipes.get_mut(&end) {
-                    pipe.stalled = false;
-                }
-                self.schedule(end);
-            }
+            Happening::Wake(index, wake) => self.woken(index, wake),
+            Happening::Arrive(end) => self.arrive(end),
+            Happening::Resume(end) => self.resume(end),
+            Happening::Reset(end) => self.reset(end),
+            Happening::Dialed(index, life, dial, to) => self.dialed(index, life, dial, to),
+            Happening::DialTimedOut(index, life, dial) => self.dial_timed_out(index, life, dial),
+            Happening::Progress(index, turn) => self.half_loaded(index, turn),
+            Happening::Computed(index, turn) => self.computed(index, turn),
             Happening::Draw => self.draw(),
-            Happening::Restart(index) => self.restart(index),
+            Happening::Start(index, life) => self.start(index, life),
+            Happening::Leave(index, life) => self.gone(index, life),
+            Happening::Heal => self.heal(),
+            Happening::Rewrite(index) => self.hosts[index].file = File::Right,
         }
-    }
-
-    fn is_alive(&self, index: usize, life: u64) -> bool {
-        self.hosts
-            .get(index)
-            .is_some_and(|host| host.up && host.life == life)
-    }
-
-    fn input(&mut self, index: usize, life: u64, input: Input) {
-        if !self.is_alive(index, life) {
-            return;
-        }
-        self.note(index, &input);
-        let Some(host) = self.hosts.get_mut(index) else {
-            return;
-        };
-        let now = self.now + host.ahead;
-        host.node.handle_input(now, input);
-        self.drain(index);
-    }
-
-    pub(super) fn soon(&mut self, index: usize, input: Input) {
-        let life = self.hosts.get(index).map_or(0, |host| host.life);
-        self.later(Duration::ZERO, Happening::Input(index, life, input));
-    }
-
-    pub(super) fn wake(&mut self, index: usize) {
-        let Some(host) = self.hosts.get_mut(index) else {
-            return;
-        };
-        let Some(deadline) = host.node.poll_timeout() else {
-            return;
-        };
-        let delay = deadline.at.saturating_since(self.now + host.ahead);
-        let at = self.now + delay;
-        if host.wakes_at.is_some_and(|armed| armed <= at) {
-            return;
-        }
-        host.wakes_at = Some(at);
-        let life = host.life;
-        self.later(delay, Happening::Wake(index, life));
-    }
-
-    fn woken(&mut self, index: usize, life: u64) {
-        if !self.is_alive(index, life) {
-            return;
-        }
-        let Some(host) = self.hosts.get_mut(index) else {
-            return;
-        };
-        host.wakes_at = None;
-        let now = self.now + host.ahead;
-        host.node.handle_timeout(now);
-        self.drain(index);
-    }
-
-    fn drain(&mut self, index: usize) {
-        while let Some(output) = self
-            .hosts
-            .get_mut(index)
-            .and_then(|host| host.node.poll_output())
-        {
-            self.carry_out(index, output);
-        }
-        // What became due at once fires at once, as a driver's timer would.
-        if let Some(host) = self.hosts.get_mut(index) {
-            let now = self.now + host.ahead;
-            if host
-                .node
-                .poll_timeout()
-                .is_some_and(|deadline| deadline.at <= now)
-            {
-                host.node.handle_timeout(now);
-                return self.drain(index);
-            }
-        }
-        // Looking costs more than stepping, so one step in eight is looked at; which, differs.
-        if self.steps.is_multiple_of(8) {
-            self.check_limits(index);
-        }
-        self.wake(index);
-    }
-
-    fn carry_out(&mut self, index: usize, output: Output) {
-        match output {
-            Output::Dial { dial, address } => self.dial(index, dial, &address),
-            Output::Send {
-                connection,
-                message,
-            } => {
-                let end = (index, connection);
-                let taken = self.pipes.get_mut(&end).map(|pipe| pipe.write(&message));
-                self.sent(end, taken.unwrap_or_default());
-                self.schedule(end);
-            }
-            Output::Close { connection } => {
-                self.hang_up((index, connection), LinkFault::Local, LinkFault::Closed);
-            }
-            Output::ReadDiscoveryFile => {
-                let file = discovery_file(index, self.hosts.len());
-                self.soon(index, Input::DiscoveryFile(Ok(Bytes::from(file))));
-            }
-            Output::Compute(command) => {
-                if let Some(host) = self.hosts.get_mut(index) {
-                    host.commands.push_back(command);
-                }
-                self.compute(index);
-            }
-            Output::Event(event) => {
-                let told = self.hosts.get_mut(index).map(|host| host.hear(event));
-                if let Some(Err(wrong)) = told {
-                    self.must(false, || format!("n{index} tells {wrong}"));
-                }
-            }
-        }
-    }
-
-    fn compute(&mut self, index: usize) {
-        let slow = self.strikes(self.faults.slow_engine);
-        let millis = if slow {
-            500 + self.rng.below(20_000)
-        } else {
-            1 + self.rng.below(5)
-        };
-        let Some(host) = self.hosts.get_mut(index) else {
-            return;
-        };
-        if host.computing || host.commands.is_empty() {
-            return;
-        }
-        host.computing = true;
-        let life = host.life;
-        self.struck.slow_engine += u64::from(slow);
-        self.later(
-            Duration::from_millis(millis),
-            Happening::Computed(index, life),
-        );
-    }
-
-    fn computed(&mut self, index: usize, life: u64) {
-        if !self.is_alive(index, life) {
-            return;
-        }
-        let bad = self.strikes(self.faults.bad_engine);
-        let Some(host) = self.hosts.get_mut(index) else {
-            return;
-        };
-        host.computing = false;
-        let Some(command) = host.commands.pop_front() else {
-            return;
-        };
-        let breaks = bad && matches!(command, EngineCommand::Forward { .. });
-        let event = if breaks {
-            self.struck.bad_engine += 1;
-            let failure = EngineFailure::new(FailureKind::Internal, "it smokes");
-            Ok(EngineEvent::Failed {
-                call: command.call(),
-                failure,
-            })
-        } else {
-            host.engine.execute(command)
-        };
-        match event {
-            Ok(event) => self.input(index, life, Input::Engine(event)),
-            Err(BrokenTrail(trail)) => self.must(false, || format!("n{index}: {trail}")),
-        }
-        self.compute(index);
-    }
-
-    /// Adds to the trace: FNV-1a over the text of what happens.
-    fn note(&mut self, index: usize, input: &Input) {
-        let mut trace = Trace(self.trace);
-        // Writing into a hash cannot fail.
-        let _ = write!(trace, "{} n{index} {input:?}", self.now.as_nanos());
-        self.trace = trace.0;
-    }
-}
-
-struct Trace(u64);
-
-impl Write for Trace {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        for byte in text.bytes() {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-        Ok(())
     }
 }

@@ -1,0 +1,156 @@
+//! Every request ends within its time and for a reason that there was, and until then goes on: it is
+//! placed anew when its ring is broken, but not for ever. When the faults stop, all nodes come to see
+//! the same ring and a request at each of them succeeds.
+
+use super::{must, nothing_impossible, nothing_left};
+use crate::sim::{Client, End, Fault, INJECTED, World};
+use exo_protocol::{Failure, FinishReason, Rejection, RequestId};
+use std::time::Duration;
+
+/// A deadline is an event like any other.
+const GRACE: Duration = Duration::from_millis(10);
+
+/// As many rings may break in a row before an origin makes pauses.
+const NO_PAUSE: u32 = 4;
+
+/// No stage has more patience, nobody needs longer to notice that another is gone, and no engine
+/// longer for what it has to do. What is lost then is lost for good.
+const STUCK: Duration = Duration::from_secs(15);
+
+/// No request is late, stays in a ring that its origin knows to be broken, or is stuck.
+pub(crate) fn in_time(world: &World) -> Result<(), String> {
+    let moves = !world.may(&Fault::DELAYS);
+    let base_moves = moves && !world.may(&Fault::CUTS) && !world.may(&[Fault::Leave]);
+    for (index, host) in world.hosts.iter().enumerate() {
+        let (now, regroup) = (host.clock.at(world.now), host.config.timing.regroup);
+        let running = host.clients.iter().filter(|(_, c)| c.end.is_none());
+        for (request, client) in running {
+            let late = now.saturating_since(client.until);
+            must(late <= GRACE, || {
+                format!("n{index}: {request} is late by {late:?}")
+            })?;
+            let (course, mixed) = (&client.course, world.mixed.contains(request));
+            let stuck = world.now.saturating_since(course.moved);
+            let moves = if mixed { base_moves } else { moves };
+            must(stuck <= STUCK || !moves, || {
+                format!("n{index}: {request} has been stuck for {stuck:?}")
+            })?;
+            let since = course
+                .broken
+                .filter(|_| course.setbacks < NO_PAUSE && !mixed);
+            let broken = now.saturating_since(since.unwrap_or(now));
+            must(broken <= regroup + GRACE, || {
+                format!("n{index}: {request} has a broken ring for {broken:?}")
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// A request whose client went away is over at once.
+pub(crate) fn cancelled(world: &World, index: usize, request: &RequestId) -> Result<(), String> {
+    let client = world.hosts[index].clients.get(request);
+    let over = client.is_none_or(|client| client.end.is_some());
+    must(over, || {
+        format!("n{index}: {request} was cancelled and goes on")
+    })
+}
+
+/// A request that ended had a reason to end so.
+pub(crate) fn fairly(world: &World, index: usize, request: &RequestId) -> Result<(), String> {
+    let Some(client) = world.hosts[index].clients.get(request) else {
+        return Ok(());
+    };
+    let Some(end) = &client.end else {
+        return Ok(());
+    };
+    let fair = match end {
+        End::Finished(_) | End::Orphaned => true,
+        End::Failed(failure) => failed_fairly(world, index, request, client, failure),
+        End::Rejected(Rejection::Busy(requests)) => {
+            *requests >= world.hosts[index].config.limits.requests
+        }
+        End::Rejected(Rejection::Stopping) => world.hosts[index].leaving,
+        End::Rejected(Rejection::Memory { needed, left }) => {
+            needed > left && *needed == world.model_mib
+        }
+        End::Rejected(_) => false,
+    };
+    must(fair, || format!("ended without reason: {end:?}"))
+}
+
+fn failed_fairly(
+    world: &World,
+    index: usize,
+    request: &RequestId,
+    client: &Client,
+    failure: &Failure,
+) -> bool {
+    let host = &world.hosts[index];
+    let mixed = world.mixed.contains(request);
+    match failure {
+        Failure::Cancelled => client.cancelled,
+        Failure::Stopping => host.leaving,
+        Failure::Memory { needed, left, .. } => needed > left && *needed == world.model_mib,
+        Failure::Unrecoverable { recoveries, .. } => *recoveries == host.config.limits.recoveries,
+        Failure::TimedOut { .. } => host.clock.at(world.now) >= client.until,
+        // Whoever is left has failed it so often that nobody asks it again.
+        Failure::PeerLost { .. } => mixed || client.course.injected >= 3,
+        // Nobody is left who has not failed.
+        Failure::Stage { message, .. } => {
+            mixed || message == INJECTED || nothing_impossible::is_overload(world, message)
+        }
+        _ => false,
+    }
+}
+
+/// Whoever is told to stop tells all its clients at once.
+pub(crate) fn stopped(world: &World, index: usize) -> Result<(), String> {
+    let mut clients = world.hosts[index].clients.iter();
+    let running = clients.find(|(_, client)| client.end.is_none());
+    must(running.is_none(), || {
+        format!("n{index} was stopped, and {running:?} goes on")
+    })
+}
+
+/// All is as it was before the noise.
+pub(crate) fn healed(world: &World) -> Result<(), String> {
+    let hosts = world.real_hosts();
+    for (index, host) in world.hosts[..hosts].iter().enumerate() {
+        must(host.is_on() && !host.leaving, || {
+            format!("n{index} is down")
+        })?;
+        let status = host.node.status();
+        for peer in &status.peers {
+            let name = peer.node.as_deref().unwrap_or_default();
+            let base = world.hosts[..hosts].iter().any(|host| {
+                host.base && (*host.config.node == *name || host.config.node == status.node)
+            });
+            must(peer.up && !peer.leaving && peer.own != base, || {
+                format!("n{index} sees {peer:?}")
+            })?;
+        }
+        must(status.peers.len() == hosts - 1, || {
+            format!("n{index} has the peers {:?}", status.peers)
+        })?;
+        let ends = status.topology.edges.values().map(|to| to.len());
+        let (seen, edges) = (status.topology.nodes.len(), ends.sum::<usize>());
+        must(seen == hosts && edges == hosts * (hosts - 1), || {
+            format!("n{index} sees {seen} nodes and {edges} edges")
+        })?;
+    }
+    nothing_left::check(world)
+}
+
+/// A request after the noise is answered.
+pub(crate) fn answered(world: &World, index: usize, request: &RequestId) -> Result<(), String> {
+    let client = world.hosts[index].clients.get(request);
+    let end = client.and_then(|client| client.end.clone());
+    let finished = matches!(
+        end,
+        Some(End::Finished(FinishReason::Stop | FinishReason::Length))
+    );
+    must(finished, || {
+        format!("n{index}: after the noise {request} ended with {end:?}")
+    })
+}

@@ -1,0 +1,103 @@
+//! No node says that a peer, its engine or itself did something that honest nodes do not do, however
+//! bad the network: what it blames is what was done to it.
+
+use super::must;
+use crate::sim::{Fault, File, INJECTED, World};
+use exo_protocol::{Event, Failure};
+
+/// Reasons to close a connection that a bad network gives.
+const NETWORK: [&str; 6] = [
+    "closed by the peer in the middle of a frame",
+    "stopped in the middle of a frame",
+    "takes no more bytes",
+    "does not answer health checks",
+    "does not answer topology requests",
+    "does not acknowledge tensors",
+];
+
+/// Words that follow a number.
+const LIMITS: [&str; 2] = [
+    "connections are open already",
+    "messages wait for it already",
+];
+
+/// Why a node may be gone, or out of reach, in such a network.
+const LOST: [&str; 9] = [
+    "silent after",
+    "closed by the peer",
+    "connection reset by peer",
+    "no route to host",
+    "has no connection to",
+    "does not name it at this address",
+    "is connected at another address already",
+    "is connected already",
+    "it is shutting down",
+];
+
+/// What a stage may say when there is more to do than it can.
+const OVERLOAD: [&str; 3] = [
+    "requests are under way already",
+    "the engine has not come to",
+    "positions expected in the KV cache",
+];
+
+/// What a stage says that waited in vain.
+const WAITED: &str = "nothing happened for";
+
+/// What a stage says that waited for an origin in vain, or for longer than anybody waits.
+const FORGOT: &str = "this stage has given the request up";
+
+/// What else a stage may say when it gives a request up.
+const STAGE: [&str; 3] = [INJECTED, "left the ring", "this node is shutting down"];
+
+fn among(words: &[&str], reason: &str) -> bool {
+    words.iter().any(|word| reason.contains(word))
+}
+
+/// Whether a stage gave a request up because there was too much to do.
+pub(crate) fn is_overload(world: &World, message: &str) -> bool {
+    let waits = || world.may(&Fault::DELAYS) || world.may(&[Fault::HungEngine]);
+    let waits = || !world.is_fast() || waits();
+    let forgets = || world.may(&[Fault::Crash, Fault::Leave, Fault::Discovery]);
+    among(&OVERLOAD, message)
+        || message.contains(WAITED) && waits()
+        || message.contains(FORGOT) && (waits() || forgets())
+}
+
+/// Whether the network of this run closes connections.
+fn is_bad(world: &World) -> bool {
+    world.may(&Fault::CUTS) || world.may(&[Fault::Leave]) || !world.is_fast()
+}
+
+pub(crate) fn event(world: &World, index: usize, event: &Event) -> Result<(), String> {
+    let may = |faults: &[Fault]| world.may(faults);
+    let holds = match event {
+        Event::ConnectionRefused { reason, .. } => {
+            // A run that is gone may still seem to be there when the next one comes.
+            let twice = reason.ends_with("is connected already");
+            let again = [Fault::Clone, Fault::Crash, Fault::Leave];
+            let network = || among(&NETWORK, reason) && is_bad(world);
+            network() || among(&LIMITS, reason) || twice && may(&again)
+        }
+        Event::PeerRestarted { .. } => may(&[Fault::Clone, Fault::Crash, Fault::Leave]),
+        Event::DuplicateNode { .. } => may(&[Fault::Clone]),
+        Event::PeerLeaving { .. } | Event::Drained => may(&[Fault::Leave]),
+        Event::EngineFailed { reason, .. } => among(&[INJECTED], reason),
+        Event::DiscoveryRejected { .. } => world.hosts[index].file != File::Right,
+        Event::Recovering { reason, .. } => {
+            let lost = || among(&LOST, reason) || among(&NETWORK, reason) || among(&STAGE, reason);
+            let struck = !world.faults.is_none() && (lost() || among(&LIMITS, reason));
+            is_overload(world, reason) || struck
+        }
+        Event::Failed {
+            request,
+            failure: Failure::Stage { message, .. },
+        } => {
+            // Those who speak the base protocol say less, and it has no way to match what is said.
+            let mixed = world.mixed.contains(request);
+            mixed || among(&STAGE, message) || is_overload(world, message)
+        }
+        _ => true,
+    };
+    must(holds, || format!("{event:?}"))
+}
