@@ -39,6 +39,8 @@ pub fn submit(request: &str, layers: u32, max_tokens: u32, timeout: Duration) ->
         request: request.into(),
         model: MODEL.into(),
         layers,
+        bytes: 0,
+        fingerprint: 0,
         prompt: "hello".into(),
         tokens: vec![1],
         end_tokens: vec![],
@@ -64,12 +66,14 @@ pub fn member(listener: &TcpListener) -> Setup {
     timing.health_every = NEVER;
     timing.health_timeout = NEVER;
     timing.topology_every = NEVER;
+    timing.forming_every = NEVER;
     timing.acknowledge = NEVER;
     setup
 }
 
 /// Takes the connection of such a host, and makes the other end a member of its ring: the second
-/// stage, and in a model of two layers one of them.
+/// stage, and in a model of two layers one of them. A reference node, so that nothing comes between
+/// what the check says and hears; a tensor goes to it in one piece, however large it is.
 pub fn joined(host: &Host, listener: &TcpListener) -> Raw {
     let mut raw = Raw::accept(listener);
     raw.answer(2);

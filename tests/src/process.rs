@@ -1,8 +1,19 @@
-//! Real `exo-node` processes on loopback, and a small HTTP client to talk with them.
+//! Real `exo-node` processes, [`ring`]s of them, a small [`http`] client to talk with them, the
+//! [`story`] that they are asked for, and a [`stand`] where they are disturbed at it.
 
-use serde_json::{Value, json};
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+pub mod http;
+pub mod relay;
+pub mod ring;
+pub mod stand;
+pub mod story;
+
+pub use http::{get, open, post};
+pub use ring::{Member, Ring};
+
+use serde_json::Value;
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -60,35 +71,73 @@ pub fn free_ports(count: usize) -> Vec<u16> {
         .collect()
 }
 
+/// Where a node runs.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Its address, for peers and clients.
+    pub host: IpAddr,
+    /// Its ring port.
+    pub port: u16,
+    /// Its HTTP port.
+    pub api: u16,
+    /// The network namespace that it lives in, if not this process's.
+    pub namespace: Option<String>,
+}
+
 /// A running node; killed when dropped.
 #[derive(Debug)]
 pub struct NodeProcess {
     child: Child,
+    place: Place,
     /// Its id in the ring.
     pub id: String,
-    /// Its HTTP port.
-    pub api: u16,
-    /// Its ring port.
-    pub port: u16,
+    /// Where its HTTP API is.
+    pub api: SocketAddr,
+    /// Where its peers connect.
+    pub address: SocketAddr,
     log: Arc<Mutex<String>>,
     readers: Vec<JoinHandle<()>>,
 }
 
 impl NodeProcess {
-    /// Starts the node with `arguments` after those that name and place it.
+    /// Starts the node on loopback, with `arguments` after those that name and place it.
     ///
     /// # Panics
     /// When it cannot be started.
     pub fn start(id: &str, port: u16, api: u16, arguments: &[&str], home: &Path) -> Self {
-        let mut child = Command::new(binary())
-            .args(["--node-id", id, "--node-host", "127.0.0.1"])
-            .args([
-                "--node-port",
-                &port.to_string(),
-                "--chatgpt-api-port",
-                &api.to_string(),
-            ])
-            .args(["--chatgpt-api-host", "127.0.0.1", "--disable-tui"])
+        let place = Place {
+            host: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port,
+            api,
+            namespace: None,
+        };
+        Self::start_at(id, &place, arguments, home)
+    }
+
+    /// Starts the node at a place, with `arguments` after those that name and place it.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start_at<S: AsRef<OsStr>>(
+        id: &str,
+        place: &Place,
+        arguments: &[S],
+        home: &Path,
+    ) -> Self {
+        let (host, port, api) = (place.host.to_string(), place.port, place.api);
+        let mut command = match &place.namespace {
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace]).arg(binary());
+                command
+            }
+            None => Command::new(binary()),
+        };
+        let mut child = command
+            .args(["--node-id", id, "--node-host", &host])
+            .args(["--node-port", &port.to_string()])
+            .args(["--chatgpt-api-port", &api.to_string()])
+            .args(["--chatgpt-api-host", &host, "--disable-tui"])
             .args(arguments)
             .env("EXO_HOME", home.join(id))
             .env("HF_HOME", home.join("hub"))
@@ -115,12 +164,19 @@ impl NodeProcess {
         let readers = streams.into_iter().flatten().map(follow).collect();
         Self {
             child,
+            place: place.clone(),
             id: id.into(),
-            api,
-            port,
+            api: SocketAddr::new(place.host, api),
+            address: SocketAddr::new(place.host, port),
             log,
             readers,
         }
+    }
+
+    /// Where it runs.
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
     /// What it printed so far.
@@ -137,6 +193,7 @@ impl NodeProcess {
     /// When it does not within [`PATIENCE`], or the node ends; with its log.
     pub fn wait_for(&mut self, what: &str, condition: impl Fn(&Value) -> bool) {
         let give_up = Instant::now() + PATIENCE;
+        let mut seen = String::new();
         while Instant::now() < give_up {
             if let Ok(Some(status)) = self.child.try_wait() {
                 panic!(
@@ -145,16 +202,17 @@ impl NodeProcess {
                     self.log()
                 );
             }
-            if let Ok((200, body)) = get(self.api, "/v1/topology")
-                && serde_json::from_str(&body).is_ok_and(|topology| condition(&topology))
-            {
-                return;
+            if let Ok((200, body)) = get(self.api, "/v1/topology") {
+                if serde_json::from_str(&body).is_ok_and(|topology| condition(&topology)) {
+                    return;
+                }
+                seen = body;
             }
             // Not a synchronisation: only to leave the processor to the nodes between two looks.
             std::thread::park_timeout(Duration::from_millis(20));
         }
         panic!(
-            "{}: {what} did not come within {PATIENCE:?}:\n{}",
+            "{}: {what} did not come within {PATIENCE:?}; its topology is {seen}\n{}",
             self.id,
             self.log()
         );
@@ -169,16 +227,24 @@ impl NodeProcess {
         self.child.wait().expect("a killed child ends");
     }
 
+    /// Sends it a signal, such as `STOP`.
+    ///
+    /// # Panics
+    /// When the system refuses.
+    #[cfg(unix)]
+    pub fn signal(&self, name: &str) {
+        let process = self.child.id().to_string();
+        let status = Command::new("kill").args(["-s", name, &process]).status();
+        assert!(status.is_ok_and(|status| status.success()), "kill works");
+    }
+
     /// Asks it to end, and waits for its exit code.
     ///
     /// # Panics
     /// When it does not end within [`PATIENCE`].
     #[cfg(unix)]
     pub fn terminate(&mut self) -> Option<i32> {
-        let status = Command::new("kill")
-            .arg(self.child.id().to_string())
-            .status();
-        assert!(status.is_ok_and(|status| status.success()), "kill works");
+        self.signal("TERM");
         self.exit_code()
     }
 
@@ -209,235 +275,5 @@ impl Drop for NodeProcess {
         if std::thread::panicking() {
             eprintln!("--- log of {} ---\n{}", self.id, self.log());
         }
-    }
-}
-
-/// A ring of nodes that all name each other.
-#[derive(Debug)]
-pub struct Ring {
-    /// The nodes, `node-1` first.
-    pub nodes: Vec<NodeProcess>,
-    folder: tempfile::TempDir,
-}
-
-impl Ring {
-    /// Starts one node for each entry of `runtimes`, with the seed's flags and mirrored discovery
-    /// files, and waits until every node sees every other.
-    ///
-    /// # Panics
-    /// When a node does not start, or they do not find each other.
-    pub fn start(runtimes: &[&str], arguments: &[&str]) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let count = runtimes.len();
-        let ports = free_ports(2 * count);
-        let (ring, api) = ports.split_at(count);
-        let nodes = runtimes.iter().zip(ring).zip(api).enumerate();
-        let nodes: Vec<NodeProcess> = nodes
-            .map(|(index, ((runtime, &port), &api))| {
-                let id = format!("node-{}", index + 1);
-                let file = folder
-                    .path()
-                    .join(format!("peer_config_{}.json", index + 1));
-                std::fs::write(&file, peer_config(ring, index)).expect("a writable folder");
-                let file = file.to_string_lossy();
-                let mut all = vec!["--runtime", runtime, "--node-memory", "4096"];
-                if count > 1 {
-                    all.extend([
-                        "--discovery-module",
-                        "manual",
-                        "--discovery-config-path",
-                        &file,
-                    ]);
-                }
-                all.extend(arguments);
-                NodeProcess::start(&id, port, api, &all, folder.path())
-            })
-            .collect();
-        let mut ring = Self { nodes, folder };
-        ring.wait_until_whole();
-        ring
-    }
-
-    /// Waits until every node sees every other and knows that it is seen.
-    ///
-    /// # Panics
-    /// When that does not happen within [`PATIENCE`].
-    pub fn wait_until_whole(&mut self) {
-        let count = self.nodes.len();
-        for node in &mut self.nodes {
-            node.wait_for("all nodes to see each other", |topology| {
-                let edges = |from: &Value| from.as_array().map_or(0, Vec::len);
-                let graph = topology["peer_graph"].as_object();
-                topology["nodes"]
-                    .as_object()
-                    .map_or(0, serde_json::Map::len)
-                    == count
-                    && graph.map_or(0, |graph| graph.values().map(edges).sum())
-                        == count * (count - 1)
-            });
-        }
-    }
-
-    /// Where the discovery files are.
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-}
-
-/// The discovery file of node `own`, in the form of the seed's documents: `host:port`, no entry for
-/// the node itself.
-fn peer_config(ports: &[u16], own: usize) -> String {
-    let peers: serde_json::Map<String, Value> = ports
-        .iter()
-        .enumerate()
-        .filter(|(index, _)| *index != own)
-        .map(|(index, port)| {
-            let peer = json!({
-                "address": format!("127.0.0.1:{port}"),
-                "device_capabilities": {
-                    "model": "Unknown Model",
-                    "chip": "Unknown Chip",
-                    "memory": 0,
-                    "flops": {"fp32": 0, "fp16": 0, "int8": 0}
-                }
-            });
-            (format!("node-{}", index + 1), peer)
-        })
-        .collect();
-    json!({ "peers": peers }).to_string()
-}
-
-/// `GET` on loopback: status and body.
-///
-/// # Errors
-/// Of the connection, or when what comes back is not HTTP.
-pub fn get(port: u16, path: &str) -> io::Result<(u16, String)> {
-    request(
-        port,
-        &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
-    )
-}
-
-/// `POST` of a JSON document on loopback: status and body.
-///
-/// # Errors
-/// Of the connection, or when what comes back is not HTTP.
-pub fn post(port: u16, path: &str, document: &Value) -> io::Result<(u16, String)> {
-    let mut response = open(port, path, document)?;
-    let mut body = String::new();
-    let status = response.status;
-    response.body.read_to_string(&mut body)?;
-    Ok((status, body))
-}
-
-/// A response whose body is still coming; chunks are joined.
-pub struct Response {
-    /// The status code.
-    pub status: u16,
-    /// The body.
-    pub body: Box<dyn BufRead>,
-}
-
-impl std::fmt::Debug for Response {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Response")
-            .field("status", &self.status)
-            .finish_non_exhaustive()
-    }
-}
-
-/// `POST`, leaving the body to be read as it comes.
-///
-/// # Errors
-/// Of the connection, or when what comes back is not HTTP.
-pub fn open(port: u16, path: &str, document: &Value) -> io::Result<Response> {
-    let body = document.to_string();
-    let length = body.len();
-    send(
-        port,
-        &format!(
-            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
-             Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-        ),
-    )
-}
-
-fn request(port: u16, text: &str) -> io::Result<(u16, String)> {
-    let mut response = send(port, text)?;
-    let mut body = String::new();
-    response.body.read_to_string(&mut body)?;
-    Ok((response.status, body))
-}
-
-fn send(port: u16, text: &str) -> io::Result<Response> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(text.as_bytes())?;
-    let mut reader = BufReader::new(stream);
-    let mut line = String::new();
-    reader.read_line(&mut line)?;
-    let bad = || io::Error::other("not an HTTP response");
-    let status = line
-        .split(' ')
-        .nth(1)
-        .and_then(|code| code.parse().ok())
-        .ok_or_else(bad)?;
-    let mut chunked = false;
-    loop {
-        line.clear();
-        if reader.read_line(&mut line)? == 0 {
-            return Err(bad());
-        }
-        if line == "\r\n" {
-            break;
-        }
-        let header = line.to_ascii_lowercase();
-        chunked |= header.starts_with("transfer-encoding:") && header.contains("chunked");
-    }
-    let body: Box<dyn BufRead> = if chunked {
-        Box::new(BufReader::new(Chunks {
-            inner: reader,
-            left: 0,
-            done: false,
-        }))
-    } else {
-        Box::new(reader)
-    };
-    Ok(Response { status, body })
-}
-
-/// Joins the chunks of a chunked body.
-struct Chunks<R> {
-    inner: R,
-    left: usize,
-    done: bool,
-}
-
-impl<R: BufRead> Read for Chunks<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.left == 0 && !self.done {
-            let mut line = String::new();
-            self.inner.read_line(&mut line)?;
-            if line == "\r\n" {
-                line.clear();
-                self.inner.read_line(&mut line)?;
-            }
-            let size = line.trim().split(';').next().unwrap_or_default();
-            self.left = usize::from_str_radix(size, 16)
-                .map_err(|_| io::Error::other(format!("{line:?} is no chunk size")))?;
-            self.done = self.left == 0;
-        }
-        if self.done {
-            return Ok(0);
-        }
-        let most = buffer.len().min(self.left);
-        let read = self
-            .inner
-            .read(buffer.get_mut(..most).unwrap_or_default())?;
-        if read == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        self.left -= read;
-        Ok(read)
     }
 }

@@ -38,19 +38,23 @@ macro_rules! checks {
 checks! { on_std = Std, on_smol = Smol: beside_others {
     rules::every_output_of_an_input_is_carried_out,
     rules::deadlines_are_kept,
+    rules::silence_is_noticed,
     streams::no_connection_gets_the_answers_of_another,
     streams::opened_comes_first_and_lost_last,
     streams::messages_come_in_order,
+    streams::steps_come_in_order,
     streams::messages_wait_in_order,
     streams::sent_means_sent,
     rules::dials_end,
     rules::calls_end,
     rules::nobody_holds_up_the_node,
     streams::progress_is_told,
+    streams::progress_is_a_sign_of_life,
     rules::a_full_inbox_slows_the_peers_down,
     weather::junk_costs_its_own_connection_only,
     weather::half_a_frame_is_noticed,
     weather::an_oversize_announcement_is_refused,
+    weather::a_later_version_is_read_over,
     weather::a_panic_ends_the_runtime,
 } }
 

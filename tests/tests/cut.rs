@@ -3,8 +3,9 @@
 
 use bytes::Bytes;
 use exo_protocol::wire::{
-    DecodeError, DecodeLimits, Decoder, Encoder, HEADER_LEN, Header, Message, SendPrompt,
-    SendResult, SendTensor, TopologyReply, WireEdge, decode_payload,
+    Chunk, DecodeError, DecodeLimits, Decoder, Encoder, Ending, HEADER_LEN, Header, MAGIC, Message,
+    MessageType, Open, SendPrompt, SendResult, SendTensor, Step, StepBody, TopologyReply, WireEdge,
+    decode_payload,
 };
 use exo_protocol::{DType, Json, Shard, Tensor};
 use proptest::prelude::*;
@@ -35,6 +36,14 @@ fn whole(mut stream: &[u8], limits: &DecodeLimits) -> Outcome {
         };
         let header = match Header::decode(header) {
             Ok(header) => header,
+            Err(DecodeError::UnknownType(number)) if MessageType::SKIPPABLE.contains(&number) => {
+                let length = u32::from_be_bytes(header[5..].try_into().expect("four bytes"));
+                match rest.split_at_checked(length as usize) {
+                    Some((_, rest)) => stream = rest,
+                    None => return (messages, Ok(true)),
+                }
+                continue;
+            }
             Err(error) => return (messages, Err(error)),
         };
         let limit = limits.payload(header.kind);
@@ -172,15 +181,59 @@ fn message() -> impl Strategy<Value = Message> {
             request_id: None,
             status
         }),
+        any::<u64>().prop_map(|id| Message::Ping { id }),
+        (any::<u32>(), size().prop_map(|size| size + 1), any::<u8>()).prop_map(
+            |(position, width, fill)| {
+                let data = vec![fill; 4 * width].into();
+                let tensor = Tensor::new(DType::Bf16, vec![1, 2, width], data);
+                Message::Step(Step {
+                    stream: 1,
+                    position,
+                    sample: false,
+                    body: StepBody::Hidden(tensor.expect("bytes match")),
+                })
+            }
+        ),
+        (any::<u32>(), size()).prop_map(|(stream, size)| Message::Open(Open {
+            stream,
+            plan: vec![b'p'; size.min(8000)].into(),
+        })),
+        (any::<u32>(), 1..=Chunk::MAX).prop_map(|(transfer, size)| Message::Chunk(Chunk {
+            transfer,
+            kind: 0x87,
+            total: u32::MAX,
+            offset: 0,
+            data: vec![b'c'; size].into(),
+        })),
+        (any::<u32>(), text(), text()).prop_map(|(epoch, request, text)| Message::Failed(Ending {
+            epoch,
+            code: 1,
+            request: request.into(),
+            text,
+        })),
     ]
 }
 
+/// Messages, and their bytes with some of a later version's between.
 fn stream() -> impl Strategy<Value = (Vec<Message>, Vec<u8>)> {
-    prop::collection::vec(message(), 0..8).prop_map(|messages| {
-        let bytes = messages
-            .iter()
-            .flat_map(|message| Encoder::new(message).expect("fits").slices().concat())
-            .collect();
+    let later = (
+        MessageType::SKIPPABLE,
+        prop_oneof![0usize..40, 0usize..200_000],
+    );
+    let later = prop::option::weighted(0.2, later);
+    prop::collection::vec((message(), later), 0..8).prop_map(|entries| {
+        let mut bytes = Vec::new();
+        let mut messages = Vec::new();
+        for (message, later) in entries {
+            if let Some((number, length)) = later {
+                bytes.extend(MAGIC);
+                bytes.push(number);
+                bytes.extend((length as u32).to_be_bytes());
+                bytes.resize(bytes.len() + length, b'E');
+            }
+            bytes.extend(Encoder::new(&message).expect("fits").slices().concat());
+            messages.push(message);
+        }
         (messages, bytes)
     })
 }
@@ -254,10 +307,10 @@ proptest! {
 
     #[test]
     fn noise_behind_a_header_gives_the_same(
-        kind in 0usize..12, length in 0u32..100_000,
+        kind in 0..MessageType::ALL.len(), length in 0u32..100_000,
         noise in prop::collection::vec(any::<u8>(), 0..3000), sizes in reads(),
     ) {
-        let kind = exo_protocol::wire::MessageType::ALL[kind];
+        let kind = MessageType::ALL[kind];
         let bytes = [&Header { kind, length }.encode()[..], &noise].concat();
         prop_assert_eq!(in_pieces(&bytes, &sizes, &limits()), whole(&bytes, &limits()));
     }
@@ -265,7 +318,7 @@ proptest! {
 
 #[test]
 fn an_announced_length_takes_no_memory() {
-    let kind = exo_protocol::wire::MessageType::SendTensorRequest;
+    let kind = MessageType::SendTensorRequest;
     let limits = DecodeLimits::default();
     let header = Header {
         kind,

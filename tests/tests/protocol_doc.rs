@@ -1,8 +1,13 @@
 //! `docs/PROTOCOL.md` keeps up with the code.
 
+use exo_protocol::config::Config;
 use exo_protocol::id::NodeId;
-use exo_protocol::topology::{map_to_shards, ring_memory_weighted};
-use exo_protocol::wire::{DecodeLimits, Decoder, Encoder, MAGIC, MessageType};
+use exo_protocol::topology::{Capabilities, map_to_shards, ring_memory_weighted};
+use exo_protocol::wire::extension::{end, error, failed, goodbye};
+use exo_protocol::wire::{
+    Chunk, DecodeLimits, Decoder, Encoder, Hello, MAGIC, Message, MessageType, Step, StepBody,
+    Token, encode_payload,
+};
 use exo_protocol::{DType, Tensor};
 
 fn document() -> String {
@@ -59,6 +64,147 @@ fn every_dtype_and_limit_is_in_the_document() {
         format!("| {} values |", exo_protocol::Json::MAX_VALUES),
     ] {
         assert!(document.contains(&row), "no limit {row}");
+    }
+}
+
+/// The cells of the table that begins with `header`, row by row.
+fn table(document: &str, header: &str) -> Vec<Vec<String>> {
+    let (_, rows) = document
+        .split_once(&format!("\n{header}\n"))
+        .unwrap_or_else(|| panic!("no table {header}"));
+    let rows: Vec<_> = rows
+        .lines()
+        .skip(1)
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| line.split('|').map(|cell| cell.trim().to_owned()).collect())
+        .collect();
+    assert!(!rows.is_empty(), "nothing in {header}");
+    rows
+}
+
+#[test]
+fn every_code_is_in_the_document_and_no_other() {
+    let document = document();
+    for (name, codes) in [
+        ("ERROR", error::ALL),
+        ("GOODBYE", goodbye::ALL),
+        ("END", end::ALL),
+        ("FAILED", failed::ALL),
+    ] {
+        let rows = table(&document, &format!("| code | {name} | |"));
+        let written: Vec<(&str, &str)> = rows.iter().map(|row| (&*row[1], &*row[2])).collect();
+        let codes: Vec<(String, &str)> = codes
+            .iter()
+            .map(|(code, name)| (code.to_string(), *name))
+            .collect();
+        let codes: Vec<(&str, &str)> = codes.iter().map(|(code, name)| (&**code, *name)).collect();
+        assert_eq!(written, codes, "codes of {name}");
+        assert!(
+            rows.iter().all(|row| !row[3].is_empty()),
+            "a code of {name} without a meaning"
+        );
+    }
+}
+
+#[test]
+fn the_hello_has_the_keys_of_the_document() {
+    let document = document();
+    let (_, section) = document.split_once("## 7. The hello").expect("section 7");
+    let keys: Vec<String> = table(section, "| key | type | |")
+        .iter()
+        .map(|row| row[1].replace('`', ""))
+        .collect();
+    let hello = Hello::new("a").to_json();
+    let written: Vec<&str> = hello
+        .as_object()
+        .expect("an object")
+        .iter()
+        .map(|(key, _)| key.as_str())
+        .collect();
+    assert_eq!(keys, written);
+    let version = format!("| `version` | integer, {} |", Hello::VERSION);
+    assert!(section.contains(&version), "no row {version}");
+}
+
+fn step(body: StepBody) -> Message {
+    Message::Step(Step {
+        stream: 1,
+        position: 0,
+        sample: false,
+        body,
+    })
+}
+
+#[test]
+fn what_the_extension_costs_and_allows_is_in_the_document() {
+    let document = document();
+    let limits = DecodeLimits::default();
+    let mut rows = vec![
+        format!(
+            "| code and text | {} KiB |",
+            limits.payload(MessageType::Error) >> 10
+        ),
+        format!("| piece | {} bytes |", Chunk::MAX),
+        format!(
+            "| `{:#04x}` to `{:#04x}` |",
+            MessageType::SKIPPABLE.start(),
+            MessageType::SKIPPABLE.end()
+        ),
+    ];
+    for kind in [
+        MessageType::Ping,
+        MessageType::Pong,
+        MessageType::Token,
+        MessageType::Close,
+        MessageType::Credit,
+        MessageType::Abort,
+    ] {
+        let (number, name, size) = (kind as u8, screaming(kind), limits.payload(kind));
+        rows.push(format!("| `{number:#04x}` | {name} | {size} bytes |"));
+    }
+    for dtype in [DType::F32, DType::F16, DType::Bf16] {
+        let data = vec![0; dtype.size()].into();
+        let tensor = Tensor::new(dtype, vec![1, 1, 1], data).expect("one element");
+        let payload = encode_payload(&step(StepBody::Hidden(tensor))).expect("a hidden state");
+        rows.push(format!("| {} | `{dtype}` |", payload[9]));
+    }
+    let frame = |message: &Message| Encoder::new(message).expect("small").remaining();
+    let tensor = Tensor::new(DType::F32, vec![1, 1, 1], vec![0; 4].into()).expect("one element");
+    let hidden = frame(&step(StepBody::Hidden(tensor))) - 4;
+    rows.push(format!(
+        "| hidden state of one position | {hidden} + H times 4 or 2 bytes | {hidden} bytes |"
+    ));
+    let token = frame(&Message::Token(Token {
+        stream: 1,
+        index: 0,
+        token: 2,
+        end: false,
+        last: false,
+    }));
+    rows.push(format!(
+        "| token to the origin | {token} bytes | {} bytes |",
+        token - 4
+    ));
+    let id = frame(&step(StepBody::Tokens(vec![2])));
+    rows.push(format!(
+        "| token to the first stage | {id} bytes | {} bytes |",
+        id - 4
+    ));
+    let config = Config::new("a".into(), Capabilities::unknown());
+    rows.push(format!(
+        "| silence before a PING | {} ms |",
+        config.timing.probe_idle.as_millis()
+    ));
+    rows.push(format!(
+        "| the same while a request uses the connection | {} ms |",
+        config.timing.probe_busy.as_millis()
+    ));
+    rows.push(format!(
+        "| unanswered PINGs | {} PINGs |",
+        config.limits.probes
+    ));
+    for row in rows {
+        assert!(document.contains(&row), "no row {row}");
     }
 }
 

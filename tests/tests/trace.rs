@@ -109,6 +109,8 @@ struct Replay {
     topology: Message,
     /// What the node sent, by request and type.
     sent: BTreeMap<(String, MessageType), Vec<Vec<u8>>>,
+    /// Its answers to health checks.
+    health: BTreeSet<Vec<u8>>,
     acknowledged: usize,
     events: Vec<Event>,
 }
@@ -133,6 +135,7 @@ impl Replay {
             last_connection: INBOUND.0,
             topology,
             sent: BTreeMap::new(),
+            health: BTreeSet::new(),
             acknowledged: 0,
             events: vec![],
         }
@@ -164,6 +167,8 @@ impl Replay {
                 connection,
                 message,
             } => {
+                let kind = message.message_type();
+                assert!(!kind.is_extension(), "a reference peer is sent {kind:?}");
                 let bytes = encode(&message);
                 let length = bytes.len();
                 queue.push_back(Input::Sent {
@@ -177,10 +182,9 @@ impl Replay {
                     _ => None,
                 };
                 if let Some(id) = id {
-                    self.sent
-                        .entry((id, message.message_type()))
-                        .or_default()
-                        .push(bytes);
+                    self.sent.entry((id, kind)).or_default().push(bytes);
+                } else if kind == MessageType::HealthCheckResponse {
+                    self.health.insert(bytes);
                 }
                 let reply = match message {
                     // As the reference: it neither reads nor writes an introduction.
@@ -244,6 +248,8 @@ impl Replay {
             request: id.into(),
             model: dummy::MODEL.into(),
             layers: dummy::LAYERS,
+            bytes: 0,
+            fingerprint: 0,
             prompt: dummy::PROMPT.into(),
             tokens: vec![dummy::PROMPT_TOKEN],
             end_tokens: vec![dummy::END_TOKEN],
@@ -271,10 +277,14 @@ fn replay(own: &str, other: &str) {
 
     let mut begun = BTreeSet::new();
     let mut own_requests = BTreeSet::new();
+    let mut health = BTreeSet::new();
     let mut expected: BTreeMap<(String, MessageType), Vec<Vec<u8>>> = BTreeMap::new();
     let mut tensors = 0;
     for frame in &recorded {
         let kind = MessageType::from_byte(frame.bytes[4]).expect("a known type");
+        if frame.from == own && kind == MessageType::HealthCheckResponse {
+            health.insert(frame.bytes.clone());
+        }
         if let Some(id) = &frame.id
             && kind != MessageType::SendOpaqueStatus
         {
@@ -304,6 +314,8 @@ fn replay(own: &str, other: &str) {
     }
 
     assert_eq!(begun.len(), 5, "the recording holds five requests");
+    assert_eq!(health.len(), 1, "the reference has one answer");
+    assert_eq!(replay.health, health, "without an introduction");
     assert!(!own_requests.is_empty());
     // Intended difference: results go to who asked, not to everybody. The reference tells its peer
     // every token of its own requests, which the peer throws away.

@@ -1,7 +1,7 @@
 //! Engines that compute nothing, and tell what they were asked.
 
 use bytes::Bytes;
-use exo_protocol::engine::{Engine, EngineCommand, EngineEvent, EngineOutput};
+use exo_protocol::engine::{Engine, EngineCommand, EngineEvent, EngineInput, EngineOutput};
 use exo_protocol::{DType, Tensor};
 
 /// The model's name; any name will do.
@@ -10,7 +10,8 @@ pub const MODEL: &str = "null";
 /// What goes on inside [`NullEngine::execute`] before it answers.
 pub type Hook = Box<dyn FnMut(&EngineCommand) + Send>;
 
-/// Answers at once: with the same hidden state, or with token 1, which never ends the answer.
+/// Answers at once: with the same hidden state for every position, or with token 1, which never ends
+/// the answer, if it is to choose one.
 pub struct NullEngine {
     hidden: Tensor,
     hook: Hook,
@@ -36,6 +37,26 @@ impl NullEngine {
             hook,
         }
     }
+
+    /// The hidden state of so many positions, all the same.
+    fn rows(&self, positions: usize) -> Tensor {
+        if positions == 1 {
+            return self.hidden.clone();
+        }
+        let data = self.hidden.data().repeat(positions);
+        let width = self.hidden.data().len() / 4;
+        let rows = Tensor::new(DType::F32, vec![1, positions, width], Bytes::from(data));
+        rows.expect("the bytes match the positions")
+    }
+}
+
+/// How many positions an input has.
+fn positions(input: &EngineInput) -> usize {
+    match input {
+        EngineInput::Text(_) => 1,
+        EngineInput::Tokens(tokens) => tokens.len(),
+        EngineInput::Hidden(tensor) => tensor.shape().get(1).copied().unwrap_or(1),
+    }
 }
 
 impl Engine for NullEngine {
@@ -46,22 +67,33 @@ impl Engine for NullEngine {
     ) -> EngineEvent {
         (self.hook)(&command);
         match command {
-            EngineCommand::Load { call, .. } => EngineEvent::Loaded { call, bytes: 0 },
+            EngineCommand::Load { call, .. } => EngineEvent::Loaded {
+                call,
+                bytes: 0,
+                fingerprint: 0,
+            },
             EngineCommand::Unload { call, .. } => EngineEvent::Unloaded { call },
             EngineCommand::Free { call, .. } => EngineEvent::Freed { call },
-            EngineCommand::Forward { call, shard, .. } => {
-                let output = if shard.is_last() {
-                    EngineOutput::Token {
+            EngineCommand::Forward {
+                call,
+                shard,
+                input,
+                sampling,
+                ..
+            } => {
+                let positions = positions(&input);
+                let output = match sampling {
+                    _ if !shard.is_last() => EngineOutput::Hidden(self.rows(positions)),
+                    None => EngineOutput::Nothing,
+                    Some(_) => EngineOutput::Token {
                         token: 1,
                         end: false,
-                    }
-                } else {
-                    EngineOutput::Hidden(self.hidden.clone())
+                    },
                 };
                 EngineEvent::Forwarded {
                     call,
                     output,
-                    positions: 1,
+                    positions: positions as u32,
                 }
             }
         }

@@ -137,6 +137,7 @@ impl Host {
                     listen,
                     discovery_file,
                     inbox,
+                    record: None,
                 };
                 let runtime = exo_runtime_std::start(config, 7, options, engine, on_event);
                 Runtime::Std(runtime.expect("the runtime starts"))
@@ -146,6 +147,7 @@ impl Host {
                     listen,
                     discovery_file,
                     inbox,
+                    record: None,
                 };
                 let runtime = exo_runtime_smol::start(config, 7, options, engine, on_event);
                 Runtime::Smol(runtime.expect("the runtime starts"))

@@ -1,9 +1,14 @@
 //! A peer of the checks' own: a socket, and the codec to look at what comes over it.
+//!
+//! It is a reference peer, unless it introduces itself: then it is one of our own, and the checks
+//! speak the extension for it.
 
 use super::PATIENCE;
+use bytes::Bytes;
 use exo_protocol::topology::Capabilities;
 use exo_protocol::wire::{
-    DecodeLimits, Decoder, Encoder, Hello, Message, SendPrompt, SendTensor, TopologyReply, WireEdge,
+    Chunk, DecodeLimits, Decoder, Encoder, Hello, Message, SendPrompt, SendTensor, TopologyReply,
+    WireEdge, encode_payload,
 };
 use exo_protocol::{Shard, Tensor};
 use std::io::{ErrorKind, Read, Write};
@@ -70,6 +75,15 @@ impl Raw {
         &self.stream
     }
 
+    /// The same connection, to be written to while it is read from.
+    ///
+    /// # Panics
+    /// If the system refuses.
+    #[must_use]
+    pub fn try_clone(&self) -> Self {
+        Self::over(self.stream.try_clone().expect("a second handle"))
+    }
+
     /// Sends bytes as they are. A connection that is closed meanwhile is no failure here.
     ///
     /// # Panics
@@ -128,19 +142,49 @@ impl Raw {
         while self.receive().is_some() {}
     }
 
-    /// Answers `count` questions as the node `raw`, which knows the node `host`.
+    /// Answers `count` questions as the reference node `raw`, which knows the node `host`.
     ///
     /// # Panics
     /// If something else comes.
     pub fn answer(&mut self, count: usize) {
         for _ in 0..count {
             let answer = match self.receive() {
-                Some(Message::HealthCheckRequest { .. }) => hello(),
-                Some(Message::CollectTopologyRequest { .. }) => topology(),
+                Some(Message::HealthCheckRequest { .. }) => Message::HealthCheckResponse {
+                    is_healthy: true,
+                    exo: None,
+                },
+                Some(Message::CollectTopologyRequest { .. }) => {
+                    Message::CollectTopologyResponse(view())
+                }
                 other => panic!("a member of a ring is not asked {other:?}"),
             };
             self.send(&[answer]);
         }
+    }
+
+    /// Becomes a node of ours, `raw`, which knows the node `host`; from now on both speak the
+    /// extension. Gives what the host said of itself.
+    ///
+    /// # Panics
+    /// If the host does not introduce itself, or does not tell its topology at once.
+    pub fn introduce(&mut self) -> Hello {
+        let payload = Hello {
+            window: u32::MAX,
+            stream_window: u32::MAX,
+            ..Hello::new("raw")
+        }
+        .to_request_payload();
+        self.send(&[Message::HealthCheckRequest { payload }]);
+        let hello = match self.receive() {
+            Some(Message::HealthCheckResponse { exo, .. }) => {
+                exo.as_ref().and_then(Hello::from_json)
+            }
+            other => panic!("an introduction is not answered with {other:?}"),
+        };
+        let told = self.receive();
+        assert!(matches!(told, Some(Message::Topology(_))), "{told:?}");
+        self.send(&[Message::Topology(view())]);
+        hello.expect("the host is one of ours")
     }
 }
 
@@ -167,7 +211,7 @@ pub fn bytes_of(messages: &[Message]) -> Vec<u8> {
 #[must_use]
 pub fn health() -> Message {
     Message::HealthCheckRequest {
-        payload: bytes::Bytes::new(),
+        payload: Bytes::new(),
     }
 }
 
@@ -211,19 +255,44 @@ fn whole(model: &str) -> Shard {
     }
 }
 
-fn hello() -> Message {
-    let hello = Hello {
-        version: 1,
-        node_id: "raw".into(),
-        features: vec!["ring".into()],
-    };
-    Message::HealthCheckResponse {
-        is_healthy: true,
-        exo: Some(hello.to_json()),
-    }
+/// The plan of a request of `raw` for one token: its own the first layer, the host's the second.
+#[must_use]
+pub fn plan(request: &str, model: &str, prompt: u32) -> Bytes {
+    let ring = r#"[["raw", 0, 0, 0], ["host", 1, 1, 0]]"#;
+    let sampling = r#"{"temperature": 0.0, "top_p": 1.0, "top_k": 0, "seed": 0}"#;
+    Bytes::from(format!(
+        r#"{{"request": "{request}", "epoch": 0, "origin": "raw", "model": "{model}", "layers": 2,
+        "fingerprint": 0, "ring": {ring}, "prompt": {prompt}, "sampling": {sampling},
+        "max_tokens": 1}}"#
+    ))
 }
 
-fn topology() -> Message {
+/// A message as the extension has it travel: whole, or in the pieces of a transfer of this number.
+///
+/// # Panics
+/// If it is too large for both.
+#[must_use]
+pub fn pieces(message: &Message, transfer: u32) -> Vec<Message> {
+    let payload = encode_payload(message).expect("it can be written");
+    if payload.len() <= Chunk::MAX {
+        return vec![message.clone()];
+    }
+    let total = u32::try_from(payload.len()).expect("it fits a frame");
+    let piece = |(index, data): (usize, &[u8])| {
+        let offset = u32::try_from(index * Chunk::MAX).expect("no more than the total");
+        Message::Chunk(Chunk {
+            transfer,
+            kind: message.message_type() as u8,
+            total,
+            offset,
+            data: payload.slice_ref(data),
+        })
+    };
+    payload.chunks(Chunk::MAX).enumerate().map(piece).collect()
+}
+
+/// What `raw` says of itself: little memory, and that it knows the host.
+fn view() -> TopologyReply {
     let edge = WireEdge {
         to_id: "host".into(),
         description: None,
@@ -232,8 +301,8 @@ fn topology() -> Message {
         memory: 1,
         ..Capabilities::unknown()
     };
-    Message::CollectTopologyResponse(TopologyReply {
+    TopologyReply {
         nodes: vec![("raw".into(), capabilities)],
         peer_graph: vec![("raw".into(), vec![edge])],
-    })
+    }
 }

@@ -76,6 +76,28 @@ pub fn deadlines_are_kept(kind: Kind) {
     drop(release);
 }
 
+/// Rule 3, of a node of ours that says nothing: it is asked at each deadline, and given up at the
+/// last.
+pub fn silence_is_noticed(kind: Kind) {
+    let mut setup = Setup::new("host", 1);
+    setup.config.timing.probe_idle = Duration::from_millis(20);
+    setup.config.timing.probe_busy = Duration::from_millis(20);
+    let probes = setup.config.limits.probes;
+    let host = Host::start(kind, setup, || Ok(Box::new(NullEngine::new(1))));
+    let mut raw = Raw::connect(host.address);
+    raw.introduce();
+    for number in 1..=u64::from(probes) {
+        assert_eq!(raw.receive(), Some(Message::Ping { id: number }));
+    }
+    assert_eq!(raw.receive(), None);
+    let reason = host.event(|event| match event {
+        Event::PeerDown { reason, .. } => Some(reason),
+        _ => None,
+    });
+    assert!(reason.contains("silent"), "{reason}");
+    host.until("no connection", |status| status.connections == 0);
+}
+
 /// Rule 8: a dial ends, in whichever way, and the next one may succeed.
 pub fn dials_end(kind: Kind) {
     let socket =

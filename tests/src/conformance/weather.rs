@@ -72,6 +72,23 @@ pub fn an_oversize_announcement_is_refused(kind: Kind) {
     host.until("no connection", |status| status.connections == 0);
 }
 
+/// A frame that a later version may add is read over, however long it is, and keeps no place.
+pub fn a_later_version_is_read_over(kind: Kind) {
+    let host = start(kind);
+    let mut raw = Raw::connect(host.address);
+    for (number, length) in [(0xc0, 0), (0xd7, 70_000), (0xfe, 32 << 20)] {
+        let mut bytes = b"EXO\x01".to_vec();
+        bytes.push(number);
+        bytes.extend_from_slice(&u32::to_be_bytes(length));
+        raw.send_bytes(&bytes);
+        for _ in 0..length / 10_000 {
+            raw.send_bytes(&[0x58; 10_000]);
+        }
+        raw.send_bytes(&vec![0x58; length as usize % 10_000]);
+        raw.check_health();
+    }
+}
+
 /// An event handler that panics ends its runtime: who relies on the node learns that it is gone.
 pub fn a_panic_ends_the_runtime(kind: Kind) {
     let engine = || Ok(Box::new(NullEngine::new(1)) as Box<dyn Engine>);

@@ -62,6 +62,7 @@ pub(crate) fn fields(message: &Message) -> Value {
             "status": status,
             "status_json": serde_json::from_str(status).unwrap_or(Value::Null),
         }),
+        ours => panic!("{ours:?} is of the extension, which the reference does not speak"),
     }
 }
 
