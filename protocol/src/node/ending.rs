@@ -220,6 +220,7 @@ impl Node {
             self.remember_end(&id, Ended::ALL);
             self.end_session(&id);
         }
+        self.told.retain(|told| told.origin != *node);
     }
 
     pub(super) fn expire_sessions(&mut self) {

@@ -67,10 +67,6 @@ impl Node {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        let met = peer.met.replace((node.clone(), hello.incarnation));
-        let restarted = met.is_some_and(|(before, incarnation)| {
-            before == node && incarnation != hello.incarnation
-        });
         peer.own = true;
         peer.leaving = false;
         peer.node = Some(node.clone());
@@ -91,12 +87,14 @@ impl Node {
         if came_up {
             peer.up_since = now;
         }
-        self.adopt_sessions_of(&node);
-        self.tell_failures_again(&node);
-        if restarted {
+        let before = self.run_of(&node);
+        self.remember_run(&node, hello.incarnation);
+        if before.is_some_and(|before| before != hello.incarnation) {
             self.forget_sessions_of(&node);
             self.tell(Event::PeerRestarted { node: node.clone() });
         }
+        self.adopt_sessions_of(&node);
+        self.tell_failures_again(&node);
         if came_up {
             self.tell(Event::PeerUp {
                 node: node.clone(),
@@ -165,6 +163,20 @@ impl Node {
             }
         }
         contested
+    }
+
+    /// Which run of a node was met last, wherever it was: it may come back from another address.
+    pub(super) fn run_of(&self, node: &NodeId) -> Option<u64> {
+        let met = self.met.iter().find(|(met, _)| met == node);
+        met.map(|(_, incarnation)| *incarnation)
+    }
+
+    fn remember_run(&mut self, node: &NodeId, incarnation: u64) {
+        self.met.retain(|(met, _)| met != node);
+        if self.met.len() >= self.config.limits.peers {
+            self.met.pop_front();
+        }
+        self.met.push_back((node.clone(), incarnation));
     }
 
     /// Whether a clone is told of for the first time.
@@ -246,7 +258,7 @@ impl Node {
             return None;
         }
         let inbound = core::mem::take(&mut peer.inbound);
-        let (reply, family, met) = (peer.reply.take(), peer.family, peer.met.clone());
+        let (reply, family) = (peer.reply.take(), peer.family);
         let (up_since, leaving) = (peer.up_since, peer.leaving);
         peer.up = false;
         if !peer.named {
@@ -257,7 +269,7 @@ impl Node {
         peer.inbound = inbound;
         peer.up = true;
         peer.own = true;
-        (peer.reply, peer.family, peer.met) = (reply, family, met);
+        (peer.reply, peer.family) = (reply, family);
         (peer.up_since, peer.leaving) = (up_since, leaving);
         Some(dialed)
     }
@@ -278,7 +290,7 @@ impl Node {
         let mut other = Peer::unnamed(before, peer.address.clone(), now);
         other.inbound = core::mem::take(&mut peer.inbound);
         (other.up, other.own, other.up_since) = (true, true, peer.up_since);
-        (other.reply, other.met) = (peer.reply.take(), peer.met.take());
+        other.reply = peer.reply.take();
         (other.family, other.leaving) = (peer.family, peer.leaving);
         (peer.up, peer.own, peer.leaving) = (false, false, false);
         self.add_peer(other);

@@ -127,6 +127,8 @@ pub struct Node {
     file: File,
     /// What origins were told last that this node cannot do.
     told: VecDeque<Told>,
+    /// The nodes of ours that were met last, the newest at the end, and which run of each.
+    met: VecDeque<(NodeId, u64)>,
     /// Nodes that came with an id that was taken, and that were told of.
     clones: VecDeque<(NodeId, u64)>,
     leaving: bool,
@@ -173,6 +175,7 @@ impl Node {
                 read_at,
             },
             told: VecDeque::new(),
+            met: VecDeque::new(),
             clones: VecDeque::new(),
             leaving: false,
             drained: false,

@@ -211,7 +211,7 @@ impl Node {
                 self.fail_stage(id, failed::PEER, text);
                 false
             }
-            // Opening it broke the connection, and with it this stage.
+            // The stage is gone: so is what the stream was for.
             (None, Some(route)) => {
                 self.close_stream(route);
                 false

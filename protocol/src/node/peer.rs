@@ -48,8 +48,6 @@ pub(super) struct Peer {
     pub(super) inbound: Vec<ConnectionId>,
     /// Discovery names it; any other peer is forgotten when it goes.
     pub(super) named: bool,
-    /// Who was met here last, and which run of it.
-    pub(super) met: Option<(NodeId, u64)>,
     /// It said that it leaves: nothing new is placed on it.
     pub(super) leaving: bool,
     /// The dtype names it writes.
@@ -109,7 +107,6 @@ impl Peer {
             own: false,
             inbound: Vec::new(),
             named: true,
-            met: None,
             leaving: false,
             family: None,
             health_at: Instant::FAR_FUTURE,

@@ -4,6 +4,7 @@ use super::Node;
 use super::output::{Event, Stage};
 use super::peer::Peer;
 use crate::id::{ModelId, NodeId};
+use crate::shard::Shard;
 use crate::topology::{Capabilities, Topology, map_to_shards, ring_memory_weighted};
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -49,7 +50,7 @@ fn substitute(need: &Need<'_>, members: &[(NodeId, i64)]) -> Option<Vec<Stage>> 
         let layers = u64::from(stage.shard.end.saturating_sub(stage.shard.start)) + 1;
         let share = need.bytes / u64::from(need.layers.max(1)) * layers;
         let (node, memory) = spares.next()?;
-        if u64::try_from(*memory).unwrap_or(0) < share.div_ceil(1 << 20).max(1) {
+        if mib(*memory) < share.div_ceil(1 << 20).max(1) {
             return None;
         }
         ring.push(Stage {
@@ -58,6 +59,46 @@ fn substitute(need: &Need<'_>, members: &[(NodeId, i64)]) -> Option<Vec<Stage>> 
         });
     }
     Some(ring)
+}
+
+/// What the nodes of a ring have, in MiB.
+fn memory_of(ring: &[Stage], members: &[(NodeId, i64)]) -> u64 {
+    let has = |node: &NodeId| ring.iter().any(|stage| stage.node == *node);
+    let memory = members.iter().filter(|(node, _)| has(node));
+    memory.fold(0, |sum, (_, memory)| sum.saturating_add(mib(*memory)))
+}
+
+/// A memory below zero counts as zero.
+fn mib(memory: i64) -> u64 {
+    u64::try_from(memory).unwrap_or(0)
+}
+
+/// Cuts a model by memory without rounding anything but down to whole layers.
+fn cut_exactly<'a>(
+    need: &Need<'_>,
+    order: impl Iterator<Item = &'a NodeId>,
+    members: &[(NodeId, i64)],
+) -> Vec<Stage> {
+    let of = |node: &NodeId| {
+        let member = members.iter().find(|(member, _)| member == node);
+        member.map_or(0, |(_, memory)| u128::from(mib(*memory)))
+    };
+    let total: u128 = members.iter().map(|(node, _)| of(node)).sum();
+    let (mut before, mut next) = (0, 0);
+    let mut ring = Vec::with_capacity(members.len());
+    for node in order {
+        before += of(node);
+        let share = before * u128::from(need.layers) / total.max(1);
+        let end = u32::try_from(share).unwrap_or(need.layers);
+        if let Some(shard) = Shard::new(need.model.clone(), next..end, need.layers) {
+            ring.push(Stage {
+                node: node.clone(),
+                shard,
+            });
+            next = end;
+        }
+    }
+    ring
 }
 
 impl Node {
@@ -93,11 +134,13 @@ impl Node {
     /// The cuts are the reference's (by memory, in its ring order), so that in a full mesh every
     /// node computes the same ring. A ring that lost a stage keeps its cuts if another node can
     /// take that stage's place: all others then keep what they have loaded and computed.
+    ///
+    /// The reference's rounding can leave out a node without whom the others lack the memory. Where
+    /// only nodes of ours take part the model is then cut exactly, since the plan says how.
     pub(super) fn place(&self, need: &Need<'_>) -> Result<Vec<Stage>, Shortage> {
         let members = self.members(need);
-        let left = members.iter().fold(0u64, |sum, (_, memory)| {
-            sum.saturating_add(u64::try_from(*memory).unwrap_or(0))
-        });
+        let all = members.iter().map(|(_, memory)| mib(*memory));
+        let left = all.fold(0, u64::saturating_add);
         let needed = need.bytes.div_ceil(1 << 20);
         if members.is_empty() || left < needed {
             return Err(Shortage { needed, left });
@@ -105,9 +148,23 @@ impl Node {
         if let Some(ring) = substitute(need, &members) {
             return Ok(ring);
         }
-        let shards = map_to_shards(&ring_memory_weighted(&members), need.model, need.layers);
+        let partitions = ring_memory_weighted(&members);
+        let shards = map_to_shards(&partitions, need.model, need.layers);
         let stage = |(node, shard)| Stage { node, shard };
-        Ok(shards.into_iter().map(stage).collect())
+        let ring: Vec<Stage> = shards.into_iter().map(stage).collect();
+        if memory_of(&ring, &members) >= needed {
+            return Ok(ring);
+        }
+        let order = partitions.iter().map(|partition| &partition.node);
+        let ring = if members.iter().all(|(node, _)| self.is_own(node)) {
+            cut_exactly(need, order, &members)
+        } else {
+            ring
+        };
+        match memory_of(&ring, &members) {
+            left if left < needed => Err(Shortage { needed, left }),
+            _ => Ok(ring),
+        }
     }
 
     /// Who can take part, with their memory in MiB: this node and each peer that told its memory,

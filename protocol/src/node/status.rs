@@ -111,7 +111,7 @@ impl Node {
             address: peer.address.clone(),
             up: peer.up,
             own: peer.own,
-            incarnation: peer.met.as_ref().map(|(_, incarnation)| *incarnation),
+            incarnation: peer.node.as_ref().and_then(|node| self.run_of(node)),
             leaving: peer.leaving,
             rtt: peer.rtt,
             hops: peer.hops.status(),

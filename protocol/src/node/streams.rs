@@ -8,7 +8,8 @@ use crate::wire::{Message, Open, Step, StepBody};
 use bytes::Bytes;
 
 impl Node {
-    /// Opens a stream to a node and tells it the plan.
+    /// Opens a stream to a node and tells it the plan. None if there is no way there, or if this
+    /// was more than the way could take: then it is gone, and with it perhaps more than this.
     pub(super) fn open_stream(&mut self, node: &NodeId, plan: &Plan) -> Option<Route> {
         let connection = self.connection_to(node)?;
         let extended = self.extended(connection)?;
@@ -18,6 +19,7 @@ impl Node {
             plan: Bytes::from(plan.write()),
         };
         self.send(connection, Message::Open(open));
+        self.extended(connection)?;
         Some(Route { connection, stream })
     }
 

@@ -1,24 +1,31 @@
 //! Runs the simulator over many seeds, with all cores:
 //! `cargo run --release -p exo-tests --bin sim -- --seeds 1000 --hosts 3 [--hosts-to 7] [--seed 0]
 //! [--trace]`.
+//!
+//! Or replays what `exo-node --record` wrote, and says at which entry the node does something else:
+//! `cargo run --release -p exo-tests --bin sim -- --replay FILE`.
 
-use exo_tests::invariants::determinism;
+use exo_tests::invariants::{determinism, replays};
+use exo_tests::replay::replay;
 use exo_tests::sim::{self, Outcome, Violation};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
-/// One seed in so many runs twice, to compare.
+/// One seed in so many runs twice, to compare, and another one with every node written down and
+/// replayed.
 const TWICE: u64 = 128;
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Arguments {
     seed: u64,
     seeds: u64,
     hosts: u64,
     hosts_to: u64,
     trace: bool,
+    replay: Option<PathBuf>,
 }
 
 fn arguments() -> Result<Arguments, String> {
@@ -28,6 +35,7 @@ fn arguments() -> Result<Arguments, String> {
         hosts: 3,
         hosts_to: 0,
         trace: false,
+        replay: None,
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -40,9 +48,14 @@ fn arguments() -> Result<Arguments, String> {
                 arguments.trace = true;
                 continue;
             }
+            "--replay" => {
+                let file = words.next().ok_or("--replay needs a file")?;
+                arguments.replay = Some(file.into());
+                continue;
+            }
             _ => {
                 return Err(format!(
-                    "{word} is none of --seed, --seeds, --hosts, --hosts-to, --trace"
+                    "{word} is none of --seed, --seeds, --hosts, --hosts-to, --trace, --replay"
                 ));
             }
         };
@@ -67,6 +80,8 @@ impl Arguments {
             sim::trace(seed, hosts)
         } else if seed.is_multiple_of(TWICE) {
             determinism::check(seed, hosts)
+        } else if seed % TWICE == TWICE / 2 {
+            replays::check(seed, hosts)
         } else {
             sim::run(seed, hosts)
         }
@@ -81,6 +96,18 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if let Some(file) = &arguments.replay {
+        return match replay(file) {
+            Ok(report) => {
+                println!("{report}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let begun = Instant::now();
     let threads = match thread::available_parallelism() {
         Ok(cores) if !arguments.trace => cores.get(),

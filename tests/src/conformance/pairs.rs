@@ -47,12 +47,14 @@ impl Pair {
         pair
     }
 
-    /// Waits until both know that they are two.
+    /// Waits until both know that they are two, and each has found the other in its file.
     fn meet(&self) {
-        for host in [&self.near, &self.far] {
+        for (host, other) in [(&self.near, &self.far), (&self.far, &self.near)] {
+            let address = other.address.to_string();
             host.until("a ring of two", |status| {
                 let edges = status.topology.edges.values().map(|edges| edges.len());
-                edges.sum::<usize>() == 2 && status.peers.iter().all(|peer| peer.up && peer.own)
+                let met = |peer: &PeerStatus| peer.up && peer.own && peer.address == address;
+                edges.sum::<usize>() == 2 && status.peers.iter().all(met)
             });
         }
     }
@@ -122,8 +124,10 @@ pub fn one_clock_measures_everything(near: Kind, far: Kind) {
     let pair = Pair::start((near, far), [null(8), null(8)]);
     pair.near
         .command(Command::Submit(submit("r", 2, 20, NEVER)));
-    pair.near
-        .event(|event| matches!(event, Event::Finished { .. }).then_some(()));
+    pair.near.event(|event| match event {
+        Event::Recovering { reason, .. } => panic!("nothing is lost here: {reason}"),
+        event => matches!(event, Event::Finished { .. }).then_some(()),
+    });
     let status = pair.near.until("the answer to a probe", |status| {
         let measured = |peer: &PeerStatus| peer.rtt.is_some() && peer.hops.p50 > Duration::ZERO;
         status.peers.iter().all(measured)

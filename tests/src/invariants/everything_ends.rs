@@ -98,7 +98,10 @@ fn failed_fairly(
         Failure::PeerLost { .. } => mixed || client.course.injected >= 3,
         // Nobody is left who has not failed.
         Failure::Stage { message, .. } => {
-            mixed || message == INJECTED || nothing_impossible::is_overload(world, message)
+            mixed
+                || message == INJECTED
+                || nothing_impossible::is_overload(world, message)
+                || nothing_impossible::is_other_model(world, message)
         }
         _ => false,
     }

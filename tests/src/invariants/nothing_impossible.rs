@@ -64,6 +64,11 @@ pub(crate) fn is_overload(world: &World, message: &str) -> bool {
         || message.contains(FORGOT) && (waits() || forgets())
 }
 
+/// Whether a stage gave a request up because it has another model.
+pub(crate) fn is_other_model(world: &World, message: &str) -> bool {
+    message.contains("is another model") && world.may(&[Fault::OtherModel])
+}
+
 /// Whether the network of this run closes connections.
 fn is_bad(world: &World) -> bool {
     world.may(&Fault::CUTS) || world.may(&[Fault::Leave]) || !world.is_fast()
@@ -86,8 +91,9 @@ pub(crate) fn event(world: &World, index: usize, event: &Event) -> Result<(), St
         Event::DiscoveryRejected { .. } => world.hosts[index].file != File::Right,
         Event::Recovering { reason, .. } => {
             let lost = || among(&LOST, reason) || among(&NETWORK, reason) || among(&STAGE, reason);
-            let struck = !world.faults.is_none() && (lost() || among(&LIMITS, reason));
-            is_overload(world, reason) || struck
+            let bad = is_bad(world) || !world.faults.is_none();
+            let struck = bad && (lost() || among(&LIMITS, reason));
+            is_overload(world, reason) || is_other_model(world, reason) || struck
         }
         Event::Failed {
             request,
@@ -95,7 +101,8 @@ pub(crate) fn event(world: &World, index: usize, event: &Event) -> Result<(), St
         } => {
             // Those who speak the base protocol say less, and it has no way to match what is said.
             let mixed = world.mixed.contains(request);
-            mixed || among(&STAGE, message) || is_overload(world, message)
+            let fair = is_overload(world, message) || is_other_model(world, message);
+            mixed || among(&STAGE, message) || fair
         }
         _ => true,
     };

@@ -72,19 +72,22 @@ pub(crate) fn orphans(host: &mut Host, now: Instant, status: &Status) -> Result<
     Ok(())
 }
 
-/// A node that came back as a new process wants nothing of what it wanted before.
-pub(crate) fn of_a_past_life(world: &World, index: usize, node: &NodeId) -> Result<(), String> {
+/// A node that came back as a new process wants nothing of what it wanted before. Only who met the
+/// one process last and now meets the other can know.
+pub(crate) fn of_a_past_life(world: &mut World, index: usize, node: &NodeId) -> Result<(), String> {
     let status = world.hosts[index].node.status();
     let known = |peer: &&PeerStatus| peer.node.as_ref() == Some(node) && peer.up && peer.own;
     let met = status.peers.iter().find(known);
     let Some(incarnation) = met.and_then(|peer| peer.incarnation) else {
         return Ok(());
     };
+    let before = world.hosts[index].met.insert(node.clone(), incarnation);
+    let before = before.filter(|before| *before != incarnation);
     let past = |request: &RequestId| {
         let clients = |host: &Host| {
             let client = host.clients.get(request);
             let mut course = client.map(|client| &client.course).into_iter();
-            course.any(|course| course.node == *node && course.incarnation != incarnation)
+            course.any(|course| course.node == *node && Some(course.incarnation) == before)
         };
         !world.mixed.contains(request) && world.hosts.iter().any(clients)
     };

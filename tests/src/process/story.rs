@@ -59,11 +59,13 @@ pub struct Told {
 }
 
 impl Told {
-    /// The longest time between two pieces of which the second came after `since`.
+    /// The longest time without a piece that ended after `since`; before the first piece it begins
+    /// there.
     #[must_use]
     pub fn pause(&self, since: Instant) -> Option<Duration> {
-        let pairs = self.times.windows(2);
-        let gaps = pairs.filter(|pair| pair[1] > since);
+        let before = self.times.first().map_or(since, |first| since.min(*first));
+        let times: Vec<Instant> = [before].into_iter().chain(self.times.clone()).collect();
+        let gaps = times.windows(2).filter(|pair| pair[1] > since);
         gaps.map(|pair| pair[1] - pair[0]).max()
     }
 }

@@ -1,7 +1,7 @@
 //! Driving the nodes: what a runtime does, with the world in the place of sockets, clock and
 //! engine thread.
 
-use super::engine::positions;
+use super::engine::{Broken, positions};
 use super::faults::Fault;
 use super::host::discovery_file;
 use super::queue::Happening;
@@ -174,6 +174,20 @@ impl World {
         }
     }
 
+    fn execute(&mut self, index: usize, command: EngineCommand) -> Result<EngineEvent, Broken> {
+        if let EngineCommand::Forward { call, request, .. } = &command {
+            let (wanted, has) = (self.model_of(request), self.hosts[index].engine.fingerprint);
+            if wanted.is_some_and(|wanted| wanted != has) {
+                return Err(Broken {
+                    call: *call,
+                    request: request.clone(),
+                    what: format!("computed with {has:x}, asked for {wanted:x?}"),
+                });
+            }
+        }
+        self.hosts[index].engine.execute(command)
+    }
+
     pub(super) fn computed(&mut self, index: usize, turn: u64) {
         let host = &mut self.hosts[index];
         if host.turn != turn || !host.computing {
@@ -208,7 +222,7 @@ impl World {
                 failure,
             })
         } else {
-            self.hosts[index].engine.execute(command)
+            self.execute(index, command)
         };
         self.compute(index);
         match event {

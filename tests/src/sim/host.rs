@@ -5,7 +5,7 @@ use super::engine::{FINGERPRINT, TrailEngine};
 use super::tape::Taped;
 use crate::invariants::nothing_left::Orphan;
 use exo_protocol::engine::EngineCommand;
-use exo_protocol::{Config, Input, Instant, RequestId};
+use exo_protocol::{Config, Input, Instant, NodeId, RequestId};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -41,6 +41,8 @@ pub(crate) struct Host {
     /// Of its node.
     pub(crate) incarnation: u64,
     pub(crate) clients: BTreeMap<RequestId, Client>,
+    /// Which run of each other node its own has met last.
+    pub(crate) met: BTreeMap<NodeId, u64>,
     /// Requests that it placed just now.
     pub(crate) placed: Vec<RequestId>,
     /// What its node is to give up.
@@ -125,6 +127,7 @@ impl Host {
             life: 0,
             incarnation: 0,
             clients: BTreeMap::new(),
+            met: BTreeMap::new(),
             placed: Vec::new(),
             orphans: Vec::new(),
             file: File::Right,
@@ -153,6 +156,7 @@ impl Host {
         self.wakes_at = None;
         self.wakes += 1;
         self.inbox.clear();
+        self.met.clear();
         self.orphans.clear();
         for client in self.clients.values_mut() {
             client.orphan();

@@ -2,6 +2,7 @@
 
 use super::client::Client;
 use super::faults::Fault;
+use super::host::Host;
 use super::world::{LAYERS, MODEL, World};
 use crate::invariants::nothing_left::{self, Orphan, Parting};
 use crate::invariants::placement_covers;
@@ -244,6 +245,13 @@ impl World {
         known.map(|client| &client.course.node)
     }
 
+    /// The model that was asked for; unknown in the base protocol.
+    pub(super) fn model_of(&self, request: &RequestId) -> Option<u64> {
+        let mut hosts = self.hosts.iter();
+        let host = hosts.find(|host| host.clients.contains_key(request))?;
+        (!self.mixed.contains(request)).then_some(host.fingerprint)
+    }
+
     /// Something was done for a request, or, without one, for all of them.
     pub(super) fn moves(&mut self, request: Option<&RequestId>) {
         let now = self.now;
@@ -274,8 +282,10 @@ impl World {
         faults.iter().any(|fault| self.faults.weight(*fault) > 0)
     }
 
-    /// Whether systems take enough at once that nothing small waits long behind something large.
+    /// Whether systems take enough at once that nothing small waits long behind something large, and
+    /// nodes keep enough that no connection is given up for what waits for it.
     pub(crate) fn is_fast(&self) -> bool {
-        self.net.buffer >= 8192
+        let roomy = |host: &Host| host.config.limits.outbox >= 256;
+        self.net.buffer >= 8192 && self.hosts.iter().all(roomy)
     }
 }

@@ -150,7 +150,7 @@ fn config(index: usize, rng: &mut Rng) -> Config {
     config.limits.stream_window_bytes = 500 << rng.below(8);
     config.limits.requests = 4 + usize::try_from(rng.below(8)).unwrap_or(0);
     config.limits.connections = 64;
-    config.limits.outbox = 8 << rng.below(6);
+    config.limits.outbox = 256;
     config.limits.ended = 64;
     // Nobody ends a request of the base protocol whose origin is gone.
     config.max_tokens = 400;
@@ -197,6 +197,11 @@ impl World {
     /// What is so in a run all the time.
     fn set_up(&mut self) {
         let real = self.real_hosts();
+        if self.rng.below(4) == 0 {
+            let outbox = 8 << self.rng.below(3);
+            let hosts = self.hosts.iter_mut();
+            hosts.for_each(|host| host.config.limits.outbox = outbox);
+        }
         if !self.may(&[Fault::BaseOnly]) {
             for host in &mut self.hosts {
                 // Two with each, and some whose end nobody has noticed yet. In the base protocol,

@@ -32,6 +32,30 @@ fn a_peer_that_comes_back_is_found_again() {
 }
 
 #[test]
+fn what_an_origin_wanted_is_forgotten_when_it_comes_back_as_another_process() {
+    let mut net = Net::mesh(&[1000, 1000]);
+    // So that n0 forgets n1 itself while it is away.
+    net.hosts[0].file = String::from(r#"{"peers": {}}"#);
+    net.advance(Duration::from_secs(10));
+    net.hosts[0].hung = true;
+    net.submit(1, "r", 100);
+    assert_eq!(net.hosts[0].node.sessions.len(), 1);
+    net.kill(1);
+    assert!(net.hosts[0].node.peers.is_empty());
+    let now = net.now;
+    let before = &net.hosts[1].node;
+    let (config, seed) = (before.config.clone(), before.incarnation + 1);
+    net.hosts[1].node = Node::new(config, seed, now);
+    net.down.clear();
+    net.advance(Duration::from_secs(1));
+    assert_eq!(net.hosts[0].node.peers.len(), 1);
+    assert_eq!(net.hosts[0].node.sessions.len(), 0);
+    let node = "n1".into();
+    let told = &net.hosts[0].events;
+    assert!(told.contains(&Event::PeerRestarted { node }), "{told:?}");
+}
+
+#[test]
 fn one_side_that_knows_the_other_is_enough() {
     for origin in [0, 1] {
         let mut net = Net::mesh(&[1000, 1000]);

@@ -3,7 +3,9 @@
 use super::net::Net;
 use crate::engine::{Engine, EngineCommand};
 use crate::id::ConnectionId;
+use crate::node::place::Need;
 use crate::node::*;
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
@@ -227,6 +229,44 @@ fn too_little_memory_is_told_with_both_numbers() {
              are left have 1000 MiB"
         ]
     );
+}
+
+#[test]
+fn no_node_that_is_needed_is_rounded_away() {
+    let net = Net::settled(&[5000, 4000, 1000, 1000, 1000]);
+    let (none, model) = (BTreeSet::new(), "m".into());
+    let cut = |mib: u64| {
+        let need = Need {
+            model: &model,
+            layers: 12,
+            bytes: mib << 20,
+            avoid: &none,
+            own_only: false,
+            before: &[],
+        };
+        let ring = net.hosts[0].node.place(&need);
+        let range = |stage: &Stage| format!("{} {:?}", stage.node, stage.shard.range());
+        ring.map(|ring| ring.iter().map(range).collect::<Vec<_>>())
+    };
+    let reference = ["n0 0..5", "n1 5..9", "n3 9..10", "n2 10..12"];
+    assert_eq!(cut(11_000), Ok(reference.map(String::from).to_vec()));
+    let exact = ["n0 0..5", "n1 5..9", "n4 9..10", "n3 10..11", "n2 11..12"];
+    assert_eq!(cut(11_340), Ok(exact.map(String::from).to_vec()));
+    assert_eq!(cut(12_000), Ok(exact.map(String::from).to_vec()));
+    assert_eq!(cut(12_001).map_err(|shortage| shortage.left), Err(12_000));
+}
+
+#[test]
+fn a_way_that_breaks_under_the_plan_is_not_taken() {
+    let mut net = Net::settled(&[1000, 3000]);
+    net.hosts[0].hung = true;
+    net.hosts[0].node.config.limits.outbox = 0;
+    net.submit(0, "r", 100);
+    // One of n1's two connections after the other.
+    assert_eq!(recoveries(&net, 0), 2, "{:?}", net.hosts[0].events);
+    let client = &net.hosts[0].node.clients["r"];
+    assert_eq!(client.ring.len(), 1, "{:?}", client.ring);
+    assert_eq!(client.feed, None);
 }
 
 #[test]
