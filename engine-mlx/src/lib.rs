@@ -14,7 +14,8 @@ pub const AVAILABLE: bool = false;
 pub enum MlxError {
     /// This build has no MLX.
     #[error(
-        "this build computes without MLX; use `--inference-engine cpu`, which runs on every machine"
+        "this build computes without MLX: on Linux run engine-mlx/setup-linux and build again, \
+         or use `--inference-engine cpu`, which runs on every machine"
     )]
     NotBuilt,
 }
