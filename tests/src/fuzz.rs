@@ -3,8 +3,9 @@
 //!
 //! [`decode`] and [`roundtrip`] take the bytes as they are. [`connection`] and [`node`] read them as
 //! a script: what happens next to a node, byte by byte, so that a small change of the bytes is a
-//! small change of its life.
+//! small change of its life. To [`cluster`] they are the same for a whole ring in the simulator.
 
+mod cluster;
 mod connection;
 mod engine;
 mod files;
@@ -16,6 +17,7 @@ mod plan;
 mod scene;
 mod source;
 
+pub use cluster::cluster;
 pub use connection::connection;
 pub use files::{discovery, gguf};
 pub use frames::{decode, decode_in_pieces, roundtrip};

@@ -11,8 +11,10 @@ mod engine;
 mod faults;
 mod host;
 mod net;
+mod outcome;
 mod pipe;
 mod queue;
+mod script;
 mod strikes;
 mod tape;
 mod trace;
@@ -22,8 +24,9 @@ mod world;
 pub(crate) use client::{Client, End};
 pub use faults::{Fault, FaultCounts, Faults};
 pub(crate) use host::{File, Host};
+pub use outcome::{Outcome, Violation};
+pub use script::run_script;
 pub(crate) use world::{INJECTED, LAYERS, World};
-pub use world::{Outcome, Violation};
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -1,14 +1,112 @@
-//! The bodies of the fuzz targets over recorded frames and their mutations, on the stable toolchain.
+//! The bodies of the fuzz targets on the stable toolchain: over the committed corpora, over every
+//! past finding, over recorded frames and over mutations of all of these.
 
 use exo_protocol::rng::Rng;
+use exo_tests::fuzz;
 use serde_json::Value;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+type Body = fn(&[u8]);
+
+const TARGETS: [(&str, Body); 7] = [
+    ("cluster", fuzz::cluster),
+    ("connection", fuzz::connection),
+    ("decode", fuzz::decode),
+    ("discovery", fuzz::discovery),
+    ("gguf", fuzz::gguf),
+    ("node", fuzz::node),
+    ("roundtrip", fuzz::roundtrip),
+];
+
+/// What is committed stays small.
+const MOST_FILES: usize = 100;
+const MOST_BYTES: u64 = 300 << 10;
+
+fn fuzz_folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../fuzz")
+        .join(name)
+}
+
+/// The files of a folder, sorted; none if there is no such folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten();
+    let mut files: Vec<PathBuf> = entries
+        .map(|entry| entry.expect("a readable entry").path())
+        .collect();
+    files.sort();
+    files
+}
+
+fn read(path: &Path) -> Vec<u8> {
+    std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// Runs a body over files and says over which it panicked.
+fn broken_by(body: Body, files: &[PathBuf]) -> Vec<String> {
+    let breaks = |path: &&PathBuf| {
+        let data = read(path);
+        catch_unwind(AssertUnwindSafe(|| body(&data))).is_err()
+    };
+    let broken = files.iter().filter(breaks);
+    broken.map(|path| path.display().to_string()).collect()
+}
+
+#[test]
+fn corpora_are_replayed() {
+    let mut broken = Vec::new();
+    for (target, body) in TARGETS {
+        let corpus = files(&fuzz_folder("corpus").join(target));
+        assert!(!corpus.is_empty(), "{target} has a corpus");
+        broken.extend(broken_by(body, &corpus));
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn past_findings_stay_fixed() {
+    let folders = files(&fuzz_folder("findings"));
+    assert!(!folders.is_empty(), "there were some");
+    let mut broken = Vec::new();
+    for folder in folders {
+        let target = folder.file_name().expect("a name").to_string_lossy();
+        let known = TARGETS.iter().find(|(name, _)| *name == target);
+        let (_, body) = known.unwrap_or_else(|| panic!("{target} is no target"));
+        broken.extend(broken_by(*body, &files(&folder)));
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn corpora_stay_small() {
+    for folder in files(&fuzz_folder("corpus")) {
+        let all = files(&folder);
+        let sizes = all
+            .iter()
+            .map(|path| path.metadata().expect("a file").len());
+        let (count, bytes) = (all.len(), sizes.sum::<u64>());
+        assert!(
+            count <= MOST_FILES && bytes <= MOST_BYTES,
+            "{} has {count} files of {bytes} bytes: fuzz/README.md says how to choose",
+            folder.display()
+        );
+    }
+}
+
+#[test]
+fn every_target_is_replayed() {
+    let sources = files(&fuzz_folder("fuzz_targets"));
+    let names: Vec<_> = sources.iter().filter_map(|path| path.file_stem()).collect();
+    let known: Vec<_> = TARGETS.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, known);
+}
 
 fn vectors(name: &str) -> Value {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("vectors")
         .join(name);
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    serde_json::from_str(&text).expect("JSON")
+    serde_json::from_slice(&read(&path)).expect("JSON")
 }
 
 fn bytes(hex: &Value) -> Vec<u8> {
@@ -51,22 +149,48 @@ fn frames_and_their_mutations_decode_alike_however_they_are_cut() {
     let frames = recorded_frames();
     let small: Vec<&Vec<u8>> = frames.iter().filter(|frame| frame.len() < 4096).collect();
     assert!(small.len() > 80, "the vectors are there");
-    for frame in &small {
-        exo_tests::fuzz::decode(frame);
+    for frame in &frames {
+        fuzz::decode(frame);
+        fuzz::roundtrip(frame);
     }
     let seed = 0x00e0_5eed;
     eprintln!("seed {seed:#x}");
     let mut rng = Rng::new(seed);
     for frame in &small {
         for _ in 0..40 {
-            exo_tests::fuzz::decode(&mutate(frame, &mut rng));
+            let mutated = mutate(frame, &mut rng);
+            fuzz::decode(&mutated);
+            fuzz::roundtrip(&mutated);
         }
     }
     let stream: Vec<u8> = small
         .iter()
         .flat_map(|frame| frame.iter().copied())
         .collect();
-    exo_tests::fuzz::decode(&stream);
+    fuzz::decode(&stream);
+    fuzz::roundtrip(&stream);
+}
+
+#[test]
+fn mutated_scripts_keep_every_promise() {
+    let seed = 0x5c21_97ed;
+    eprintln!("seed {seed:#x}");
+    let mut rng = Rng::new(seed);
+    for (target, body) in TARGETS {
+        let times = match target {
+            "connection" | "node" => 8,
+            // A whole run each.
+            "cluster" => 2,
+            _ => continue,
+        };
+        for path in files(&fuzz_folder("corpus").join(target)) {
+            for _ in 0..times {
+                let data = mutate(&read(&path), &mut rng);
+                let kept = catch_unwind(AssertUnwindSafe(|| body(&data)));
+                assert!(kept.is_ok(), "{target} over {data:?}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -79,7 +203,7 @@ fn discovery_files_and_their_mutations_are_read_or_refused() {
         r#"{"peers": {"a": {"address": "h:1", "device_capabilities": {"memory": 1}}}}"#,
     ] {
         for _ in 0..2000 {
-            exo_tests::fuzz::discovery(&mutate(file.as_bytes(), &mut rng));
+            fuzz::discovery(&mutate(file.as_bytes(), &mut rng));
         }
     }
 }
@@ -99,6 +223,6 @@ fn a_gguf_head_and_its_mutations_are_read_or_refused() {
     eprintln!("seed {seed:#x}");
     let mut rng = Rng::new(seed);
     for _ in 0..20_000 {
-        exo_tests::fuzz::gguf(&mutate(&head, &mut rng));
+        fuzz::gguf(&mutate(&head, &mut rng));
     }
 }

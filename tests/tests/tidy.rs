@@ -26,12 +26,20 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
+/// What tools make, cargo and `engine-mlx/setup-linux` among them, is nobody's source.
+fn is_made(folder: &Path) -> bool {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    name == "target" || name.starts_with('.')
+}
+
 fn rust_files(folder: &Path, into: &mut Vec<PathBuf>) {
     let entries = std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
     for entry in entries {
         let path = entry.expect("a readable entry").path();
-        if path.is_dir() && !path.ends_with("target") {
-            rust_files(&path, into);
+        if path.is_dir() {
+            if !is_made(&path) {
+                rust_files(&path, into);
+            }
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             into.push(path);
         }

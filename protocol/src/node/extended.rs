@@ -9,10 +9,11 @@ use crate::config::Config;
 use crate::id::{ConnectionId, NodeId, RequestId};
 use crate::tensor::DType;
 use crate::time::Instant;
-use crate::wire::{Hello, MessageType, Step};
+use crate::wire::{Hello, MessageType, Step, TopologyReply};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::Bound::{Excluded, Unbounded};
 
 /// The extension's state of one connection.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(super) struct Extended {
     pub(super) activation: DType,
     pub(super) pulse: Pulse,
     pub(super) reassembly: Reassembly,
+    /// What it told of itself last over this connection, and when it came.
+    pub(super) view: Option<(Instant, TopologyReply)>,
     /// What may be sent, over all streams.
     credit: Credit,
     /// What may come, over all streams.
@@ -32,12 +35,14 @@ pub(super) struct Extended {
     their_stream_window: u32,
     our_stream_window: u32,
     opened: u32,
+    /// The stream whose step went last of those that had waited for credit.
+    unblocked: u32,
     outgoing: BTreeMap<u32, Outgoing>,
     came: u32,
     incoming: BTreeMap<u32, Incoming>,
     /// The run and the address of a node that came with the same id, while it is not known yet
-    /// whether this one is still there.
-    pub(super) challenger: Option<(u64, String)>,
+    /// whether this one is still there, and the newest probe before that.
+    pub(super) challenger: Option<(u64, String, u64)>,
 }
 
 /// A stream that this node opened.
@@ -94,11 +99,13 @@ impl Extended {
                 .unwrap_or(DType::F32),
             pulse: Pulse::new(now),
             reassembly: Reassembly::default(),
+            view: None,
             credit: Credit::new(hello.window),
             window: Window::new(config.limits.window_bytes),
             their_stream_window: hello.stream_window,
             our_stream_window: config.limits.stream_window_bytes,
             opened: 0,
+            unblocked: 0,
             outgoing: BTreeMap::new(),
             came: 0,
             incoming: BTreeMap::new(),
@@ -161,8 +168,16 @@ impl Extended {
         if !self.credit.may_send() {
             return None;
         }
-        let ready = |stream: &&mut Outgoing| !stream.waiting.is_empty() && stream.credit.may_send();
-        let stream = self.outgoing.values_mut().find(ready)?;
+        let ready = |(_, stream): &(&u32, &Outgoing)| {
+            !stream.waiting.is_empty() && stream.credit.may_send()
+        };
+        // In turns, or the oldest streams would keep the newest waiting for ever.
+        let behind = (Excluded(self.unblocked), Unbounded);
+        let later = self.outgoing.range(behind).find(ready);
+        let next = later.or_else(|| self.outgoing.iter().find(ready));
+        let number = next.map(|(&number, _)| number)?;
+        self.unblocked = number;
+        let stream = self.outgoing.get_mut(&number)?;
         let step = stream.waiting.pop_front()?;
         let bytes = step.payload_len();
         self.credit.spend(bytes);
@@ -266,5 +281,50 @@ impl Extended {
         self.window
             .outstanding()
             .saturating_add(self.reassembly.held() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::Capabilities;
+    use crate::wire::StepBody;
+    use alloc::vec;
+
+    #[test]
+    fn streams_that_wait_for_credit_take_turns() {
+        let config = Config::new("a".into(), Capabilities::unknown());
+        let hello = Hello {
+            version: Hello::VERSION,
+            node_id: "b".into(),
+            incarnation: 1,
+            features: vec![],
+            dtypes: vec![DType::F32],
+            window: 14,
+            stream_window: 1000,
+        };
+        let mut extended = Extended::new(&hello, &config, Instant::ZERO);
+        let step = |stream| Step {
+            stream,
+            position: 0,
+            sample: true,
+            body: StepBody::Tokens(vec![7]),
+        };
+        let bytes = u32::try_from(step(1).payload_len()).expect("small");
+        assert_eq!(bytes, 14);
+        for stream in 1..=3 {
+            assert_eq!(extended.open("r".into(), 0), stream);
+        }
+        assert!(extended.admit(step(1)).is_some());
+        for stream in [1, 2, 3, 1, 2, 3] {
+            assert!(extended.admit(step(stream)).is_none());
+        }
+        let mut order = vec![];
+        for _ in 0..6 {
+            assert_eq!(extended.grant(0, bytes), Ok(()));
+            order.extend(extended.unblock().map(|(step, _)| step.stream));
+        }
+        assert_eq!(order, [1, 2, 3, 1, 2, 3]);
+        assert_eq!(extended.unblock(), None);
     }
 }

@@ -157,8 +157,8 @@ impl Node {
             if extended.incarnation != incarnation {
                 contested = true;
                 if extended.challenger.is_none() {
-                    extended.challenger = Some((incarnation, remote.into()));
-                    extended.pulse.challenge();
+                    let probe = extended.pulse.challenge();
+                    extended.challenger = Some((incarnation, remote.into(), probe));
                 }
             }
         }
@@ -193,7 +193,7 @@ impl Node {
     }
 
     /// The older run of a contested id is still there: there are two of them.
-    pub(super) fn answered_challenge(&mut self, id: ConnectionId) {
+    pub(super) fn answered_challenge(&mut self, id: ConnectionId, ping: u64) {
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
@@ -201,7 +201,8 @@ impl Node {
         let Some(extended) = &mut connection.extended else {
             return;
         };
-        let Some((incarnation, second)) = extended.challenger.take() else {
+        let since = |(_, _, probe): &mut (u64, String, u64)| ping > *probe;
+        let Some((incarnation, second, _)) = extended.challenger.take_if(since) else {
             return;
         };
         let node = extended.node.clone();

@@ -1,6 +1,6 @@
 //! Keeping connections: dialling, writing, noticing that a peer is gone.
 
-use super::connection::{Connection, Reply};
+use super::connection::Connection;
 use super::extended::Extended;
 use super::input::{LinkFault, Origin};
 use super::output::{Event, Output};
@@ -174,6 +174,7 @@ impl Node {
             self.peer_down(key, &reason);
         }
         self.streams_lost(id, &extended, &reason);
+        self.recall_view(key);
     }
 
     /// Closes a connection for what came over it, says so, and tells the peer if it understands.
@@ -220,65 +221,6 @@ impl Node {
             self.outputs.push_back(Output::Close { connection: id });
         }
         connection.extended.take()
-    }
-
-    pub(super) fn progress(&mut self, id: ConnectionId) {
-        let stalls_at = self.now + self.config.timing.frame_stall;
-        let now = self.now;
-        if let Some(connection) = self.connections.get_mut(&id) {
-            match &mut connection.extended {
-                Some(extended) => extended.pulse.heard(now),
-                None => connection.stalls_at = Some(stalls_at),
-            }
-        }
-    }
-
-    /// Queues a message and hands the driver what its window takes.
-    pub(super) fn send(&mut self, id: ConnectionId, message: Message) {
-        let limit = self.config.limits.outbox;
-        let Some(connection) = self.connections.get_mut(&id) else {
-            return;
-        };
-        // What a peer does not understand stays unsaid, except why it is refused.
-        let foreign = message.message_type().is_extension() && connection.extended.is_none();
-        if connection.closing || foreign && !matches!(message, Message::Error(_)) {
-            return;
-        }
-        if connection.push(message, limit).is_err() {
-            self.refuse(id, format!("{limit} messages wait for it already"));
-            return;
-        }
-        self.flush(id);
-    }
-
-    fn flush(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(&id) else {
-            return;
-        };
-        while let Some(message) = connection.next(self.now, self.config.limits.window) {
-            self.outputs.push_back(Output::Send {
-                connection: id,
-                message,
-            });
-        }
-    }
-
-    pub(super) fn sent(&mut self, id: ConnectionId, bytes: usize) {
-        let timing = self.config.timing;
-        let Some(connection) = self.connections.get_mut(&id) else {
-            return;
-        };
-        let patience = |reply| match reply {
-            Reply::Health | Reply::Topology => timing.health_timeout,
-            Reply::Tensor => timing.acknowledge,
-        };
-        let tensor = connection.sent(self.now, patience) == Some(Reply::Tensor);
-        if let Some(peer) = connection.peer.and_then(|key| self.peers.get_mut(&key))
-            && tensor
-        {
-            peer.hops.handed_over(bytes);
-        }
-        self.flush(id);
     }
 
     pub(super) fn expire_connections(&mut self) {
@@ -341,6 +283,7 @@ impl Node {
         }
         if let (Some(extended), Some(data)) = (extended, data) {
             self.streams_lost(data, &extended, &reason);
+            self.recall_view(key);
         }
     }
 

@@ -3,8 +3,9 @@
 //! [`Node`] is a struct of small tables (connections, peers, requests, stages, engine calls) that
 //! the files beside this one work on.
 //!
-//! - A connection: `connection` is what every one has, with its `outbox`; `extended` is what nodes
-//!   of ours have in addition: `credit`, messages in pieces (`reassembly`), keepalive (`pulse`).
+//! - A connection: `connection` is what every one has, with its `outbox` that `write` empties;
+//!   `extended` is what nodes of ours have in addition: `credit`, messages in pieces
+//!   (`reassembly`), keepalive (`pulse`).
 //! - Peers: `discover` turns discovery into peers, `links` keeps connections to them, `introduce`
 //!   is how nodes of ours get to know each other, `health` watches reference peers, `serve` answers
 //!   all of them, `views` says who is there, `place` cuts models into rings.
@@ -44,6 +45,7 @@ mod streams;
 mod tests;
 mod views;
 mod violation;
+mod write;
 
 pub use input::{Command, Input, LinkFault, Origin, Submit};
 pub use output::{Event, Failure, FinishReason, Output, Rejection, Stage};
@@ -129,6 +131,8 @@ pub struct Node {
     told: VecDeque<Told>,
     /// The nodes of ours that were met last, the newest at the end, and which run of each.
     met: VecDeque<(NodeId, u64)>,
+    /// Connections with more to send than they may keep.
+    full: VecDeque<ConnectionId>,
     /// Nodes that came with an id that was taken, and that were told of.
     clones: VecDeque<(NodeId, u64)>,
     leaving: bool,
@@ -176,6 +180,7 @@ impl Node {
             },
             told: VecDeque::new(),
             met: VecDeque::new(),
+            full: VecDeque::new(),
             clones: VecDeque::new(),
             leaving: false,
             drained: false,
@@ -193,6 +198,7 @@ impl Node {
     pub fn handle_input(&mut self, now: Instant, input: Input) {
         self.handle_timeout(now);
         self.take(input);
+        self.refuse_full();
         self.deadline = self.next_deadline();
     }
 
@@ -239,6 +245,7 @@ impl Node {
                 Timer::Pulse => self.check_pulses(),
                 Timer::Topology => self.collect_topology(),
             }
+            self.refuse_full();
             self.deadline = self.next_deadline();
         }
     }

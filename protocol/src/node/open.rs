@@ -143,7 +143,9 @@ impl Node {
         }
         self.sessions.insert(id.clone(), session);
         self.prepare(&id);
-        self.open_next(&id)
+        // With another model it has failed already, and its origin may have placed it anew.
+        let current = |session: &Session| session.plan.epoch == plan.epoch && !session.failed;
+        self.sessions.get(&id).is_some_and(current) && self.open_next(&id)
     }
 
     /// Why no more can be taken, if so.
@@ -211,12 +213,7 @@ impl Node {
                 self.fail_stage(id, failed::PEER, text);
                 false
             }
-            // The stage is gone: so is what the stream was for.
-            (None, Some(route)) => {
-                self.close_stream(route);
-                false
-            }
-            (None, None) => false,
+            (None, _) => false,
         }
     }
 

@@ -145,14 +145,15 @@ impl Node {
         if members.is_empty() || left < needed {
             return Err(Shortage { needed, left });
         }
-        if let Some(ring) = substitute(need, &members) {
+        let holds = |ring: &Vec<Stage>| memory_of(ring, &members) >= needed;
+        if let Some(ring) = substitute(need, &members).filter(holds) {
             return Ok(ring);
         }
         let partitions = ring_memory_weighted(&members);
         let shards = map_to_shards(&partitions, need.model, need.layers);
         let stage = |(node, shard)| Stage { node, shard };
         let ring: Vec<Stage> = shards.into_iter().map(stage).collect();
-        if memory_of(&ring, &members) >= needed {
+        if holds(&ring) {
             return Ok(ring);
         }
         let order = partitions.iter().map(|partition| &partition.node);
@@ -161,10 +162,11 @@ impl Node {
         } else {
             ring
         };
-        match memory_of(&ring, &members) {
-            left if left < needed => Err(Shortage { needed, left }),
-            _ => Ok(ring),
+        if holds(&ring) {
+            return Ok(ring);
         }
+        let left = memory_of(&ring, &members);
+        Err(Shortage { needed, left })
     }
 
     /// Who can take part, with their memory in MiB: this node and each peer that told its memory,

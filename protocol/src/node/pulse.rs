@@ -105,9 +105,11 @@ impl Pulse {
         }
     }
 
-    /// Has the peer asked at once, whatever was heard last.
-    pub(super) fn challenge(&mut self) {
+    /// Has the peer asked at once, whatever was heard last. Gives the newest probe before that: the
+    /// answer to it says nothing of now.
+    pub(super) fn challenge(&mut self) -> u64 {
         self.urgent = true;
+        self.last_id
     }
 
     /// Whether it is in doubt that the peer is there.

@@ -93,11 +93,6 @@ impl Node {
         } else {
             self.retire(id);
         }
-        // Telling the others can break connections, and that can end the request or place it anew.
-        let current = |client: &Client| client.epoch == epoch && client.waiting.is_none();
-        if !self.clients.get(id).is_some_and(current) {
-            return;
-        }
         self.tell(Event::Recovering {
             request: id.clone(),
             reason: failure.to_string(),

@@ -129,7 +129,7 @@ impl Node {
                         peer.hops.record(took);
                     }
                 }
-                self.answered_challenge(id);
+                self.answered_challenge(id, ping);
             }
             Err(error) => self.violated(id, &error.into()),
         }

@@ -8,8 +8,7 @@ use crate::wire::{Message, Open, Step, StepBody};
 use bytes::Bytes;
 
 impl Node {
-    /// Opens a stream to a node and tells it the plan. None if there is no way there, or if this
-    /// was more than the way could take: then it is gone, and with it perhaps more than this.
+    /// Opens a stream to a node and tells it the plan.
     pub(super) fn open_stream(&mut self, node: &NodeId, plan: &Plan) -> Option<Route> {
         let connection = self.connection_to(node)?;
         let extended = self.extended(connection)?;
@@ -19,7 +18,6 @@ impl Node {
             plan: Bytes::from(plan.write()),
         };
         self.send(connection, Message::Open(open));
-        self.extended(connection)?;
         Some(Route { connection, stream })
     }
 
@@ -74,6 +72,8 @@ impl Node {
         if connection.withdraw(route.stream) {
             let stream = route.stream;
             self.send(route.connection, Message::Close { stream });
+            // What it had taken and never used is there for the others.
+            self.unblock(route.connection);
         }
     }
 
@@ -94,8 +94,13 @@ impl Node {
             self.violated(from, &violation);
             return;
         }
-        while let Some((step, request)) = self.extended(from).and_then(|e| e.unblock()) {
-            self.hand_over(from, step);
+        self.unblock(from);
+    }
+
+    /// Sends what waited for credit, as far as there is some now.
+    fn unblock(&mut self, on: ConnectionId) {
+        while let Some((step, request)) = self.extended(on).and_then(|e| e.unblock()) {
+            self.hand_over(on, step);
             self.advance(&request);
         }
     }

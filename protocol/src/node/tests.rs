@@ -6,4 +6,5 @@ mod large;
 mod net;
 mod peers;
 mod requests;
+mod streams;
 mod violations;

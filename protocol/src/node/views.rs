@@ -122,6 +122,10 @@ impl Node {
             self.violated(id, &Violation::TooMany { what, got, limit });
             return;
         }
+        let now = self.now;
+        if let Some(extended) = self.extended(id) {
+            extended.view = Some((now, reply.clone()));
+        }
         let Some(key) = self.peer_of(id) else { return };
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
@@ -150,6 +154,24 @@ impl Node {
             return;
         }
         peer.reply = Some(reply);
+        self.rebuild_topology();
+    }
+
+    /// A connection to a peer is gone that may have brought late what the peer said long ago. On
+    /// those that are left, its last word comes last: what it is so far counts again.
+    pub(super) fn recall_view(&mut self, key: PeerKey) {
+        let Some(peer) = self.peers.get(&key).filter(|peer| peer.up && peer.own) else {
+            return;
+        };
+        let dialed = peer.data.connection().filter(|_| peer.dialed_up);
+        let left = peer.inbound.iter().copied().chain(dialed);
+        let view = |id| self.connections.get(&id)?.extended.as_ref()?.view.as_ref();
+        let Some((_, reply)) = left.filter_map(view).max_by_key(|(at, _)| *at).cloned() else {
+            return;
+        };
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.reply = Some(reply);
+        }
         self.rebuild_topology();
     }
 }

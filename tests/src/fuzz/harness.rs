@@ -10,7 +10,7 @@ use super::source::Source;
 use bytes::Bytes;
 use exo_protocol::config::{Config, DirectPeer, Discovery};
 use exo_protocol::topology::Capabilities;
-use exo_protocol::wire::{DecodeLimits, HEADER_LEN, Message};
+use exo_protocol::wire::{DecodeLimits, HEADER_LEN, Hello, Message};
 use exo_protocol::{
     Command, ConnectionId, DialId, Input, Instant, LinkFault, Node, Origin, RequestId, Timer,
 };
@@ -20,6 +20,10 @@ use std::time::Duration;
 
 /// Set, it has every input and every effect printed.
 const TRACE: &str = "EXO_FUZZ_TRACE";
+
+pub(super) fn prints() -> bool {
+    std::env::var_os(TRACE).is_some()
+}
 
 #[derive(Debug)]
 pub(super) struct Harness {
@@ -50,7 +54,7 @@ pub(super) struct Wire {
     /// Frames that wait for their confirmation.
     in_hand: VecDeque<usize>,
     closing: bool,
-    /// The far end said something in which a hello can be.
+    /// The far end said who it is.
     introduced: bool,
 }
 
@@ -113,7 +117,7 @@ impl Harness {
             pieces: 0,
             largest: 0,
             lingers: false,
-            prints: std::env::var_os(TRACE).is_some(),
+            prints: prints(),
         };
         harness.settle();
         harness
@@ -188,8 +192,11 @@ impl Harness {
         };
         wire.scene.said(&message);
         match &message {
-            Message::HealthCheckRequest { .. } | Message::HealthCheckResponse { .. } => {
-                wire.introduced = true;
+            Message::HealthCheckRequest { payload } => {
+                wire.introduced |= Hello::from_request_payload(payload).is_some();
+            }
+            Message::HealthCheckResponse { exo: Some(exo), .. } => {
+                wire.introduced |= Hello::from_json(exo).is_some();
             }
             Message::Chunk(chunk) => {
                 self.pieces += chunk.data.len() as u64;

@@ -4,6 +4,9 @@
 //! An activation says which position it is of, which token entered there, what the tokens up to it
 //! were (a running hash), and how many layers it has passed. A KV cache is the list of those hashes.
 //! So a position that is lost, doubled, stale or another request's is seen where it enters a shard.
+//!
+//! Broken on purpose: a stage takes a plan that keeps more than its KV cache has. Seed 7 with 4 hosts
+//! shows it.
 
 use super::must;
 use exo_protocol::Shard;

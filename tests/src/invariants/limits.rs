@@ -1,4 +1,6 @@
 //! Nothing that a node holds passes its limit in `Config`.
+//!
+//! Broken on purpose: stages are taken beyond `limits.requests`. Seed 2 with 5 hosts shows it.
 
 use super::must;
 use exo_protocol::{Config, Status};

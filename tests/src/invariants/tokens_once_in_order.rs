@@ -3,6 +3,8 @@
 //!
 //! A token is a pure function of all tokens before it and of the sampling, so the answer is known
 //! here without any ring.
+//!
+//! Broken on purpose: a token is told twice. Seed 0 with 3 hosts shows it.
 
 use super::layers_in_order::{chain, scramble};
 use super::must;
@@ -42,7 +44,8 @@ const MOST_SKIPPED: u32 = 400;
 pub(crate) struct Answer {
     hash: u64,
     position: u32,
-    first: u32,
+    /// Of the prompt.
+    pub(crate) first: u32,
     sampling: Sampling,
     /// Whether a stage may not know the sampling: the base protocol has no place for it.
     pub(crate) unseeded: bool,

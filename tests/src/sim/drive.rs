@@ -1,7 +1,7 @@
 //! Driving the nodes: what a runtime does, with the world in the place of sockets, clock and
 //! engine thread.
 
-use super::engine::{Broken, positions};
+use super::engine::{Broken, first_token, positions};
 use super::faults::Fault;
 use super::host::discovery_file;
 use super::queue::Happening;
@@ -175,13 +175,31 @@ impl World {
     }
 
     fn execute(&mut self, index: usize, command: EngineCommand) -> Result<EngineEvent, Broken> {
-        if let EngineCommand::Forward { call, request, .. } = &command {
+        if let EngineCommand::Forward {
+            call,
+            shard,
+            request,
+            position,
+            input,
+            ..
+        } = &command
+        {
             let (wanted, has) = (self.model_of(request), self.hosts[index].engine.fingerprint);
-            if wanted.is_some_and(|wanted| wanted != has) {
+            let enters = shard.is_first() && *position == 0;
+            let (begins, asked) = (first_token(input), self.first_token_of(request));
+            let what = if wanted.is_some_and(|wanted| wanted != has) {
+                Some(format!("computed with {has:x}, asked for {wanted:x?}"))
+            } else if enters && begins != asked {
+                Some(format!("begins with {begins:?}, its prompt with {asked:?}"))
+            } else {
+                None
+            };
+            if let Some(what) = what {
+                let (call, request) = (*call, request.clone());
                 return Err(Broken {
-                    call: *call,
-                    request: request.clone(),
-                    what: format!("computed with {has:x}, asked for {wanted:x?}"),
+                    call,
+                    request,
+                    what,
                 });
             }
         }

@@ -151,6 +151,15 @@ impl TrailEngine {
     }
 }
 
+/// The token that enters first, where tokens enter.
+pub(crate) fn first_token(input: &EngineInput) -> Option<u32> {
+    match input {
+        EngineInput::Text(text) => text.split(' ').next()?.parse().ok(),
+        EngineInput::Tokens(tokens) => tokens.first().copied(),
+        EngineInput::Hidden(_) => None,
+    }
+}
+
 /// How many positions enter.
 pub(crate) fn positions(input: &EngineInput) -> u64 {
     match input {

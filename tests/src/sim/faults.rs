@@ -141,6 +141,13 @@ impl Faults {
         faults
     }
 
+    /// These, hardly ever, of themselves.
+    pub(super) fn of(kinds: &[Fault]) -> Self {
+        let mut faults = Self::default();
+        kinds.iter().for_each(|kind| faults.0[*kind as usize] = 1);
+        faults
+    }
+
     /// Times per thousand draws.
     #[must_use]
     pub fn weight(&self, kind: Fault) -> u64 {

@@ -81,7 +81,7 @@ impl World {
         }
     }
 
-    fn strike(&mut self, fault: Fault) {
+    pub(super) fn strike(&mut self, fault: Fault) {
         let struck = match fault {
             Fault::Crash => self.crash(),
             Fault::Reset => self.some_end().map(|end| self.reset(end)).is_some(),

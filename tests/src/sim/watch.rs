@@ -5,7 +5,7 @@ use super::faults::Fault;
 use super::host::Host;
 use super::world::{LAYERS, MODEL, World};
 use crate::invariants::nothing_left::{self, Orphan, Parting};
-use crate::invariants::placement_covers;
+use crate::invariants::{everything_ends, placement_covers};
 use exo_protocol::{Event, Instant, NodeId, RequestId, Stage};
 use std::collections::BTreeSet;
 
@@ -30,8 +30,12 @@ pub(crate) struct Course {
     pub(crate) injected: u32,
     /// Nodes whose engine failed it.
     pub(crate) blamed: BTreeSet<NodeId>,
+    /// Nodes that had no room for it.
+    pub(crate) busy: BTreeSet<NodeId>,
     /// Since when its host knows that a node of its ring is gone, by its host's clock.
     pub(crate) broken: Option<Instant>,
+    /// It was so often placed in vain by then that its host makes pauses.
+    pub(crate) pauses: bool,
     /// When anything was last done for it.
     pub(crate) moved: Instant,
 }
@@ -48,7 +52,9 @@ impl Course {
             cold: 0,
             injected: 0,
             blamed: BTreeSet::new(),
+            busy: BTreeSet::new(),
             broken: None,
+            pauses: false,
             moved: now,
         }
     }
@@ -113,6 +119,7 @@ impl World {
         };
         course.setbacks += 1;
         course.cold += u32::from(reason.contains("positions expected in the KV cache"));
+        course.busy.extend(placement_covers::who_is_busy(reason));
         if let Some(node) = placement_covers::who_failed(reason) {
             course.injected += 1;
             course.blamed.insert(node);
@@ -234,7 +241,11 @@ impl World {
         let now = host.clock.at(self.now);
         let concerned = |client: &&mut Client| client.end.is_none() && client.course.involves(node);
         for client in host.clients.values_mut().filter(concerned) {
-            client.course.broken.get_or_insert(now);
+            let course = &mut client.course;
+            if course.broken.is_none() {
+                course.broken = Some(now);
+                course.pauses = course.setbacks >= everything_ends::NO_PAUSE;
+            }
         }
     }
 
@@ -250,6 +261,12 @@ impl World {
         let mut hosts = self.hosts.iter();
         let host = hosts.find(|host| host.clients.contains_key(request))?;
         (!self.mixed.contains(request)).then_some(host.fingerprint)
+    }
+
+    /// The first token of what was asked.
+    pub(super) fn first_token_of(&self, request: &RequestId) -> Option<u32> {
+        let mut clients = self.hosts.iter().filter_map(|h| h.clients.get(request));
+        clients.next().map(|client| client.answer.first)
     }
 
     /// Something was done for a request, or, without one, for all of them.

@@ -5,7 +5,9 @@ use super::client::{End, Wish};
 use super::faults::{DRAW_EVERY, Fault, FaultCounts, Faults, NOISE};
 use super::host::{File, Host, name};
 use super::net::Net;
+use super::outcome::{Outcome, Violation};
 use super::queue::{Happening, Queue};
+use super::script::Dice;
 use super::trace::Trace;
 use crate::invariants::nothing_left::Parting;
 use crate::invariants::{everything_ends, replays};
@@ -14,7 +16,6 @@ use exo_protocol::rng::Rng;
 use exo_protocol::topology::Capabilities;
 use exo_protocol::{Config, DType, Instant, RequestId};
 use std::collections::{BTreeSet, VecDeque};
-use std::fmt;
 use std::time::Duration;
 
 /// The model that everybody runs.
@@ -35,7 +36,7 @@ pub(crate) struct World {
     pub(crate) now: Instant,
     /// The last one is a clone of another, which runs now and then.
     pub(crate) hosts: Vec<Host>,
-    pub(super) rng: Rng,
+    pub(super) rng: Dice,
     pub(super) queue: Queue,
     pub(super) net: Net,
     pub(crate) faults: Faults,
@@ -60,75 +61,6 @@ pub(crate) struct World {
     /// Every node is written down and replayed.
     taped: bool,
     violation: Option<Box<Violation>>,
-}
-
-/// Something that must hold and does not.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
-    /// Of the run.
-    pub seed: u64,
-    /// Of the run.
-    pub hosts: usize,
-    /// When, if known.
-    pub at: Option<Instant>,
-    /// Which file of [`invariants`](crate::invariants) says what must hold.
-    pub property: &'static str,
-    /// What was seen.
-    pub message: String,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (seed, hosts) = (self.seed, self.hosts);
-        write!(f, "seed {seed} with {hosts} hosts")?;
-        if let Some(at) = self.at {
-            write!(f, ", at {at}")?;
-        }
-        write!(
-            f,
-            ": {}: {}\nagain: cargo run --release -p exo-tests --bin sim -- --seed {seed} --seeds 1 \
-             --hosts {hosts} --trace",
-            self.property, self.message
-        )
-    }
-}
-
-/// What came of a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
-    /// Requests that were answered to the end.
-    pub finished: u64,
-    /// Requests that failed with a reason.
-    pub failed: u64,
-    /// Requests that were never started, with a reason.
-    pub rejected: u64,
-    /// Requests whose host went down.
-    pub orphaned: u64,
-    /// How often a request got another ring.
-    pub recovered: u64,
-    /// What struck.
-    pub faults: FaultCounts,
-    /// Simulated time.
-    pub elapsed: Duration,
-    /// Things that happened.
-    pub steps: u64,
-    /// A hash of everything that happened: the same seed gives the same.
-    pub trace: u64,
-}
-
-impl Outcome {
-    /// Adds another run's. The sum of the hashes does not depend on the order.
-    pub fn add(&mut self, run: &Self) {
-        self.finished += run.finished;
-        self.failed += run.failed;
-        self.rejected += run.rejected;
-        self.orphaned += run.orphaned;
-        self.recovered += run.recovered;
-        self.faults.add(&run.faults);
-        self.elapsed += run.elapsed;
-        self.steps += run.steps;
-        self.trace = self.trace.wrapping_add(run.trace);
-    }
 }
 
 /// Small limits and little patience, so that runs reach both.
@@ -163,6 +95,11 @@ impl World {
     pub(super) fn new(seed: u64, hosts: usize, mode: Mode) -> Self {
         let mut rng = Rng::new(seed);
         let faults = Faults::swarm(&mut rng);
+        Self::under(faults, seed, rng, hosts, mode)
+    }
+
+    /// One where these faults strike.
+    pub(super) fn under(faults: Faults, seed: u64, mut rng: Rng, hosts: usize, mode: Mode) -> Self {
         let net = Net::new(hosts + 1, &mut rng);
         let width = [0, 0, 32, 256][usize::try_from(rng.below(4)).unwrap_or(0)];
         let machines = (0..=hosts).map(|index| Host::new(index, config(index, &mut rng), width));
@@ -188,7 +125,7 @@ impl World {
             trace: Trace::new(seed, mode == Mode::Prints),
             taped: mode == Mode::Taped,
             violation: None,
-            rng,
+            rng: rng.into(),
         };
         world.set_up();
         world
@@ -253,6 +190,11 @@ impl World {
         let faults = self.faults;
         self.trace.say(self.now, || format!("-- {faults:?}"));
         self.run_until(Instant::after_origin(NOISE));
+        self.come_to_rest()
+    }
+
+    /// The quiet phase.
+    pub(super) fn come_to_rest(mut self) -> Result<Outcome, Box<Violation>> {
         self.calm();
         self.settle(QUIET);
         for index in 0..self.real_hosts() {
@@ -377,7 +319,7 @@ impl World {
         }
     }
 
-    fn run_until(&mut self, end: Instant) {
+    pub(super) fn run_until(&mut self, end: Instant) {
         while self.violation.is_none() {
             let Some((at, happening)) = self.queue.pop_until(end) else {
                 break;

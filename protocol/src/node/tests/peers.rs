@@ -3,6 +3,7 @@
 use super::net::Net;
 use crate::discovery::manual;
 use crate::node::*;
+use crate::wire::Message;
 use crate::{DType, Tensor};
 use alloc::format;
 use alloc::string::String;
@@ -53,6 +54,53 @@ fn what_an_origin_wanted_is_forgotten_when_it_comes_back_as_another_process() {
     let node = "n1".into();
     let told = &net.hosts[0].events;
     assert!(told.contains(&Event::PeerRestarted { node }), "{told:?}");
+}
+
+#[test]
+fn an_answer_from_before_the_challenge_proves_nothing() {
+    let mut net = Net::settled(&[1000, 1000]);
+    let node = &mut net.hosts[0].node;
+    let of = |(&id, connection): (&ConnectionId, &mut Connection)| {
+        let extended = connection.extended.as_mut()?;
+        let newest = extended.pulse.challenge();
+        extended.challenger = Some((7, String::from("host:9"), newest));
+        Some((id, newest))
+    };
+    let (id, newest) = node.connections.iter_mut().find_map(of).expect("they met");
+    node.answered_challenge(id, newest);
+    assert!(node.poll_output().is_none());
+    node.answered_challenge(id, newest + 1);
+    let told = node.poll_output();
+    assert!(
+        matches!(told, Some(Output::Event(Event::DuplicateNode { .. }))),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn what_came_late_over_a_dead_connection_does_not_stay() {
+    let mut net = Net::settled(&[1000, 1000, 1000]);
+    let node = &mut net.hosts[0].node;
+    let to = |(&id, connection): (&ConnectionId, &Connection)| {
+        let node = connection.claims.as_deref()?;
+        (node == "n1").then_some(id)
+    };
+    let connection = node.connections.iter().find_map(to).expect("they met");
+    let edges = |node: &Node| node.topology.edges["n1"].len();
+    assert_eq!(edges(node), 2);
+    let mut reply = node.topology.to_reply();
+    reply.nodes.retain(|(id, _)| id == "n1");
+    reply.peer_graph.clear();
+    let late = Input::Received {
+        connection,
+        message: Message::Topology(reply),
+        bytes: 9,
+    };
+    node.handle_input(net.now, late);
+    assert!(!node.topology.edges.contains_key("n1"));
+    let fault = LinkFault::Closed;
+    node.handle_input(net.now, Input::Lost { connection, fault });
+    assert_eq!(edges(node), 2);
 }
 
 #[test]

@@ -1,0 +1,79 @@
+//! Bytes on their way: what is queued for a connection, what its driver has written, what comes.
+
+use super::Node;
+use super::connection::Reply;
+use super::output::Output;
+use crate::id::ConnectionId;
+use crate::wire::Message;
+use alloc::format;
+
+impl Node {
+    pub(super) fn progress(&mut self, id: ConnectionId) {
+        let stalls_at = self.now + self.config.timing.frame_stall;
+        let now = self.now;
+        if let Some(connection) = self.connections.get_mut(&id) {
+            match &mut connection.extended {
+                Some(extended) => extended.pulse.heard(now),
+                None => connection.stalls_at = Some(stalls_at),
+            }
+        }
+    }
+
+    /// Queues a message and hands the driver what its window takes.
+    pub(super) fn send(&mut self, id: ConnectionId, message: Message) {
+        let limit = self.config.limits.outbox;
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        // What a peer does not understand stays unsaid, except why it is refused.
+        let foreign = message.message_type().is_extension() && connection.extended.is_none();
+        let unsaid = foreign && !matches!(message, Message::Error(_));
+        if connection.closing || unsaid || self.full.contains(&id) {
+            return;
+        }
+        if connection.push(message, limit).is_err() {
+            self.full.push_back(id);
+            return;
+        }
+        self.flush(id);
+    }
+
+    /// Gives up connections that cannot keep what is to be sent. Not at once: what goes on over
+    /// them is placed anew, and that must not happen while something else is half done.
+    pub(super) fn refuse_full(&mut self) {
+        let limit = self.config.limits.outbox;
+        while let Some(id) = self.full.pop_front() {
+            self.refuse(id, format!("{limit} messages wait for it already"));
+        }
+    }
+
+    fn flush(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        while let Some(message) = connection.next(self.now, self.config.limits.window) {
+            self.outputs.push_back(Output::Send {
+                connection: id,
+                message,
+            });
+        }
+    }
+
+    pub(super) fn sent(&mut self, id: ConnectionId, bytes: usize) {
+        let timing = self.config.timing;
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        let patience = |reply| match reply {
+            Reply::Health | Reply::Topology => timing.health_timeout,
+            Reply::Tensor => timing.acknowledge,
+        };
+        let tensor = connection.sent(self.now, patience) == Some(Reply::Tensor);
+        if let Some(peer) = connection.peer.and_then(|key| self.peers.get_mut(&key))
+            && tensor
+        {
+            peer.hops.handed_over(bytes);
+        }
+        self.flush(id);
+    }
+}
