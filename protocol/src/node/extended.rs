@@ -85,6 +85,18 @@ pub(super) struct Charge {
     pub(super) bytes: usize,
 }
 
+impl Charge {
+    /// Takes a part off.
+    pub(super) fn split(&mut self, bytes: usize) -> Self {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        Self {
+            route: self.route,
+            bytes,
+        }
+    }
+}
+
 impl Extended {
     pub(super) fn new(hello: &Hello, config: &Config, now: Instant) -> Self {
         let mutual = |dtype: &&DType| hello.dtypes.contains(dtype);

@@ -173,8 +173,9 @@ impl Node {
         if lost.is_some_and(|peer| peer.up && self.route(peer).is_none()) {
             self.peer_down(key, &reason);
         }
-        self.streams_lost(id, &extended, &reason);
+        // What was lost is placed anew by what is known now.
         self.recall_view(key);
+        self.streams_lost(id, &extended, &reason);
     }
 
     /// Closes a connection for what came over it, says so, and tells the peer if it understands.
@@ -282,8 +283,8 @@ impl Node {
             });
         }
         if let (Some(extended), Some(data)) = (extended, data) {
-            self.streams_lost(data, &extended, &reason);
             self.recall_view(key);
+            self.streams_lost(data, &extended, &reason);
         }
     }
 

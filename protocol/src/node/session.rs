@@ -125,10 +125,14 @@ impl Session {
         {
             let rest = tokens.split_off(most.max(1));
             let now = core::mem::replace(tokens, rest);
+            // What is done with goes back at once: a long prompt must not keep the others of its
+            // connection waiting until its end.
+            let bytes = now.len().saturating_mul(size_of::<u32>());
+            let charge = front.charge.as_mut().map(|charge| charge.split(bytes));
             return Some(Piece {
                 input: EngineInput::Tokens(now),
                 sample: false,
-                charge: None,
+                charge,
             });
         }
         let work = self.pending.pop_front()?;

@@ -5,7 +5,7 @@
 //! were (a running hash), and how many layers it has passed. A KV cache is the list of those hashes.
 //! So a position that is lost, doubled, stale or another request's is seen where it enters a shard.
 //!
-//! Broken on purpose: a stage takes a plan that keeps more than its KV cache has. Seed 7 with 4 hosts
+//! Broken on purpose: a stage takes a plan that keeps more than its KV cache has. Seed 10 with 4 hosts
 //! shows it.
 
 use super::must;

@@ -4,8 +4,8 @@
 //! its origin is gone.
 //!
 //! Broken on purpose: END is not sent, seed 23 with 5 hosts shows it; an origin that is gone is
-//! waited for, seed 53 with 5 hosts; one that comes back as a new process keeps its stages, seed 56
-//! with 5 hosts.
+//! waited for, seed 7 with 4 hosts; one that comes back as a new process keeps its stages, seed 7
+//! with 4 hosts.
 
 use super::must;
 use crate::sim::{Host, World};

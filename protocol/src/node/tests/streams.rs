@@ -1,8 +1,12 @@
 //! What streams of one connection mean to each other.
 
 use super::net::Net;
-use crate::node::extended::Route;
+use crate::engine::EngineInput;
+use crate::node::extended::{Charge, Route};
+use crate::node::plan::Plan;
+use crate::node::session::{Piece, Work};
 use crate::node::*;
+use crate::shard::Shard;
 use crate::wire::{Message, Step, StepBody};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -44,4 +48,36 @@ fn what_a_closed_stream_did_not_use_is_there_for_the_others() {
     });
     let streams: Vec<_> = streams.collect();
     assert_eq!(streams, [("close", first), ("step", second)]);
+}
+
+#[test]
+fn a_long_prompt_gives_back_what_is_computed_of_it() {
+    let shard = Shard::new("m".into(), 0..8, 8).expect("a range of layers");
+    let plan = Plan {
+        request: "r".into(),
+        epoch: 0,
+        origin: Some("a".into()),
+        fingerprint: 0,
+        ring: vec![Stage {
+            node: "b".into(),
+            shard,
+        }],
+        keep: vec![0],
+        prompt: 10,
+        sampling: Default::default(),
+        max_tokens: 1,
+    };
+    let mut session = Session::new(plan.into(), 0, Instant::ZERO);
+    let route = Route {
+        connection: ConnectionId(1),
+        stream: 1,
+    };
+    session.pending.push_back(Work {
+        input: EngineInput::Tokens(vec![7; 10]),
+        sample: true,
+        charge: Some(Charge { route, bytes: 50 }),
+    });
+    let back = |piece: Piece| piece.charge.map(|charge| charge.bytes);
+    let pieces = core::iter::from_fn(|| session.next_piece(4).map(back));
+    assert_eq!(pieces.collect::<Vec<_>>(), [Some(16), Some(16), Some(18)]);
 }
