@@ -321,6 +321,7 @@ impl Engine for CpuEngine {
                 self.requests.remove(&request);
                 Ok(EngineEvent::Freed { call })
             }
+            EngineCommand::Train(_) => Err(CpuError::Training),
         };
         done.unwrap_or_else(|error| EngineEvent::Failed {
             call,

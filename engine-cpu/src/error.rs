@@ -82,6 +82,9 @@ pub enum CpuError {
     /// The input is not what the shard takes.
     #[error("{0}")]
     Input(String),
+    /// This engine only answers.
+    #[error("the cpu engine does not train: use `--inference-engine mlx`")]
+    Training,
     /// The system starts no more threads.
     #[error("cannot start {threads} threads: {source}")]
     Threads {
@@ -111,6 +114,7 @@ impl From<CpuError> for EngineFailure {
             | CpuError::Range { .. } => FailureKind::BadModel,
             CpuError::Memory { .. } | CpuError::Allocation { .. } => FailureKind::OutOfMemory,
             CpuError::Context { .. } => FailureKind::ContextFull,
+            CpuError::Training => FailureKind::Unsupported,
             CpuError::Threads { .. } => FailureKind::Internal,
         };
         Self::new(kind, error.to_string())

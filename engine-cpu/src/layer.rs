@@ -3,7 +3,7 @@
 use crate::error::CpuError;
 use crate::machine::Part;
 use crate::matrix::Matrix;
-use exo_models::{LayerWeight, ModelConfig, WeightName, Weights};
+use exo_models::{FfnPart, LayerWeight, ModelConfig, WeightName, Weights};
 
 /// The weights of one layer.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl Layer {
         let matrix =
             |weight, rows, cols| Matrix::load(weights, WeightName::Layer(n, weight), (rows, cols));
         let vector = |weight, len| Matrix::load_vector(weights, WeightName::Layer(n, weight), len);
-        let biases = if config.attention_bias {
+        let biases = if config.biases.qkv {
             Some([
                 vector(LayerWeight::AttnQBias, q)?,
                 vector(LayerWeight::AttnKBias, k)?,
@@ -56,9 +56,9 @@ impl Layer {
             biases,
             attn_output: matrix(LayerWeight::AttnOutput, hidden, q)?,
             ffn_norm: vector(LayerWeight::FfnNorm, hidden)?,
-            gate: matrix(LayerWeight::FfnGate, wide, hidden)?,
-            up: matrix(LayerWeight::FfnUp, wide, hidden)?,
-            down: matrix(LayerWeight::FfnDown, hidden, wide)?,
+            gate: matrix(LayerWeight::Ffn(FfnPart::Gate), wide, hidden)?,
+            up: matrix(LayerWeight::Ffn(FfnPart::Up), wide, hidden)?,
+            down: matrix(LayerWeight::Ffn(FfnPart::Down), hidden, wide)?,
         })
     }
 

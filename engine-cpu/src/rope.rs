@@ -1,7 +1,6 @@
 //! Rotary position embedding.
 
-use exo_models::{ModelConfig, RopeLayout, RopeScaling};
-use std::f64::consts::TAU;
+use exo_models::{ModelConfig, RopeLayout};
 
 /// The angles of a model's positions.
 #[derive(Debug)]
@@ -13,14 +12,9 @@ pub(crate) struct Rope {
 
 impl Rope {
     pub(crate) fn new(config: &ModelConfig) -> Self {
-        let base = f64::from(config.rope_theta);
-        let frequencies = (0..config.head_dim / 2)
-            .map(|i| base.powf(-2.0 * i as f64 / config.head_dim as f64))
-            .map(|frequency| scaled(frequency, config.rope_scaling))
-            .collect();
         Self {
-            layout: config.rope,
-            frequencies,
+            layout: config.rope.layout,
+            frequencies: config.rope.frequencies(),
         }
     }
 
@@ -57,36 +51,6 @@ impl Rope {
                 }
             }
         }
-    }
-}
-
-/// A frequency as the model was stretched to see it.
-fn scaled(frequency: f64, scaling: RopeScaling) -> f64 {
-    match scaling {
-        RopeScaling::Linear { factor } => frequency / f64::from(factor),
-        RopeScaling::Llama3 {
-            factor,
-            low_freq_factor,
-            high_freq_factor,
-            original_context,
-        } => {
-            let (factor, low, high) = (
-                f64::from(factor),
-                f64::from(low_freq_factor),
-                f64::from(high_freq_factor),
-            );
-            // How often the angle goes round within the context of the first training.
-            let turns = f64::from(original_context) * frequency / TAU;
-            if turns < low {
-                frequency / factor
-            } else if turns > high {
-                frequency
-            } else {
-                let kept = (turns - low) / (high - low);
-                frequency * (kept + (1.0 - kept) / factor)
-            }
-        }
-        _ => frequency,
     }
 }
 

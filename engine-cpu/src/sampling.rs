@@ -61,7 +61,7 @@ pub fn choose(logits: &[f32], sampling: &Sampling, position: u32) -> u32 {
     } else {
         0.0
     };
-    let u = uniform(sampling.seed, position);
+    let u = sampling.uniform(position);
     // The likeliest few nearly always reach far enough; the whole vocabulary is sorted only when
     // they do not.
     let mut sorted = if limit == order.len() { 0 } else { limit };
@@ -116,16 +116,4 @@ fn sort_first(ids: &mut [u32], count: usize, by: impl Fn(&u32, &u32) -> Ordering
     if let Some(first) = ids.get_mut(..count) {
         first.sort_unstable_by(by);
     }
-}
-
-/// A number in `0..1` from a seed and a position (SplitMix64).
-fn uniform(seed: u64, position: u32) -> f64 {
-    let mut bits = seed;
-    for add in [u64::from(position), 0] {
-        bits = bits.wrapping_add(add).wrapping_add(0x9e37_79b9_7f4a_7c15);
-        bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^= bits >> 31;
-    }
-    (bits >> 11) as f64 / (1u64 << 53) as f64
 }

@@ -90,18 +90,28 @@ impl Text {
             head_dim,
             vocab,
             norm_eps,
-            rope_theta,
             rope,
-            rope_scaling,
             context,
             tied_embeddings,
-            attention_bias,
+            biases,
             eos,
             bos,
             add_bos,
             // Where only a part of the files is, only they may have been counted.
             weight_bytes: _,
             mlx_quantization,
+            layer_kinds: _,
+            latent: _,
+            embedding_scale: _,
+            norm_offset: _,
+            post_norms: _,
+            qk_norm: _,
+            score_scale: _,
+            score_cap: _,
+            logit_cap: _,
+            activation: _,
+            local_rope: _,
+            experts: _,
         } = config;
         let mut text = Self(format!("{FIRST_LINE}\n"));
         text.line(
@@ -110,6 +120,14 @@ impl Text {
                 Family::Llama => "llama",
                 Family::Mistral => "mistral",
                 Family::Qwen2 => "qwen2",
+                Family::SmolLm3 => "smollm3",
+                Family::Qwen3 => "qwen3",
+                Family::Qwen3Moe => "qwen3_moe",
+                Family::Gemma2 => "gemma2",
+                Family::Gemma3 => "gemma3",
+                Family::Phi3 => "phi3",
+                Family::DeepSeek2 => "deepseek_v2",
+                Family::DeepSeek3 => "deepseek_v3",
             },
         );
         text.line("layers", layers);
@@ -118,17 +136,17 @@ impl Text {
         text.line("heads", format!("{heads} {kv_heads} {head_dim}"));
         text.line("vocab", vocab);
         text.line("eps", bits(*norm_eps));
-        text.line("theta", bits(*rope_theta));
+        text.line("theta", bits(rope.theta));
         text.line(
             "rope",
-            match rope {
+            match rope.layout {
                 RopeLayout::Half => "half",
                 RopeLayout::Interleaved => "interleaved",
             },
         );
         text.line(
             "scaling",
-            match rope_scaling {
+            match &rope.scaling {
                 RopeScaling::None => "none".to_owned(),
                 RopeScaling::Linear { factor } => format!("linear {}", bits(*factor)),
                 RopeScaling::Llama3 {
@@ -142,18 +160,20 @@ impl Text {
                     bits(*low_freq_factor),
                     bits(*high_freq_factor)
                 ),
+                other => format!("{other:?}"),
             },
         );
         text.line("context", context);
         text.line("tied", tied_embeddings);
-        text.line("biases", attention_bias);
+        text.line("biases", biases.qkv);
         let mut eos = eos.clone();
         eos.sort_unstable();
         let eos: Vec<String> = eos.iter().map(u32::to_string).collect();
         text.line("eos", eos.join(" "));
         text.line("bos", format!("{} {add_bos}", maybe(*bos)));
         let mlx = mlx_quantization
-            .map(|MlxQuantization { group_size, bits }| format!("{group_size} {bits}"));
+            .as_ref()
+            .map(|MlxQuantization { usual, .. }| format!("{} {}", usual.group, usual.bits));
         text.line("mlx", maybe(mlx));
         text
     }

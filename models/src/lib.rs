@@ -53,12 +53,15 @@ mod weights;
 pub use self::{
     catalog::{Catalog, CatalogEntry},
     chat::{ChatMessage, ChatTemplate},
-    config::{Family, MlxQuantization, ModelConfig, RopeLayout, RopeScaling},
+    config::{
+        Activation, Biases, Experts, Family, LatentAttention, LayerKind, MlxQuantization,
+        ModelConfig, Packing, RopeConfig, RopeLayout, RopeScaling, Scoring,
+    },
     error::{ModelError, UnknownModel},
     map::WeightBytes,
     model::Model,
     tokenizer::{MAX_TEXT, TokenStream, Tokenizer},
-    weights::{LayerWeight, WeightKind, WeightName, WeightView, Weights},
+    weights::{FfnPart, LayerWeight, Scales, WeightKind, WeightName, WeightView, Weights},
 };
 
 #[cfg(test)]

@@ -184,10 +184,10 @@ impl Model {
         let files: Arc<dyn TensorFiles> = match &self.inner.source {
             Source::Gguf(file) => file.clone(),
             Source::HuggingFace(folder) => {
-                if let Some(packed) = config.mlx_quantization {
+                if let Some(packed) = &config.mlx_quantization {
                     let what = format!(
                         "weights that MLX packed into {} bits in groups of {}",
-                        packed.bits, packed.group_size
+                        packed.usual.bits, packed.usual.group
                     );
                     let supported =
                         "safetensors in f32, f16 or bf16, and GGUF: take another repository of it";

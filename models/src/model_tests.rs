@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use serde_json::json;
 
 use crate::{
-    ChatMessage, LayerWeight, Model, ModelError, WeightKind, WeightName,
+    ChatMessage, FfnPart, LayerWeight, Model, ModelError, WeightKind, WeightName,
     test_files::{self, GgufFile, LAYERS, hugging_face_tensors, safetensors, write_folder},
 };
 
@@ -45,7 +45,12 @@ fn both_formats_answer_to_the_same_names() {
             (WeightName::TokenEmbedding, 261, 32, matrix),
             (WeightName::OutputNorm, 1, 32, vector),
             (WeightName::Layer(1, LayerWeight::AttnK), 16, 32, matrix),
-            (WeightName::Layer(0, LayerWeight::FfnDown), 32, 64, matrix),
+            (
+                WeightName::Layer(0, LayerWeight::Ffn(FfnPart::Down)),
+                32,
+                64,
+                matrix,
+            ),
             (WeightName::Layer(0, LayerWeight::FfnNorm), 1, 32, vector),
         ] {
             let view = weights.get(name).unwrap();

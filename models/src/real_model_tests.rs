@@ -28,15 +28,15 @@ fn what_it_says_about_itself() {
     );
     assert_eq!((config.heads, config.kv_heads, config.head_dim), (9, 3, 64));
     assert_eq!(
-        (config.vocab, config.context, config.rope_theta),
+        (config.vocab, config.context, config.rope.theta),
         (49152, 8192, 100_000.0)
     );
-    assert_eq!(config.rope, RopeLayout::Interleaved);
+    assert_eq!(config.rope.layout, RopeLayout::Interleaved);
     assert_eq!(
         (config.eos.as_slice(), config.bos, config.add_bos),
         (&[2, 0][..], Some(1), false)
     );
-    assert!(config.tied_embeddings && !config.attention_bias);
+    assert!(config.tied_embeddings && !config.biases.qkv);
 
     let weights = model.weights(0..30).unwrap();
     let embedding = weights.get(WeightName::TokenEmbedding).unwrap();

@@ -1,8 +1,12 @@
 //! Weights of a range of layers, under the same names whatever the file format.
 
+mod name;
+
+pub use name::{FfnPart, LayerWeight, WeightName};
+
 use std::{fmt, ops::Range, path::PathBuf, sync::Arc};
 
-use crate::{ModelConfig, ModelError, map::FileBytes, map::WeightBytes};
+use crate::{ModelConfig, ModelError, Packing, map::FileBytes, map::WeightBytes};
 
 /// How a weight's numbers are stored.
 ///
@@ -32,6 +36,9 @@ pub enum WeightKind {
     Q5K,
     /// 256 values in 16 groups with 8-bit scales, 6 bits each.
     Q6K,
+    /// MLX's affine quantisation. The numbers of a row follow each other bit by bit, the lowest
+    /// first; scales and biases are apart, in [`WeightView::scales`].
+    Packed(Packing),
 }
 
 impl WeightKind {
@@ -50,6 +57,9 @@ impl WeightKind {
             Self::Q4K => (256, 144),
             Self::Q5K => (256, 176),
             Self::Q6K => (256, 210),
+            Self::Packed(Packing { group, bits }) => {
+                (group.into(), usize::from(group) * usize::from(bits) / 8)
+            }
         }
     }
 
@@ -77,172 +87,10 @@ impl fmt::Display for WeightKind {
             Self::Q4K => "Q4_K",
             Self::Q5K => "Q5_K",
             Self::Q6K => "Q6_K",
-        })
-    }
-}
-
-/// A weight's name, independent of the file format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum WeightName {
-    /// The embedding of each token, `[vocab, hidden]`; also the output head when they are tied.
-    TokenEmbedding,
-    /// The norm before the output head, `[hidden]`.
-    OutputNorm,
-    /// The output head, `[vocab, hidden]`; not there when it is tied to the embedding.
-    Output,
-    /// A weight of one layer, counted from 0 in the whole model.
-    Layer(u32, LayerWeight),
-}
-
-/// The weights of a layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum LayerWeight {
-    /// The norm before attention, `[hidden]`.
-    AttnNorm,
-    /// Queries, `[heads × head_dim, hidden]`; see [`RopeLayout`](crate::RopeLayout) for row order.
-    AttnQ,
-    /// Keys, `[kv_heads × head_dim, hidden]`; see [`RopeLayout`](crate::RopeLayout) for row order.
-    AttnK,
-    /// Values, `[kv_heads × head_dim, hidden]`.
-    AttnV,
-    /// From the heads back, `[hidden, heads × head_dim]`.
-    AttnOutput,
-    /// Bias of the queries, `[heads × head_dim]`; only with `attention_bias`.
-    AttnQBias,
-    /// Bias of the keys, `[kv_heads × head_dim]`; only with `attention_bias`.
-    AttnKBias,
-    /// Bias of the values, `[kv_heads × head_dim]`; only with `attention_bias`.
-    AttnVBias,
-    /// The norm before the feed-forward part, `[hidden]`.
-    FfnNorm,
-    /// The gate, `[intermediate, hidden]`.
-    FfnGate,
-    /// Up, `[intermediate, hidden]`.
-    FfnUp,
-    /// Down, `[hidden, intermediate]`.
-    FfnDown,
-}
-
-impl LayerWeight {
-    /// All of them, in the order of the forward pass.
-    pub const ALL: [Self; 12] = [
-        Self::AttnNorm,
-        Self::AttnQ,
-        Self::AttnK,
-        Self::AttnV,
-        Self::AttnQBias,
-        Self::AttnKBias,
-        Self::AttnVBias,
-        Self::AttnOutput,
-        Self::FfnNorm,
-        Self::FfnGate,
-        Self::FfnUp,
-        Self::FfnDown,
-    ];
-}
-
-impl WeightName {
-    /// The tensor's name in safetensors files.
-    pub(crate) fn hugging_face(self) -> String {
-        let (layer, weight) = match self {
-            Self::TokenEmbedding => return "model.embed_tokens.weight".to_owned(),
-            Self::OutputNorm => return "model.norm.weight".to_owned(),
-            Self::Output => return "lm_head.weight".to_owned(),
-            Self::Layer(layer, weight) => (layer, weight),
-        };
-        let rest = match weight {
-            LayerWeight::AttnNorm => "input_layernorm.weight",
-            LayerWeight::AttnQ => "self_attn.q_proj.weight",
-            LayerWeight::AttnK => "self_attn.k_proj.weight",
-            LayerWeight::AttnV => "self_attn.v_proj.weight",
-            LayerWeight::AttnOutput => "self_attn.o_proj.weight",
-            LayerWeight::AttnQBias => "self_attn.q_proj.bias",
-            LayerWeight::AttnKBias => "self_attn.k_proj.bias",
-            LayerWeight::AttnVBias => "self_attn.v_proj.bias",
-            LayerWeight::FfnNorm => "post_attention_layernorm.weight",
-            LayerWeight::FfnGate => "mlp.gate_proj.weight",
-            LayerWeight::FfnUp => "mlp.up_proj.weight",
-            LayerWeight::FfnDown => "mlp.down_proj.weight",
-        };
-        format!("model.layers.{layer}.{rest}")
-    }
-
-    /// The tensor's name in GGUF files.
-    pub(crate) fn gguf(self) -> String {
-        let (layer, weight) = match self {
-            Self::TokenEmbedding => return "token_embd.weight".to_owned(),
-            Self::OutputNorm => return "output_norm.weight".to_owned(),
-            Self::Output => return "output.weight".to_owned(),
-            Self::Layer(layer, weight) => (layer, weight),
-        };
-        let rest = match weight {
-            LayerWeight::AttnNorm => "attn_norm.weight",
-            LayerWeight::AttnQ => "attn_q.weight",
-            LayerWeight::AttnK => "attn_k.weight",
-            LayerWeight::AttnV => "attn_v.weight",
-            LayerWeight::AttnOutput => "attn_output.weight",
-            LayerWeight::AttnQBias => "attn_q.bias",
-            LayerWeight::AttnKBias => "attn_k.bias",
-            LayerWeight::AttnVBias => "attn_v.bias",
-            LayerWeight::FfnNorm => "ffn_norm.weight",
-            LayerWeight::FfnGate => "ffn_gate.weight",
-            LayerWeight::FfnUp => "ffn_up.weight",
-            LayerWeight::FfnDown => "ffn_down.weight",
-        };
-        format!("blk.{layer}.{rest}")
-    }
-
-    /// The rows and columns that the configuration implies.
-    pub(crate) fn shape(self, config: &ModelConfig) -> (usize, usize) {
-        let hidden = config.hidden;
-        let queries = config.heads * config.head_dim;
-        let keys = config.kv_heads * config.head_dim;
-        let weight = match self {
-            Self::TokenEmbedding | Self::Output => return (config.vocab, hidden),
-            Self::OutputNorm => return (1, hidden),
-            Self::Layer(_, weight) => weight,
-        };
-        match weight {
-            LayerWeight::AttnNorm | LayerWeight::FfnNorm => (1, hidden),
-            LayerWeight::AttnQ => (queries, hidden),
-            LayerWeight::AttnK | LayerWeight::AttnV => (keys, hidden),
-            LayerWeight::AttnOutput => (hidden, queries),
-            LayerWeight::AttnQBias => (1, queries),
-            LayerWeight::AttnKBias | LayerWeight::AttnVBias => (1, keys),
-            LayerWeight::FfnGate | LayerWeight::FfnUp => (config.intermediate, hidden),
-            LayerWeight::FfnDown => (hidden, config.intermediate),
-        }
-    }
-
-    /// Whether the part of a model with these layers needs the weight. The embedding belongs to the
-    /// first layer, and to the last one too when it serves as the output head.
-    pub(crate) fn belongs_to(self, range: &Range<u32>, config: &ModelConfig) -> bool {
-        let last = range.end == config.layers;
-        match self {
-            Self::TokenEmbedding => range.start == 0 || (last && config.tied_embeddings),
-            Self::OutputNorm => last,
-            Self::Output => last && !config.tied_embeddings,
-            Self::Layer(layer, weight) => {
-                let bias = matches!(
-                    weight,
-                    LayerWeight::AttnQBias | LayerWeight::AttnKBias | LayerWeight::AttnVBias
-                );
-                range.contains(&layer) && (config.attention_bias || !bias)
+            Self::Packed(Packing { group, bits }) => {
+                return write!(f, "{bits}-bit in groups of {group}");
             }
-        }
-    }
-
-    /// Every weight that a part of a model with these layers needs.
-    pub(crate) fn of_range(range: &Range<u32>, config: &ModelConfig) -> Vec<Self> {
-        let layers = range
-            .clone()
-            .flat_map(|layer| LayerWeight::ALL.map(|weight| Self::Layer(layer, weight)));
-        [Self::TokenEmbedding]
-            .into_iter()
-            .chain(layers)
-            .chain([Self::OutputNorm, Self::Output])
-            .filter(|name| name.belongs_to(range, config))
-            .collect()
+        })
     }
 }
 
@@ -258,6 +106,19 @@ pub struct WeightView {
     pub cols: usize,
     /// `rows` times `kind.row_bytes(cols)` bytes.
     pub data: WeightBytes,
+    /// Of a [`WeightKind::Packed`] weight, and of no other.
+    pub scales: Option<Scales>,
+}
+
+/// What the numbers of a [`WeightKind::Packed`] weight stand for: `scale * number + bias`.
+#[derive(Debug, Clone)]
+pub struct Scales {
+    /// [`WeightKind::F32`], [`WeightKind::F16`] or [`WeightKind::Bf16`].
+    pub kind: WeightKind,
+    /// One for each group, `[rows, cols / group]`.
+    pub scales: WeightBytes,
+    /// The same.
+    pub biases: WeightBytes,
 }
 
 /// A tensor found in a file, of a known kind and within the file's bounds.
@@ -351,6 +212,7 @@ impl Weights {
             rows,
             cols,
             data,
+            scales: None,
         }))
     }
 

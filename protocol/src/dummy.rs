@@ -150,6 +150,9 @@ impl Engine for DummyEngine {
                 self.positions.retain(|(_, of), _| *of != request);
                 EngineEvent::Freed { call }
             }
+            EngineCommand::Train(command) => {
+                EngineEvent::unsupported(command.call(), "the dummy engine has nothing to train")
+            }
         }
     }
 }

@@ -5,6 +5,12 @@
 //! carries its [`CallId`], and the driver runs the engine on one thread of its own: engines may
 //! block, and need not be `Send` once built.
 
+mod training;
+
+pub use training::{
+    ExampleInput, Optimizer, Targets, TrainCommand, TrainEvent, TrainSetup, Trainable,
+};
+
 use crate::id::{CallId, RequestId};
 use crate::shard::Shard;
 use crate::tensor::Tensor;
@@ -57,6 +63,8 @@ pub enum EngineCommand {
         /// Whose KV cache.
         request: RequestId,
     },
+    /// A part of a training job.
+    Train(TrainCommand),
 }
 
 impl EngineCommand {
@@ -68,6 +76,7 @@ impl EngineCommand {
             | Self::Unload { call, .. }
             | Self::Forward { call, .. }
             | Self::Free { call, .. } => *call,
+            Self::Train(command) => command.call(),
         }
     }
 }
@@ -96,6 +105,22 @@ pub struct Sampling {
     pub top_k: u32,
     /// Seeds the choice at every position.
     pub seed: u64,
+}
+
+impl Sampling {
+    /// The number in `0..1` that chooses at `position`: of `seed` and the position alone
+    /// (SplitMix64), so that every engine draws the same one.
+    #[must_use]
+    pub fn uniform(&self, position: u32) -> f64 {
+        let mut bits = self.seed;
+        for add in [u64::from(position), 0] {
+            bits = bits.wrapping_add(add).wrapping_add(0x9e37_79b9_7f4a_7c15);
+            bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+            bits ^= bits >> 31;
+        }
+        (bits >> 11) as f64 / (1u64 << 53) as f64
+    }
 }
 
 impl Default for Sampling {
@@ -150,6 +175,8 @@ pub enum EngineEvent {
         /// The free.
         call: CallId,
     },
+    /// A part of a training job is done.
+    Trained(TrainEvent),
     /// The call failed. What was loaded and cached before it stays.
     Failed {
         /// The call.
@@ -160,6 +187,13 @@ pub enum EngineEvent {
 }
 
 impl EngineEvent {
+    /// The completion of a call that an engine never does.
+    #[must_use]
+    pub fn unsupported(call: CallId, message: impl Into<String>) -> Self {
+        let failure = EngineFailure::new(FailureKind::Unsupported, message);
+        Self::Failed { call, failure }
+    }
+
     /// The call it speaks of.
     #[must_use]
     pub fn call(&self) -> CallId {
@@ -170,6 +204,7 @@ impl EngineEvent {
             | Self::Forwarded { call, .. }
             | Self::Freed { call }
             | Self::Failed { call, .. } => *call,
+            Self::Trained(event) => event.call(),
         }
     }
 }
@@ -229,6 +264,8 @@ pub enum FailureKind {
     ContextFull,
     /// The input is not what this shard takes: wrong shape, dtype, position or token id.
     BadInput,
+    /// This engine does not do that, with this model or at all.
+    Unsupported,
     /// The engine itself is broken.
     Internal,
 }
@@ -245,4 +282,20 @@ pub trait Engine {
         command: EngineCommand,
         progress: &mut dyn FnMut(EngineEvent),
     ) -> EngineEvent;
+
+    /// Executes commands that wait at the same time, in order, and tells the completion of each as
+    /// soon as it is done. An engine that computes several requests' steps faster together than one
+    /// after the other does so here; what it tells is the same either way.
+    ///
+    /// `tell` gets [`EngineEvent::Progress`] too. The driver hands over at most
+    /// [`BATCH_LIMIT`] commands at once.
+    fn execute_all(&mut self, commands: Vec<EngineCommand>, tell: &mut dyn FnMut(EngineEvent)) {
+        for command in commands {
+            let done = self.execute(command, tell);
+            tell(done);
+        }
+    }
 }
+
+/// The most commands that a driver hands to [`Engine::execute_all`] at once.
+pub const BATCH_LIMIT: usize = 64;

@@ -1,29 +1,5 @@
-use super::{Rope, scaled};
-use exo_models::{RopeLayout, RopeScaling};
-use std::f64::consts::TAU;
-
-const LLAMA3: RopeScaling = RopeScaling::Llama3 {
-    factor: 8.0,
-    low_freq_factor: 1.0,
-    high_freq_factor: 4.0,
-    original_context: 8192,
-};
-
-#[test]
-fn llama_3_stretches_long_wavelengths_only() {
-    let with_wavelength = |length: f64| TAU / length;
-    let ratio = |length: f64| scaled(with_wavelength(length), LLAMA3) / with_wavelength(length);
-    assert_eq!(ratio(2000.0), 1.0);
-    assert!((ratio(9000.0) - 1.0 / 8.0).abs() < 1e-12);
-    // Between 2048 and 8192 as Hugging Face writes it.
-    for length in [2100.0, 3000.0, 5000.0, 8000.0] {
-        let smooth = (8192.0 / length - 1.0) / (4.0 - 1.0);
-        let expected = (1.0 - smooth) / 8.0 + smooth;
-        assert!((ratio(length) - expected).abs() < 1e-12, "{length}");
-    }
-    assert_eq!(scaled(0.5, RopeScaling::Linear { factor: 4.0 }), 0.125);
-    assert_eq!(scaled(0.5, RopeScaling::None), 0.5);
-}
+use super::Rope;
+use exo_models::RopeLayout;
 
 #[test]
 fn both_layouts_turn_the_same_pairs() {

@@ -5,8 +5,8 @@ use std::path::Path;
 use half::f16;
 
 use super::{
-    Family, FieldNames, MAX_DIMENSION, MAX_INTERMEDIATE, MAX_VOCAB, ModelConfig, RopeLayout,
-    RopeScaling,
+    Biases, Family, FieldNames, MAX_DIMENSION, MAX_INTERMEDIATE, MAX_VOCAB, ModelConfig,
+    RopeConfig, RopeLayout, RopeScaling,
 };
 use crate::{
     ModelError,
@@ -69,13 +69,12 @@ pub(crate) fn from_gguf(file: &Path, gguf: &Gguf, bytes: &[u8]) -> Result<ModelC
             return Err(keys.wrong(name, format!("the width of a head, which is {head_dim}")));
         }
     }
+    let layers = keys.required_count("block_count", MAX_DIMENSION)? as u32;
     let rope_theta = keys.number("rope.freq_base")?.unwrap_or(10_000.0);
     let has = |name: WeightName| gguf.tensors.contains_key(&name.gguf());
     let context = keys.required_count("context_length", u32::MAX.into())? as u32;
     let window = keys.count("attention.sliding_window", u32::MAX.into())?;
     let config = ModelConfig {
-        family,
-        layers: keys.required_count("block_count", MAX_DIMENSION)? as u32,
         hidden,
         intermediate: keys.required_count("feed_forward_length", MAX_INTERMEDIATE)?,
         heads,
@@ -87,17 +86,23 @@ pub(crate) fn from_gguf(file: &Path, gguf: &Gguf, bytes: &[u8]) -> Result<ModelC
         norm_eps: keys
             .number("attention.layer_norm_rms_epsilon")?
             .ok_or_else(|| missing(file, &keys.full("attention.layer_norm_rms_epsilon")))?,
-        rope_theta,
-        rope: match family {
-            Family::Qwen2 => RopeLayout::Half,
-            // The converter reorders the rows of Q and K for this architecture, Mistral's too.
-            Family::Llama | Family::Mistral => RopeLayout::Interleaved,
+        rope: RopeConfig {
+            theta: rope_theta,
+            dims: head_dim,
+            layout: match family {
+                // The converter reorders the rows of Q and K for this architecture, Mistral's too.
+                Family::Llama => RopeLayout::Interleaved,
+                _ => RopeLayout::Half,
+            },
+            scaling: rope_scaling(&keys, bytes, head_dim, rope_theta)?,
         },
-        rope_scaling: rope_scaling(&keys, bytes, head_dim, rope_theta)?,
         // As far as the window reaches, sliding attention is full attention.
         context: window.map_or(context, |window| context.min(window as u32)),
         tied_embeddings: !has(WeightName::Output),
-        attention_bias: has(WeightName::Layer(0, LayerWeight::AttnQBias)),
+        biases: Biases {
+            qkv: has(WeightName::Layer(0, LayerWeight::AttnQBias)),
+            ..Biases::default()
+        },
         eos: eos(&keys)?,
         bos: keys.token("tokenizer.ggml.bos_token_id")?,
         add_bos: add_bos(&keys)?,
@@ -106,7 +111,7 @@ pub(crate) fn from_gguf(file: &Path, gguf: &Gguf, bytes: &[u8]) -> Result<ModelC
             .values()
             .map(|tensor| tensor.bytes.len() as u64)
             .sum(),
-        mlx_quantization: None,
+        ..ModelConfig::plain(family, layers, head_dim)
     };
     config.check(
         file,

@@ -1,12 +1,12 @@
 //! `config.json` and its neighbours in a folder of Hugging Face layout.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde_json::{Map, Value};
 
 use super::{
-    Family, FieldNames, MAX_DIMENSION, MAX_INTERMEDIATE, MAX_VOCAB, MlxQuantization, ModelConfig,
-    RopeLayout, RopeScaling,
+    Biases, Family, FieldNames, MAX_DIMENSION, MAX_INTERMEDIATE, MAX_VOCAB, MlxQuantization,
+    ModelConfig, Packing, RopeConfig, RopeLayout, RopeScaling,
 };
 use crate::{ModelError, folder::Folder, safetensors, tokenizer};
 
@@ -34,13 +34,12 @@ pub(crate) fn from_folder(folder: &Folder) -> Result<ModelConfig, ModelError> {
             return Err(fields.wrong("num_attention_heads", expected));
         }
     };
+    let layers = fields.required_count("num_hidden_layers", MAX_DIMENSION)? as u32;
     let (rope_theta, rope_scaling) = rope(&fields)?;
     let weights = safetensors::survey(folder)?;
     let bos = fields.tokens("bos_token_id")?.first().copied();
     let (bos, add_bos) = tokenizer::begin_token(folder, bos)?;
     let config = ModelConfig {
-        family,
-        layers: fields.required_count("num_hidden_layers", MAX_DIMENSION)? as u32,
         hidden,
         intermediate: fields.required_count("intermediate_size", MAX_INTERMEDIATE)?,
         heads,
@@ -52,20 +51,27 @@ pub(crate) fn from_folder(folder: &Folder) -> Result<ModelConfig, ModelError> {
         norm_eps: fields
             .number("rms_norm_eps", &fields.object)?
             .unwrap_or(1e-6),
-        rope_theta,
-        rope: RopeLayout::Half,
-        rope_scaling,
+        rope: RopeConfig {
+            theta: rope_theta,
+            dims: head_dim,
+            layout: RopeLayout::Half,
+            scaling: rope_scaling,
+        },
         context: context(&fields, family)?,
         // Old files do not say; then the weights do.
         tied_embeddings: fields
             .flag("tie_word_embeddings")?
             .unwrap_or(!weights.has_output_head),
-        attention_bias: family == Family::Qwen2,
+        biases: Biases {
+            qkv: family == Family::Qwen2,
+            ..Biases::default()
+        },
         eos: eos(folder, &fields)?,
         bos,
         add_bos,
         weight_bytes: weights.bytes,
         mlx_quantization: mlx_quantization(&fields)?,
+        ..ModelConfig::plain(family, layers, head_dim)
     };
     config.check(
         &fields.file,
@@ -208,7 +214,7 @@ fn context(fields: &Fields, family: Family) -> Result<u32, ModelError> {
     let context = fields.required_count(name, limit)? as u32;
     let used = match family {
         Family::Qwen2 => fields.flag("use_sliding_window")?.unwrap_or(false),
-        Family::Llama | Family::Mistral => true,
+        _ => true,
     };
     match fields.count("sliding_window", limit)?.filter(|_| used) {
         Some(window) => Ok(context.min(window as u32)),
@@ -252,12 +258,15 @@ fn mlx_quantization(fields: &Fields) -> Result<Option<MlxQuantization>, ModelErr
     };
     let required = |name: &str| {
         fields
-            .count_in(name, section, 1 << 16)?
+            .count_in(name, section, 128)?
             .ok_or_else(|| fields.missing(&format!("quantization.{name}")))
     };
     Ok(Some(MlxQuantization {
-        group_size: required("group_size")? as u32,
-        bits: required("bits")? as u32,
+        usual: Packing {
+            group: required("group_size")? as u16,
+            bits: required("bits")? as u8,
+        },
+        others: BTreeMap::new(),
     }))
 }
 

@@ -208,6 +208,6 @@ fn code(kind: FailureKind) -> u16 {
         FailureKind::ModelNotFound | FailureKind::BadModel => failed::MODEL,
         FailureKind::OutOfMemory => failed::MEMORY,
         FailureKind::ContextFull | FailureKind::BadInput => failed::INPUT,
-        FailureKind::Internal => failed::ENGINE,
+        FailureKind::Unsupported | FailureKind::Internal => failed::ENGINE,
     }
 }

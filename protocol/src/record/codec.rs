@@ -299,6 +299,17 @@ impl<T: Item> Item for Option<T> {
     }
 }
 
+impl<A: Item, B: Item> Item for (A, B) {
+    fn put<S: Sink>(&self, out: &mut S) {
+        self.0.put(out);
+        self.1.put(out);
+    }
+
+    fn take(from: &mut Source<'_>) -> Result<Self, Damage> {
+        Ok((Item::take(from)?, Item::take(from)?))
+    }
+}
+
 impl<T: Item, E: Item> Item for Result<T, E> {
     fn put<S: Sink>(&self, out: &mut S) {
         self.is_ok().put(out);

@@ -3,7 +3,7 @@
 use super::codec::{
     Damage, Item, Sink, Source, fields, put_pieces, take_bytes, variants, wrappers,
 };
-use crate::engine::{EngineEvent, EngineFailure, EngineOutput, FailureKind, Sampling};
+use crate::engine::{EngineEvent, EngineFailure, EngineOutput, FailureKind, Sampling, TrainEvent};
 use crate::id::{CallId, ConnectionId, DialId};
 use crate::node::{Command, Input, LinkFault, Origin, Submit};
 use crate::tensor::{DTypeFamily, Tensor, TensorError};
@@ -44,11 +44,20 @@ variants! {
         3 = Forwarded { call, output, positions },
         4 = Freed { call },
         5 = Failed { call, failure },
+        6 = Trained(event),
+    }
+    TrainEvent {
+        0 = Begun { call, trainable, iteration },
+        1 = Forwarded { call, hidden },
+        2 = Compared { call, loss, positions, gradient },
+        3 = Learned { call, gradient },
+        4 = Saved { call, file },
+        5 = Ended { call },
     }
     EngineOutput { 0 = Hidden(tensor), 1 = Token { token, end }, 2 = Nothing }
     FailureKind {
         0 = ModelNotFound, 1 = BadModel, 2 = OutOfMemory, 3 = ContextFull, 4 = BadInput,
-        5 = Internal,
+        5 = Internal, 6 = Unsupported,
     }
     DecodeError {
         0 = Magic(bytes),

@@ -1,9 +1,13 @@
 //! What the node wants done, in a form that can be compared.
 
 use super::codec::{Damage, Item, Sink, Source, fields, variants};
-use crate::engine::{EngineCommand, EngineInput};
+use crate::engine::{
+    EngineCommand, EngineInput, ExampleInput, Optimizer, Targets, TrainCommand, TrainSetup,
+    Trainable,
+};
 use crate::node::{Event, Failure, FinishReason, Output, Rejection, Stage};
 use crate::shard::Shard;
+use alloc::sync::Arc;
 
 variants! {
     Output {
@@ -19,7 +23,18 @@ variants! {
         1 = Unload { call, shard },
         2 = Forward { call, shard, request, position, input, sampling },
         3 = Free { call, request },
+        4 = Train(command),
     }
+    TrainCommand {
+        0 = Begin { call, shard, job, setup },
+        1 = Forward { call, job, step, input, targets, learn },
+        2 = Backward { call, job, step, gradient },
+        3 = Save { call, job, iteration },
+        4 = End { call, job },
+    }
+    ExampleInput { 0 = Tokens { tokens, batch }, 1 = Hidden(tensor) }
+    Trainable { 0 = Lora { rank, scale, last_layers }, 1 = Full { last_layers } }
+    Optimizer { 0 = Sgd, 1 = AdamW { weight_decay } }
     EngineInput { 0 = Text(prompt), 1 = Tokens(tokens), 2 = Hidden(tensor) }
     Event {
         0 = Accepted { request, ring },
@@ -64,5 +79,17 @@ variants! {
 
 fields! {
     Stage { node, shard }
+    Targets { tokens, counted }
+    TrainSetup { name, trainable, optimizer, learning_rate, seed, resume }
     Shard { model, start, end, layers }
+}
+
+impl Item for Arc<TrainSetup> {
+    fn put<S: Sink>(&self, out: &mut S) {
+        (**self).put(out);
+    }
+
+    fn take(from: &mut Source<'_>) -> Result<Self, Damage> {
+        Item::take(from).map(Self::new)
+    }
 }

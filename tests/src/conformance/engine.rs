@@ -74,6 +74,9 @@ impl Engine for NullEngine {
             },
             EngineCommand::Unload { call, .. } => EngineEvent::Unloaded { call },
             EngineCommand::Free { call, .. } => EngineEvent::Freed { call },
+            EngineCommand::Train(command) => {
+                EngineEvent::unsupported(command.call(), "it does not train")
+            }
             EngineCommand::Forward {
                 call,
                 shard,

@@ -71,7 +71,8 @@ impl Engine {
             EngineCommand::Free { request, .. } => {
                 self.turns.entry(request.clone()).or_default().holds = false;
             }
-            EngineCommand::Load { .. } | EngineCommand::Unload { .. } => {}
+            EngineCommand::Load { .. } | EngineCommand::Unload { .. } | EngineCommand::Train(_) => {
+            }
         }
         self.queue.push_back(command);
     }
@@ -148,6 +149,7 @@ impl Engine {
                 self.caches.remove(&request);
                 EngineEvent::Freed { call }
             }
+            EngineCommand::Train(_) => EngineEvent::unsupported(call, "it does not train"),
             EngineCommand::Forward {
                 shard,
                 request,

@@ -72,6 +72,9 @@ impl TrailEngine {
                 self.caches.retain(|(of, _), _| *of != request);
                 EngineEvent::Freed { call }
             }
+            EngineCommand::Train(command) => {
+                EngineEvent::unsupported(command.call(), "it does not train")
+            }
             EngineCommand::Forward {
                 call,
                 shard,

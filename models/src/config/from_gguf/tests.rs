@@ -29,11 +29,11 @@ fn what_gguf_metadata_says() {
     let folder = tempfile::tempdir().unwrap();
     test_files::write_folder(folder.path(), true);
     let hugging_face = Model::open(folder.path()).unwrap().config().clone();
-    assert_eq!(config.rope, RopeLayout::Interleaved);
+    assert_eq!(config.rope.layout, RopeLayout::Interleaved);
     let bytes: usize = file.tensors.iter().map(|tensor| tensor.data.len()).sum();
     assert_eq!(config.weight_bytes, bytes as u64);
     let same = ModelConfig {
-        rope: RopeLayout::Half,
+        rope: hugging_face.rope.clone(),
         weight_bytes: hugging_face.weight_bytes,
         ..config
     };
@@ -53,10 +53,10 @@ fn qwen_in_gguf() {
     file.tensor("output.weight", &[32, 261], F32, vec![0; 32 * 261 * 4]);
     let config = read_gguf(&file).unwrap();
     assert_eq!(
-        (config.family, config.rope),
+        (config.family, config.rope.layout),
         (Family::Qwen2, RopeLayout::Half)
     );
-    assert!(config.attention_bias && !config.tied_embeddings);
+    assert!(config.biases.qkv && !config.tied_embeddings);
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn gguf_details() {
     );
     linear.set("llama.rope.scaling.factor", Value::F32(4.0));
     assert_eq!(
-        read_gguf(&linear).unwrap().rope_scaling,
+        read_gguf(&linear).unwrap().rope.scaling,
         RopeScaling::Linear { factor: 4.0 }
     );
 }
@@ -183,7 +183,7 @@ fn llama3_scaling_is_known_by_its_divisors() {
         file.set("llama.rope.freq_base", Value::F32(500_000.0));
         let data = factors.iter().flat_map(|f| f.to_le_bytes()).collect();
         file.tensor("rope_freqs.weight", &[factors.len() as u64], F32, data);
-        read_gguf(&file).map(|config| config.rope_scaling)
+        read_gguf(&file).map(|config| config.rope.scaling)
     };
     for expected in [8.0, 32.0] {
         let scaling = read(&rope_factors(expected, 500_000.0, 8)).unwrap();

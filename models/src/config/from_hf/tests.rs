@@ -42,12 +42,12 @@ fn what_config_json_says() {
     );
     assert_eq!((config.heads, config.kv_heads, config.head_dim), (4, 2, 8));
     assert_eq!((config.vocab, config.context), (261, 128));
-    assert_eq!((config.norm_eps, config.rope_theta), (1e-5, 10_000.0));
+    assert_eq!((config.norm_eps, config.rope.theta), (1e-5, 10_000.0));
     assert_eq!(
-        (config.rope, config.rope_scaling),
+        (config.rope.layout, config.rope.scaling),
         (RopeLayout::Half, RopeScaling::None)
     );
-    assert!(config.tied_embeddings && !config.attention_bias && !config.add_bos);
+    assert!(config.tied_embeddings && !config.biases.qkv && !config.add_bos);
     assert_eq!((config.eos, config.bos), (vec![IM_END], Some(IM_START)));
     assert!(config.weight_bytes > 20_000);
     assert_eq!(config.mlx_quantization, None);
@@ -59,7 +59,9 @@ fn families_and_defaults() {
     assert_eq!(family("smollm").unwrap().family, Family::Llama);
     assert_eq!(family("mistral").unwrap().family, Family::Mistral);
     let qwen = family("qwen2").unwrap();
-    assert!(qwen.family == Family::Qwen2 && qwen.attention_bias && qwen.rope == RopeLayout::Half);
+    assert!(
+        qwen.family == Family::Qwen2 && qwen.biases.qkv && qwen.rope.layout == RopeLayout::Half
+    );
     let error = family("gemma2").unwrap_err().to_string();
     assert!(
         error.contains("gemma2") && error.contains("qwen2"),
@@ -105,7 +107,7 @@ fn end_tokens_of_both_files() {
 #[test]
 fn rope_scalings() {
     let scaling = |name: &str, section: Json| {
-        read(&[("config.json", &with(name, section))]).map(|c| (c.rope_theta, c.rope_scaling))
+        read(&[("config.json", &with(name, section))]).map(|c| (c.rope.theta, c.rope.scaling))
     };
     let llama3 = json!({
         "rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
@@ -119,7 +121,7 @@ fn rope_scalings() {
     };
     assert_eq!(
         scaling("rope_scaling", llama3.clone()).unwrap(),
-        (10_000.0, expected)
+        (10_000.0, expected.clone())
     );
     let mut newer = llama3.clone();
     newer["rope_theta"] = json!(500_000.0);
@@ -248,7 +250,7 @@ fn variants_that_no_engine_implements_are_refused() {
         .unwrap()
         .mlx_quantization
         .unwrap();
-    assert_eq!((packed.group_size, packed.bits), (64, 4));
+    assert_eq!((packed.usual.group, packed.usual.bits), (64, 4));
 }
 
 #[test]

@@ -352,6 +352,7 @@ fn answer(command: &EngineCommand, detail: u64) -> EngineEvent {
         },
         EngineCommand::Unload { .. } => EngineEvent::Unloaded { call },
         EngineCommand::Free { .. } => EngineEvent::Freed { call },
+        EngineCommand::Train(_) => EngineEvent::unsupported(call, "it does not train"),
         EngineCommand::Forward { .. } => EngineEvent::Forwarded {
             call,
             output: if detail.is_multiple_of(11) {
