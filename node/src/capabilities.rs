@@ -1,21 +1,42 @@
 //! What this machine can do: its memory decides how many layers it gets.
+//!
+//! Each system has a file. What its tools and files say is understood by functions of texts, so that
+//! every system's are tested on every other.
 
-use exo_protocol::topology::{Capabilities, Flops};
-use std::fs;
-use std::path::Path;
-use std::process::Command;
+mod flops;
+mod linux;
+mod macos;
+mod windows;
 
-/// Looks at this machine. `memory` (MiB) overrides what is found.
+use exo_protocol::topology::Capabilities;
+use std::io::Read;
+use std::process::{Command, Stdio};
+use std::sync::{OnceLock, mpsc};
+use std::thread;
+use std::time::Duration;
+
+/// Looks at this machine, once. `memory` (MiB) overrides what is found.
 #[must_use]
 pub fn detect(memory: Option<u64>) -> Capabilities {
-    let mut found = if cfg!(target_os = "macos") {
-        macos()
-    } else {
-        linux(Path::new("/"))
-    };
+    static FOUND: OnceLock<Capabilities> = OnceLock::new();
+    let mut found = FOUND.get_or_init(machine).clone();
     if let Some(memory) = memory {
         found.memory = i64::try_from(memory).unwrap_or(i64::MAX);
-    } else if found.memory <= 0 {
+    }
+    found
+}
+
+fn machine() -> Capabilities {
+    let mut found = if cfg!(target_os = "macos") {
+        macos::machine()
+    } else if cfg!(windows) {
+        windows::machine()
+    } else if cfg!(target_os = "linux") {
+        linux::machine()
+    } else {
+        Found::default().told()
+    };
+    if found.memory <= 0 {
         tracing::warn!(
             "cannot tell how much memory this machine has; assuming {ASSUMED} MiB (set it with \
              --node-memory)"
@@ -28,53 +49,39 @@ pub fn detect(memory: Option<u64>) -> Capabilities {
 /// Enough for a small model, and little enough to be there.
 const ASSUMED: i64 = 1024;
 
-fn linux(root: &Path) -> Capabilities {
-    let read = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_default();
-    let total = memory_total(&read("proc/meminfo"));
-    let limit = cgroup_files(&read("proc/self/cgroup"))
-        .iter()
-        .filter_map(|path| cgroup_limit(&read(path)))
-        .min();
-    let memory = match (total, limit) {
-        (Some(total), Some(limit)) => Some(total.min(limit)),
-        (total, limit) => total.or(limit),
-    };
-    let chip = chip_name(&read("proc/cpuinfo"));
-    let device = if cfg!(target_os = "linux") {
-        "Linux Box (Device: CPU)"
-    } else {
-        "Unknown Device"
-    };
-    Capabilities {
-        model: device.to_owned(),
-        chip: chip.unwrap_or_else(|| "Unknown Chip (Device: CPU)".to_owned()),
-        memory: memory.map_or(0, mebibytes),
-        flops: Flops::default(),
+/// What was found out about a machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Found {
+    model: Option<String>,
+    chip: Option<String>,
+    /// MiB.
+    memory: Option<i64>,
+}
+
+impl Found {
+    /// What another look finds in the place of what this one did not.
+    fn or_else(self, other: impl FnOnce() -> Self) -> Self {
+        if self.model.is_some() && self.chip.is_some() && self.memory.is_some() {
+            return self;
+        }
+        let other = other();
+        Self {
+            model: self.model.or(other.model),
+            chip: self.chip.or(other.chip),
+            memory: self.memory.or(other.memory),
+        }
     }
-}
 
-fn macos() -> Capabilities {
-    let sysctl = |name: &str| {
-        let output = Command::new("sysctl").args(["-n", name]).output().ok()?;
-        let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
-        (output.status.success() && !text.is_empty()).then_some(text)
-    };
-    from_sysctl(
-        sysctl("hw.model").as_deref(),
-        sysctl("machdep.cpu.brand_string").as_deref(),
-        sysctl("hw.memsize").as_deref(),
-    )
-}
-
-fn from_sysctl(model: Option<&str>, chip: Option<&str>, memory: Option<&str>) -> Capabilities {
-    let unknown = Capabilities::unknown();
-    Capabilities {
-        model: model.map_or(unknown.model, str::to_owned),
-        chip: chip.map_or(unknown.chip, str::to_owned),
-        memory: memory
-            .and_then(|bytes| bytes.parse().ok())
-            .map_or(0, mebibytes),
-        flops: Flops::default(),
+    /// As peers are told.
+    fn told(self) -> Capabilities {
+        let unknown = Capabilities::unknown();
+        let chip = self.chip.unwrap_or(unknown.chip);
+        Capabilities {
+            model: self.model.unwrap_or(unknown.model),
+            memory: self.memory.unwrap_or(unknown.memory),
+            flops: flops::of(&chip),
+            chip,
+        }
     }
 }
 
@@ -82,132 +89,57 @@ fn mebibytes(bytes: u64) -> i64 {
     i64::try_from(bytes >> 20).unwrap_or(i64::MAX)
 }
 
-/// `MemTotal` of `/proc/meminfo` in bytes.
-fn memory_total(meminfo: &str) -> Option<u64> {
-    let line = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kibibytes.checked_mul(1024)
-}
+/// How long a tool may take to describe the machine: a broken driver must not keep a node from
+/// starting.
+const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The files that may limit this process, from `/proc/self/cgroup`: of its own group and of the
-/// groups around it, as far as a container sees them.
-fn cgroup_files(cgroup: &str) -> Vec<String> {
-    let mut files = vec![
-        "sys/fs/cgroup/memory.max".to_owned(),
-        "sys/fs/cgroup/memory/memory.limit_in_bytes".to_owned(),
-    ];
-    for line in cgroup.lines() {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else {
-            continue;
-        };
-        let (folder, file) = match controllers {
-            "" => ("sys/fs/cgroup", "memory.max"),
-            list if list.split(',').any(|name| name == "memory") => {
-                ("sys/fs/cgroup/memory", "memory.limit_in_bytes")
-            }
-            _ => continue,
-        };
-        let mut group = path.trim_matches('/');
-        while !group.is_empty() {
-            files.push(format!("{folder}/{group}/{file}"));
-            group = group.rsplit_once('/').map_or("", |(parent, _)| parent);
-        }
-    }
-    files
-}
+/// The most that a tool's answer is read of.
+const MOST: u64 = 1 << 20;
 
-/// A limit in bytes; `None` for `max` and for the huge number that version 1 writes for it.
-fn cgroup_limit(text: &str) -> Option<u64> {
-    text.trim()
-        .parse()
+/// What a tool prints, if it is there and succeeds in time.
+fn ask(program: &str, args: &[&str]) -> Option<String> {
+    let mut child = Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .ok()?;
+    let out = child.stdout.take()?;
+    let (told, answer) = mpsc::channel();
+    let reading = thread::Builder::new()
+        .name("capabilities".to_owned())
+        .spawn(move || {
+            let mut text = String::new();
+            let read = out.take(MOST).read_to_string(&mut text);
+            let _ = told.send(read.is_ok().then_some(text));
+        });
+    let text = reading
         .ok()
-        .filter(|&bytes| bytes > 0 && bytes < 1 << 60)
-}
-
-/// The processor's name from `/proc/cpuinfo`: x86 says `model name`, some ARM boards `Model`.
-fn chip_name(cpuinfo: &str) -> Option<String> {
-    let field = |wanted: &str| {
-        cpuinfo.lines().find_map(|line| {
-            let (name, value) = line.split_once(':')?;
-            let value = value.split_whitespace().collect::<Vec<_>>().join(" ");
-            (name.trim() == wanted && !value.is_empty()).then_some(value)
-        })
-    };
-    field("model name").or_else(|| field("Model"))
+        .and_then(|_| answer.recv_timeout(PATIENCE).ok());
+    if text.is_none() {
+        tracing::debug!("{program} does not answer");
+        let _ = child.kill();
+    }
+    let ended = child.wait().ok()?;
+    text.flatten().filter(|_| ended.success())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const X86: &str = "processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 25\nmodel\t\t: 1\n\
-                       model name\t: AMD EPYC  7763 64-Core Processor\nstepping\t: 1\n";
-    const RASPBERRY: &str = "processor\t: 0\nBogoMIPS\t: 108.00\nCPU part\t: 0xd0b\n\n\
-                             Revision\t: c04170\nModel\t\t: Raspberry Pi 5 Model B Rev 1.0\n";
-    const MEMINFO: &str = "MemTotal:       24736024 kB\nMemFree:        17654636 kB\n";
-
-    #[test]
-    fn recorded_texts_are_understood() {
-        assert_eq!(memory_total(MEMINFO), Some(24_736_024 * 1024));
-        assert_eq!(memory_total("MemTotal: lots kB"), None);
-        assert_eq!(memory_total(""), None);
-        assert_eq!(
-            chip_name(X86).as_deref(),
-            Some("AMD EPYC 7763 64-Core Processor")
-        );
-        assert_eq!(
-            chip_name(RASPBERRY).as_deref(),
-            Some("Raspberry Pi 5 Model B Rev 1.0")
-        );
-        assert_eq!(chip_name("processor : 0\n"), None);
-        assert_eq!(cgroup_limit("8589934592\n"), Some(8 << 30));
-        assert_eq!(cgroup_limit("max\n"), None);
-        assert_eq!(cgroup_limit("9223372036854771712\n"), None);
-        assert_eq!(
-            from_sysctl(Some("Mac15,8"), Some("Apple M3 Max"), Some("137438953472")),
-            Capabilities {
-                model: "Mac15,8".to_owned(),
-                chip: "Apple M3 Max".to_owned(),
-                memory: 131_072,
-                flops: Flops::default(),
-            }
-        );
-        assert_eq!(from_sysctl(None, None, Some("?")), Capabilities::unknown());
-    }
-
-    #[test]
-    fn the_groups_around_a_process_are_looked_at() {
-        let two = cgroup_files("0::/user.slice/session-1.scope\n");
-        assert!(two.contains(&"sys/fs/cgroup/user.slice/session-1.scope/memory.max".to_owned()));
-        assert!(two.contains(&"sys/fs/cgroup/user.slice/memory.max".to_owned()));
-        let one = cgroup_files("12:cpu,cpuacct:/a\n4:memory:/docker/abc\nbroken\n");
-        assert!(one.contains(&"sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes".to_owned()));
-        assert!(!one.iter().any(|file| file.ends_with("/a/memory.max")));
-    }
-
-    #[test]
-    fn the_smallest_limit_wins() {
-        let root = tempfile::tempdir().unwrap();
-        let write = |path: &str, text: &str| {
-            let path = root.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        };
-        write("proc/meminfo", MEMINFO);
-        write("proc/cpuinfo", X86);
-        assert_eq!(linux(root.path()).memory, 24_156);
-        write("proc/self/cgroup", "0::/\n");
-        write("sys/fs/cgroup/memory.max", "4294967296\n");
-        assert_eq!(linux(root.path()).memory, 4096);
-        assert_eq!(linux(root.path()).chip, "AMD EPYC 7763 64-Core Processor");
-    }
-
     #[test]
     fn an_override_wins_and_nothing_is_never_zero() {
         assert_eq!(detect(Some(1000)).memory, 1000);
         assert!(detect(None).memory > 0);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn tools_are_asked_and_need_not_be_there() {
+        assert_eq!(ask("echo", &["128 GB"]).as_deref(), Some("128 GB\n"));
+        assert_eq!(ask("false", &[]), None);
+        assert_eq!(ask("no-such-tool-anywhere", &[]), None);
     }
 }
