@@ -48,8 +48,10 @@
 //!    the system took its last byte, unless the connection is lost first.
 //! 8. **Dials end.** Each [`Output::Dial`] ends in exactly one [`Input::Opened`] with
 //!    [`Origin::Dialed`] or one [`Input::DialFailed`].
-//! 9. **Calls end.** Each [`Output::Compute`] ends in exactly one completion with its
-//!    [`CallId`]; commands are executed in order, on one thread.
+//! 9. **Calls end.** Each [`Output::Compute`] ends in exactly one completion with its [`CallId`],
+//!    whatever the engine does. The engine gets the commands on one thread and in order, those that
+//!    wait at the same time together ([`execute_all`](engine::Engine::execute_all), at most
+//!    [`BATCH_LIMIT`](engine::BATCH_LIMIT)).
 //! 10. **Never block the node.** Whoever holds the node waits for nothing: not for a socket, not
 //!     for the engine, not for the application.
 //! 11. **Progress.** When a read leaves a frame incomplete, [`Input::Progress`] follows the

@@ -1,7 +1,9 @@
 //! The engine and its one thread. This file is the same in both runtimes.
 
 use crate::error::StartError;
-use exo_protocol::engine::{Engine, EngineCommand, EngineEvent, EngineFailure, FailureKind};
+use exo_protocol::engine::{
+    BATCH_LIMIT, Engine, EngineCommand, EngineEvent, EngineFailure, FailureKind,
+};
 use exo_protocol::id::CallId;
 use std::any::Any;
 use std::collections::VecDeque;
@@ -38,7 +40,7 @@ impl Calls {
         self.more.notify_one();
     }
 
-    /// Lets the engine finish what it is at. What waits behind that is answered unexecuted.
+    /// Lets the engine finish what it has. What waits behind that is answered unexecuted.
     pub(crate) fn stop(&self) {
         self.queue
             .lock()
@@ -47,13 +49,11 @@ impl Calls {
         self.wake();
     }
 
-    /// Waits for the next command; the flag says whether it is still to be executed.
-    fn next(&self) -> Option<(EngineCommand, bool)> {
+    /// Waits for commands and takes those that wait, as many as an engine gets at once; the flag
+    /// says whether they are still to be executed.
+    fn next(&self) -> Option<(Vec<EngineCommand>, bool)> {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            if let Some(command) = queue.commands.pop_front() {
-                return Some((command, !queue.stopping));
-            }
+        while queue.commands.is_empty() {
             if queue.stopping {
                 return None;
             }
@@ -62,6 +62,9 @@ impl Calls {
                 .wait(queue)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+        let count = queue.commands.len().min(BATCH_LIMIT);
+        let wanted = !queue.stopping;
+        Some((queue.commands.drain(..count).collect(), wanted))
     }
 }
 
@@ -105,37 +108,46 @@ where
 /// Executes commands in order until the runtime stops.
 fn run(calls: &Calls, mut engine: Box<dyn Engine>, tell: &impl Fn(EngineEvent)) {
     let mut broken: Option<String> = None;
-    while let Some((command, wanted)) = calls.next() {
-        let call = command.call();
-        let refusal = if wanted {
-            broken.as_deref()
+    while let Some((commands, wanted)) = calls.next() {
+        let mut open: Vec<CallId> = commands.iter().map(EngineCommand::call).collect();
+        let mut reason = if wanted {
+            broken.clone()
         } else {
-            Some(STOPPING)
+            Some(STOPPING.into())
         };
-        if let Some(reason) = refusal {
-            tell(failed(call, reason));
-            continue;
+        if reason.is_none() {
+            let mut told = |event: EngineEvent| {
+                if is_expected(&mut open, &event) {
+                    tell(event);
+                }
+            };
+            let execute = || engine.execute_all(commands, &mut told);
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(execute)) {
+                // Nobody knows what a panic left behind: this engine computes no more.
+                broken = Some(format!("the engine panicked: {}", words(&*panic)));
+                reason.clone_from(&broken);
+            }
         }
-        let execute = || engine.execute(command, &mut |event| tell(event));
-        let event = catch_unwind(AssertUnwindSafe(execute)).unwrap_or_else(|panic| {
-            // Nobody knows what a panic left behind: this engine computes no more.
-            let reason = format!("the engine panicked: {}", words(&*panic));
-            failed(call, broken.insert(reason))
-        });
-        tell(completion(call, event));
+        let reason = reason.as_deref().unwrap_or(NOT_COMPLETED);
+        for call in open {
+            tell(failed(call, reason));
+        }
     }
 }
 
-/// Whatever an engine returns, `call` is completed, and exactly once.
-fn completion(call: CallId, event: EngineEvent) -> EngineEvent {
-    if event.call() == call && !matches!(event, EngineEvent::Progress { .. }) {
-        return event;
+/// Whether an event is of a call that is not completed yet. If it completes the call it is the last
+/// one that is.
+fn is_expected(open: &mut Vec<CallId>, event: &EngineEvent) -> bool {
+    let Some(index) = open.iter().position(|call| *call == event.call()) else {
+        return false;
+    };
+    if !matches!(event, EngineEvent::Progress { .. }) {
+        open.remove(index);
     }
-    failed(
-        call,
-        "the engine returned what completes another call, or none",
-    )
+    true
 }
+
+const NOT_COMPLETED: &str = "the engine returned without completing this call";
 
 const STOPPING: &str = "the runtime is stopping";
 

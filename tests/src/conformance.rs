@@ -1,11 +1,12 @@
 //! The driver's contract (the numbered list in the documentation of [`exo_protocol`]), checked on
 //! running nodes.
 //!
-//! [`rules`] and [`streams`] have a check for each rule that one node can show, [`pairs`] those that
-//! take two, under the same or under different runtimes, [`weather`] what networks and strangers do
+//! [`rules`], [`calls`] and [`streams`] have a check for each rule that one node can show, [`pairs`]
+//! those that take two, under the same or under different runtimes, [`weather`] what networks and strangers do
 //! to a port. A check looks at the far end wherever it can: a driver that loses something believes
 //! that all is well.
 
+pub mod calls;
 pub mod engine;
 pub mod host;
 pub mod pairs;

@@ -1,7 +1,7 @@
 //! Both runtimes keep the driver's contract, alone and with each other.
 
 use exo_tests::conformance::Kind::{self, Smol, Std};
-use exo_tests::conformance::{pairs, rules, streams, weather};
+use exo_tests::conformance::{calls, pairs, rules, streams, weather};
 use std::sync::{PoisonError, RwLock};
 
 /// Some checks count what the whole process holds: nothing else runs meanwhile.
@@ -46,7 +46,11 @@ checks! { on_std = Std, on_smol = Smol: beside_others {
     streams::messages_wait_in_order,
     streams::sent_means_sent,
     rules::dials_end,
-    rules::calls_end,
+    calls::calls_end,
+    calls::calls_that_wait_come_together,
+    calls::a_batch_that_breaks_is_completed,
+    calls::a_forgotten_call_is_completed,
+    calls::a_stop_leaves_what_waits_unexecuted,
     rules::nobody_holds_up_the_node,
     streams::progress_is_told,
     streams::progress_is_a_sign_of_life,

@@ -1,15 +1,13 @@
-//! Rules of the contract about the node, its time and its engine, one check each.
+//! Rules of the contract about the node and its time, one check each.
 
 use super::engine::NullEngine;
 use super::raw::Raw;
 use super::{Host, Kind, NEVER, PATIENCE, Setup, held_up, joined, member, submit};
 use exo_protocol::config::{DirectPeer, Discovery};
-use exo_protocol::engine::{Engine, EngineCommand, EngineEvent};
-use exo_protocol::id::CallId;
+use exo_protocol::engine::EngineCommand;
 use exo_protocol::wire::Message;
 use exo_protocol::{Command, Event, Failure};
 use std::net::TcpListener;
-use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -136,66 +134,6 @@ pub fn dials_end(kind: Kind) {
         raw.receive(),
         Some(Message::HealthCheckRequest { .. })
     ));
-}
-
-/// An engine that cannot leave its thread, and breaks at a certain request.
-struct Fragile {
-    home: Rc<thread::ThreadId>,
-    calls: Arc<std::sync::Mutex<Vec<CallId>>>,
-    inner: NullEngine,
-}
-
-impl Engine for Fragile {
-    fn execute(
-        &mut self,
-        command: EngineCommand,
-        progress: &mut dyn FnMut(EngineEvent),
-    ) -> EngineEvent {
-        assert_eq!(
-            *self.home,
-            thread::current().id(),
-            "the engine stays on its thread"
-        );
-        self.calls
-            .lock()
-            .expect("nobody panics with it")
-            .push(command.call());
-        if let EngineCommand::Forward { request, .. } = &command {
-            assert_ne!(&**request, "fatal", "this request is too much");
-        }
-        self.inner.execute(command, progress)
-    }
-}
-
-/// Rule 9: every call is completed, in order and on one thread, and nothing the engine does changes
-/// that.
-pub fn calls_end(kind: Kind) {
-    let calls = Arc::default();
-    let seen = Arc::clone(&calls);
-    let host = Host::start(kind, Setup::new("host", 1), || {
-        let home = Rc::new(thread::current().id());
-        Ok(Box::new(Fragile {
-            home,
-            calls: seen,
-            inner: NullEngine::new(1),
-        }))
-    });
-    let outcome = |id: &str| {
-        host.command(Command::Submit(submit(id, 1, 5, NEVER)));
-        host.event(|event| match event {
-            Event::Finished { .. } => Some(Ok(())),
-            Event::Failed { failure, .. } => Some(Err(failure.to_string())),
-            _ => None,
-        })
-    };
-    assert_eq!(outcome("one"), Ok(()));
-    for id in ["fatal", "after"] {
-        let reason = outcome(id).expect_err("the engine is broken");
-        assert!(reason.contains("this request is too much"), "{reason}");
-    }
-    host.until("the end of all calls", |status| status.calls == 0);
-    let calls = calls.lock().expect("nobody panicked with it");
-    assert!(calls.is_sorted() && calls.len() >= 7, "{calls:?}");
 }
 
 /// Rule 10: a peer that does not read and an engine that computes hold up nobody else.
