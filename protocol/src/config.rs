@@ -29,6 +29,8 @@ pub struct Config {
     pub timing: Timing,
     /// How much of everything there may be.
     pub limits: Limits,
+    /// The engine of this node trains: training jobs may be placed here.
+    pub trains: bool,
 }
 
 impl Config {
@@ -44,6 +46,7 @@ impl Config {
             decode: DecodeLimits::default(),
             timing: Timing::default(),
             limits: Limits::default(),
+            trains: false,
         }
     }
 }
@@ -109,6 +112,9 @@ pub struct Timing {
     pub regroup: Duration,
     /// How long a stage keeps what it holds for a request whose origin is gone (5 s).
     pub orphan: Duration,
+    /// One thing that a training job does (to begin, an example, a checkpoint) may take this long
+    /// over all its stages (600 s: twice what one stage may be silent; to begin loads the model).
+    pub job_step: Duration,
 }
 
 impl Default for Timing {
@@ -130,6 +136,7 @@ impl Default for Timing {
             probe_busy: Duration::from_millis(250),
             regroup: Duration::from_secs(1),
             orphan: Duration::from_secs(5),
+            job_step: Duration::from_secs(600),
         }
     }
 }
@@ -170,6 +177,9 @@ pub struct Limits {
     pub prefill: u32,
     /// How often in a row one request may be placed anew before a token comes (16).
     pub recoveries: u32,
+    /// Training jobs under way that were begun here, and jobs of which this node has a stage (4:
+    /// each keeps gradients and the optimiser's state of its layers beside the weights).
+    pub jobs: usize,
 }
 
 impl Default for Limits {
@@ -189,6 +199,7 @@ impl Default for Limits {
             stream_window_bytes: 8 << 20,
             prefill: 256,
             recoveries: 16,
+            jobs: 4,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What a driver tells the node.
 
-use crate::engine::{EngineEvent, Sampling};
+use crate::engine::{EngineEvent, Sampling, Targets, TrainSetup};
 use crate::id::{ConnectionId, DialId, ModelId, RequestId};
 use crate::wire::{DecodeError, Message};
 use alloc::string::String;
@@ -105,9 +105,29 @@ pub enum Command {
         /// Which.
         request: RequestId,
     },
+    /// Begin a training job. Answered by [`Event::JobReady`](super::Event::JobReady), and the job
+    /// ends in exactly one of `JobEnded` and `JobFailed`; or by
+    /// [`Event::JobFailed`](super::Event::JobFailed) alone.
+    Train(Train),
+    /// Send an example through the stages of a job, once it is ready and has nothing else to do.
+    /// Answered by [`Event::ExampleDone`](super::Event::ExampleDone). Ignored if the job is over.
+    Example(Example),
+    /// Have every stage of a job write a checkpoint of the steps done so far, once it is ready and
+    /// has nothing else to do. Answered by [`Event::JobSaved`](super::Event::JobSaved). Ignored if
+    /// the job is over.
+    Save {
+        /// Which.
+        job: RequestId,
+    },
+    /// End a job, whatever it does; what it learned and did not save is lost. Answered by
+    /// [`Event::JobEnded`](super::Event::JobEnded). Ignored if the job is over.
+    EndJob {
+        /// Which.
+        job: RequestId,
+    },
     /// Leave in order: take no new requests, tell the peers to place nothing here, hand over the
-    /// stages of theirs, and let the requests that were submitted here come to their end. Answered
-    /// by [`Event::Drained`](super::Event::Drained).
+    /// stages of theirs, and let the requests that were submitted here come to their end. Training
+    /// jobs are ended. Answered by [`Event::Drained`](super::Event::Drained).
     Drain,
     /// Take no new requests, fail the running ones, tell the peers.
     Stop,
@@ -139,4 +159,37 @@ pub struct Submit {
     pub max_tokens: u32,
     /// Give up after this long.
     pub timeout: Duration,
+}
+
+/// A training job to begin.
+#[derive(Clone, Debug)]
+pub struct Train {
+    /// Its name, unique for ever and among requests too.
+    pub job: RequestId,
+    /// The model.
+    pub model: ModelId,
+    /// How many layers the model has.
+    pub layers: u32,
+    /// Bytes of all its weights; no ring is formed that has less memory. Zero when unknown.
+    pub bytes: u64,
+    /// What the model is ([`EngineEvent::Loaded`]); a node that has another one of the same name
+    /// refuses to take part. Zero when unknown.
+    pub fingerprint: u64,
+    /// What is trained, and how.
+    pub setup: Arc<TrainSetup>,
+}
+
+/// An example for a training job.
+#[derive(Clone, Debug)]
+pub struct Example {
+    /// Which job.
+    pub job: RequestId,
+    /// Sequences, B; at least one.
+    pub batch: u32,
+    /// `B * T` token ids, row after row, at least one in each row.
+    pub tokens: Vec<u32>,
+    /// What is to come out: as many ids as there are tokens.
+    pub targets: Targets,
+    /// Learn from it, which is a step of the job; else only compare.
+    pub learn: bool,
 }

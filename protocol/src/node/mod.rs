@@ -24,6 +24,7 @@ mod extended;
 mod health;
 mod input;
 mod introduce;
+mod jobs;
 mod links;
 mod open;
 mod origin;
@@ -47,7 +48,8 @@ mod views;
 mod violation;
 mod write;
 
-pub use input::{Command, Input, LinkFault, Origin, Submit};
+pub use input::{Command, Example, Input, LinkFault, Origin, Submit, Train};
+pub use jobs::JobFailure;
 pub use output::{Event, Failure, FinishReason, Output, Rejection, Stage};
 pub use status::{ExtendedStatus, HopStatus, PeerStatus, RequestStatus, Status};
 
@@ -222,6 +224,10 @@ impl Node {
             Input::Engine(event) => self.engine(event),
             Input::Command(Command::Submit(submit)) => self.submit(submit),
             Input::Command(Command::Cancel { request }) => self.cancel(&request),
+            Input::Command(Command::Train(train)) => self.train(train),
+            Input::Command(Command::Example(example)) => self.example(example),
+            Input::Command(Command::Save { job }) => self.save(&job),
+            Input::Command(Command::EndJob { job }) => self.end_job(&job),
             Input::Command(Command::Drain) => self.drain(),
             Input::Command(Command::Stop) => self.stop(),
         }

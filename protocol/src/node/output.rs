@@ -1,5 +1,6 @@
 //! What the node wants done, and what it tells the application.
 
+use super::jobs::JobFailure;
 use crate::engine::EngineCommand;
 use crate::id::{ConnectionId, DialId, NodeId, RequestId};
 use crate::shard::Shard;
@@ -90,6 +91,54 @@ pub enum Event {
         request: RequestId,
         /// Why.
         rejection: Rejection,
+    },
+    /// A training job is ready for its first example: every stage has its layers and what it
+    /// trains.
+    JobReady {
+        /// Which.
+        job: RequestId,
+        /// The stages in order; frozen for this job.
+        ring: Vec<Stage>,
+        /// How many numbers are trained, over all stages.
+        trainable: u64,
+        /// Steps done by the checkpoint that was resumed, else zero.
+        iteration: u32,
+    },
+    /// An example went through all stages of a training job; if it was to be learned from, all of
+    /// them have changed their parameters. The next one may be sent.
+    ExampleDone {
+        /// Whose.
+        job: RequestId,
+        /// Steps done so far, this one included if it was one.
+        step: u32,
+        /// The loss: with most engines mean cross entropy over the positions that count, in nats.
+        loss: f32,
+        /// How many positions counted.
+        positions: u32,
+    },
+    /// Every stage of a training job has written its checkpoint.
+    JobSaved {
+        /// Which.
+        job: RequestId,
+        /// Steps done by it, which names it.
+        iteration: u32,
+        /// For each stage in order the name of its file on its machine, for people.
+        files: Vec<String>,
+    },
+    /// A training job ended as [`Command::EndJob`](super::Command::EndJob) wanted.
+    JobEnded {
+        /// Which.
+        job: RequestId,
+    },
+    /// A training job came to nothing, or to no more than what was told so far.
+    JobFailed {
+        /// Which.
+        job: RequestId,
+        /// Why.
+        failure: JobFailure,
+        /// The newest checkpoint that every stage of this job wrote, or that it was resumed from:
+        /// a new job goes on there ([`JobFailure::advice`]).
+        saved: Option<u32>,
     },
     /// A peer answered its first health check.
     PeerUp {

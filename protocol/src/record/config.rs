@@ -25,7 +25,7 @@ impl Item for DType {
 
 fields! {
     Config {
-        node, capabilities, discovery, max_tokens, activations, decode, timing, limits,
+        node, capabilities, discovery, max_tokens, activations, decode, timing, limits, trains,
     }
     Capabilities { model, chip, memory, flops }
     Flops { fp32, fp16, int8 }
@@ -34,11 +34,11 @@ fields! {
     Timing {
         health_every, health_timeout, topology_every, forming_every, forming_for, dial_timeout,
         redial_min, redial_max, discovery_every, frame_stall, acknowledge, stage_timeout,
-        probe_idle, probe_busy, regroup, orphan,
+        probe_idle, probe_busy, regroup, orphan, job_step,
     }
     Limits {
         connections, peers, outbox, window, requests, calls, ended, topology, stages, probes,
-        window_bytes, stream_window_bytes, prefill, recoveries,
+        window_bytes, stream_window_bytes, prefill, recoveries, jobs,
     }
 }
 

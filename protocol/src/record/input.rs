@@ -5,7 +5,7 @@ use super::codec::{
 };
 use crate::engine::{EngineEvent, EngineFailure, EngineOutput, FailureKind, Sampling, TrainEvent};
 use crate::id::{CallId, ConnectionId, DialId};
-use crate::node::{Command, Input, LinkFault, Origin, Submit};
+use crate::node::{Command, Example, Input, LinkFault, Origin, Submit, Train};
 use crate::tensor::{DTypeFamily, Tensor, TensorError};
 use crate::wire::{
     DecodeError, DecodeLimits, Encoder, HEADER_LEN, Header, Message, MessageType, decode_payload,
@@ -36,7 +36,16 @@ variants! {
     }
     Origin { 0 = Dialed(dial), 1 = Accepted }
     LinkFault { 0 = Closed, 1 = Truncated, 2 = Malformed(error), 3 = Io(reason), 4 = Local }
-    Command { 0 = Submit(submit), 1 = Cancel { request }, 2 = Drain, 3 = Stop }
+    Command {
+        0 = Submit(submit),
+        1 = Cancel { request },
+        2 = Drain,
+        3 = Stop,
+        4 = Train(train),
+        5 = Example(example),
+        6 = Save { job },
+        7 = EndJob { job },
+    }
     EngineEvent {
         0 = Progress { call, done, total },
         1 = Loaded { call, bytes, fingerprint },
@@ -88,6 +97,8 @@ fields! {
         request, model, layers, bytes, fingerprint, prompt, tokens, end_tokens, sampling,
         max_tokens, timeout,
     }
+    Train { job, model, layers, bytes, fingerprint, setup }
+    Example { job, batch, tokens, targets, learn }
     Sampling { temperature, top_p, top_k, seed }
     EngineFailure { kind, message }
 }

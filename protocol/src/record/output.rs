@@ -5,7 +5,7 @@ use crate::engine::{
     EngineCommand, EngineInput, ExampleInput, Optimizer, Targets, TrainCommand, TrainSetup,
     Trainable,
 };
-use crate::node::{Event, Failure, FinishReason, Output, Rejection, Stage};
+use crate::node::{Event, Failure, FinishReason, JobFailure, Output, Rejection, Stage};
 use crate::shard::Shard;
 use alloc::sync::Arc;
 
@@ -56,6 +56,26 @@ variants! {
         16 = Loading { shard, done, total },
         17 = Loaded { shard, bytes },
         18 = EngineFailed { shard, reason },
+        19 = JobReady { job, ring, trainable, iteration },
+        20 = ExampleDone { job, step, loss, positions },
+        21 = JobSaved { job, iteration, files },
+        22 = JobEnded { job },
+        23 = JobFailed { job, failure, saved },
+    }
+    JobFailure {
+        0 = Busy(most),
+        1 = Duplicate(job),
+        2 = Layers(layers),
+        3 = Setup(reason),
+        4 = Memory { needed, left, without },
+        5 = Example(reason),
+        6 = OutOfTurn { asked, under_way },
+        7 = PeerLost { node, reason },
+        8 = Stage { node, message },
+        9 = Resumed { first, expected, node, got },
+        10 = TimedOut { under_way, seconds, ring },
+        11 = Stopping,
+        12 = Unsupported(reason),
     }
     FinishReason { 0 = Stop, 1 = Length }
     Failure {

@@ -3,8 +3,8 @@
 //! which may quote them.
 
 use super::redact::Side;
-use crate::engine::{EngineCommand, EngineInput};
-use crate::node::{Event, Failure, Output};
+use crate::engine::{EngineCommand, EngineInput, ExampleInput, TrainCommand};
+use crate::node::{Event, Failure, JobFailure, Output};
 
 /// An output without anything that was replaced in the inputs.
 pub(super) fn output(output: &Output) -> Output {
@@ -35,12 +35,31 @@ pub(super) fn output(output: &Output) -> Output {
             },
             sampling: *sampling,
         }),
+        Output::Compute(EngineCommand::Train(command)) => {
+            Output::Compute(EngineCommand::Train(blank_training(command)))
+        }
         Output::Event(event) => Output::Event(blank_event(event)),
         Output::Dial { .. }
         | Output::Close { .. }
         | Output::ReadDiscoveryFile
         | Output::Compute(_) => output.clone(),
     }
+}
+
+fn blank_training(command: &TrainCommand) -> TrainCommand {
+    let mut command = command.clone();
+    match &mut command {
+        TrainCommand::Forward { input, targets, .. } => {
+            match input {
+                ExampleInput::Tokens { tokens, .. } => *tokens = Side::Out.tokens(tokens),
+                ExampleInput::Hidden(tensor) => *tensor = Side::Out.tensor(tensor),
+            }
+            *targets = targets.as_ref().map(|targets| Side::Out.targets(targets));
+        }
+        TrainCommand::Backward { gradient, .. } => *gradient = Side::Out.tensor(gradient),
+        TrainCommand::Begin { .. } | TrainCommand::Save { .. } | TrainCommand::End { .. } => {}
+    }
+    command
 }
 
 fn blank_event(event: &Event) -> Event {
@@ -54,6 +73,21 @@ fn blank_event(event: &Event) -> Event {
             Failure::Stage { message, .. } => message.clear(),
             Failure::Cancelled | Failure::TimedOut { .. } | Failure::Stopping => {}
         },
+        Event::JobFailed { failure, .. } => match failure {
+            JobFailure::PeerLost { reason, .. } => reason.clear(),
+            JobFailure::Stage { message, .. } => message.clear(),
+            JobFailure::Busy(_)
+            | JobFailure::Duplicate(_)
+            | JobFailure::Layers(_)
+            | JobFailure::Setup(_)
+            | JobFailure::Memory { .. }
+            | JobFailure::Example(_)
+            | JobFailure::OutOfTurn { .. }
+            | JobFailure::Resumed { .. }
+            | JobFailure::TimedOut { .. }
+            | JobFailure::Stopping
+            | JobFailure::Unsupported(_) => {}
+        },
         Event::Recovering { reason, .. }
         | Event::PeerDown { reason, .. }
         | Event::PeerUnreachable { reason, .. }
@@ -61,6 +95,10 @@ fn blank_event(event: &Event) -> Event {
         | Event::DiscoveryRejected { reason }
         | Event::EngineFailed { reason, .. } => reason.clear(),
         Event::Accepted { .. }
+        | Event::JobReady { .. }
+        | Event::ExampleDone { .. }
+        | Event::JobSaved { .. }
+        | Event::JobEnded { .. }
         | Event::Finished { .. }
         | Event::Rejected { .. }
         | Event::PeerUp { .. }

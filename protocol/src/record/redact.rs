@@ -6,9 +6,9 @@
 //! answer, whether a number is a token at all, and how long things are. All of that stays.
 
 use super::pieces::Pieces;
-use crate::engine::{EngineEvent, EngineOutput};
+use crate::engine::{EngineEvent, EngineOutput, Targets, TrainEvent};
 use crate::json::Json;
-use crate::node::{Command, Input, LinkFault, Submit};
+use crate::node::{Command, Example, Input, LinkFault, Submit};
 use crate::tensor::{DType, Tensor};
 use crate::wire::{
     Chunk, DecodeError, Ending, Message, MessageType, Notice, SendPrompt, SendResult, SendTensor,
@@ -78,6 +78,18 @@ impl Redactor {
                     tokens: side.tokens(&submit.tokens),
                     ..submit.clone()
                 }))
+            }
+            Input::Command(Command::Example(example)) => {
+                let side = Side::In(&self.ends);
+                Input::Command(Command::Example(Example {
+                    tokens: side.tokens(&example.tokens),
+                    targets: side.targets(&example.targets),
+                    ..example.clone()
+                }))
+            }
+            Input::Engine(EngineEvent::Trained(event)) => {
+                let side = Side::In(&self.ends);
+                Input::Engine(EngineEvent::Trained(side.trained(event)))
             }
             Input::Opened { .. }
             | Input::DialFailed { .. }
@@ -200,6 +212,29 @@ impl Side<'_> {
             },
             EngineOutput::Nothing => EngineOutput::Nothing,
         }
+    }
+
+    /// Which positions count stays: the node judges it.
+    pub(super) fn targets(self, targets: &Targets) -> Targets {
+        Targets {
+            tokens: self.tokens(&targets.tokens),
+            counted: targets.counted.clone(),
+        }
+    }
+
+    fn trained(self, event: &TrainEvent) -> TrainEvent {
+        let mut event = event.clone();
+        let tensor = match &mut event {
+            TrainEvent::Forwarded { hidden, .. } => Some(hidden),
+            TrainEvent::Compared { gradient, .. } | TrainEvent::Learned { gradient, .. } => {
+                gradient.as_mut()
+            }
+            TrainEvent::Begun { .. } | TrainEvent::Saved { .. } | TrainEvent::Ended { .. } => None,
+        };
+        if let Some(tensor) = tensor {
+            *tensor = self.tensor(tensor);
+        }
+        event
     }
 
     pub(super) fn message(self, message: &Message) -> Message {
