@@ -25,6 +25,7 @@ pub mod signals;
 pub mod speaker;
 pub mod stop;
 pub mod terminal;
+pub mod train;
 
 mod start;
 

@@ -94,7 +94,35 @@ impl Speaker {
         }
     }
 
-    /// The tokens of a text.
+    /// The text of a conversation that is over, to learn from; with `prompt` up to where the next
+    /// message begins.
+    ///
+    /// # Errors
+    /// When the model's template does not take such a conversation.
+    pub fn transcribe(
+        &self,
+        messages: &[ChatMessage],
+        tools: Option<&Value>,
+        prompt: bool,
+    ) -> Result<String, ModelError> {
+        match self {
+            Self::Model { template, .. } => template.render(messages, tools, prompt),
+            Self::Dummy => Ok(messages.iter().map(|said| said.content.as_str()).collect()),
+        }
+    }
+
+    /// The tokens of a text to learn from. The dummy engine's tokens are its bytes.
+    ///
+    /// # Errors
+    /// When the text is enormous or the tokenizer broken.
+    pub fn encode_text(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+        match self {
+            Self::Model { tokenizer, .. } => tokenizer.encode(text),
+            Self::Dummy => Ok(text.bytes().map(u32::from).collect()),
+        }
+    }
+
+    /// The tokens of a prompt.
     ///
     /// # Errors
     /// When the text is enormous or the tokenizer broken.
