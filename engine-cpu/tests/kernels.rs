@@ -204,11 +204,15 @@ proptest! {
                 (kernels.rms_norm)(&x, y, 1e-5, &mut norm);
                 let mut silu = x.clone();
                 (kernels.silu_product)(&mut silu, y);
+                let mut gelu = x.clone();
+                (kernels.gelu_product)(&mut gelu, y);
+                let mut capped = x.clone();
+                (kernels.soft_cap)(&mut capped, 3.0);
                 let mut sum = x.clone();
                 (kernels.add)(&mut sum, y);
                 let mut softmax = x.clone();
                 let inverse = (kernels.softmax)(&mut softmax);
-                [norm, silu, sum, softmax, vec![inverse]].map(|values| bits(&values))
+                [norm, silu, gelu, capped, sum, softmax, vec![inverse]].map(|values| bits(&values))
             });
             prop_assert_eq!(&both[0], &both[1], "on {}", kernels.name);
         }
@@ -221,6 +225,26 @@ proptest! {
             let exact = f64::from(x - most).exp();
             prop_assert!((f64::from(*weight) - exact).abs() <= 3e-7 * exact);
         }
+    }
+
+    #[test]
+    fn curves_are_what_they_are_called(x in -30f32..30.0, cap in 0.5f32..60.0) {
+        let exact = f64::from(x);
+        let apply = |product: fn(&mut [f32], &[f32])| {
+            let mut gate = [x];
+            product(&mut gate, &[1.0]);
+            f64::from(gate[0])
+        };
+        let silu = exact / (1.0 + (-exact).exp());
+        prop_assert!((apply(SCALAR.silu_product) - silu).abs() <= 4e-7 * exact.abs());
+        let inner = (2.0 / std::f64::consts::PI).sqrt() * (exact + 0.044715 * exact.powi(3));
+        let gelu = 0.5 * exact * (1.0 + inner.tanh());
+        prop_assert!((apply(SCALAR.gelu_product) - gelu).abs() <= 1e-6 * exact.abs());
+        let mut capped = [x];
+        (SCALAR.soft_cap)(&mut capped, cap);
+        let expected = f64::from(cap) * (exact / f64::from(cap)).tanh();
+        let off = (f64::from(capped[0]) - expected).abs();
+        prop_assert!(off <= 5e-7 * expected.abs(), "{} is {off} off", capped[0]);
     }
 
     #[test]

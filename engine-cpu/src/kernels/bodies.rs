@@ -5,7 +5,8 @@
 //! gives the same bits; the loops are written in lanes to let the compiler use the vectors.
 
 use super::activations::Q8x8;
-use super::format::{Format, bf16_to_f32, f16_to_f32, u16_at, u32_at};
+use super::format::{Block, Format, bf16_to_f32, f16_to_f32, u16_at, u32_at};
+use super::packed::PackedRows;
 use super::panel::tree;
 
 /// Positions whose keys and values are stored together.
@@ -40,23 +41,37 @@ pub(crate) fn matvec(format: Format, weights: &[u8], x: &[Q8x8], out: &mut [f32]
     let blocks = row_bytes / format.unit_bytes() * (format.unit() / 32);
     let offset = format.offset();
     for (out, row) in out.iter_mut().zip(weights.chunks_exact(row_bytes.max(1))) {
-        let mut lanes = [0f32; 8];
-        for b in 0..blocks {
-            let w = format.block(row, b);
-            let (chunk, lane) = (&x[b / 8], b % 8);
-            let half = |half: usize| -> i32 {
-                let product: i32 = (half * 16..half * 16 + 16)
-                    .map(|i| i32::from(w.quants[i]) * i32::from(chunk.quants[lane][i]))
-                    .sum();
-                w.factors[half] * (product - offset * chunk.sums[half][lane])
-            };
-            let sum = (half(0) + half(1)) as f32;
-            let acc = &mut lanes[lane];
-            *acc = (w.scale * chunk.scales[lane]).mul_add(sum, *acc);
-            *acc = w.min.mul_add(chunk.weighted[lane], *acc);
-        }
-        *out = tree(lanes);
+        *out = dot(blocks, offset, |b| format.block(row, b), x);
     }
+}
+
+/// `out[r]` = row `r` of `weights` · `x`.
+#[inline(always)]
+pub(crate) fn packed_matvec(weights: &PackedRows<'_>, x: &[Q8x8], out: &mut [f32]) {
+    for (r, out) in out.iter_mut().enumerate() {
+        *out = dot(weights.blocks(), 0, |b| weights.block(r, b), x);
+    }
+}
+
+/// The blocks of a row · `x`.
+#[inline(always)]
+fn dot(blocks: usize, offset: i32, block: impl Fn(usize) -> Block, x: &[Q8x8]) -> f32 {
+    let mut lanes = [0f32; 8];
+    for b in 0..blocks {
+        let w = block(b);
+        let (chunk, lane) = (&x[b / 8], b % 8);
+        let half = |half: usize| -> i32 {
+            let product: i32 = (half * 16..half * 16 + 16)
+                .map(|i| i32::from(w.quants[i]) * i32::from(chunk.quants[lane][i]))
+                .sum();
+            w.factors[half] * (product - offset * chunk.sums[half][lane])
+        };
+        let sum = (half(0) + half(1)) as f32;
+        let acc = &mut lanes[lane];
+        *acc = (w.scale * chunk.scales[lane]).mul_add(sum, *acc);
+        *acc = w.min.mul_add(chunk.weighted[lane], *acc);
+    }
+    tree(lanes)
 }
 
 /// Eight elements from `at` on; what lies past the end is zero.
@@ -222,6 +237,46 @@ pub(crate) fn exp(x: f32) -> f32 {
 pub(crate) fn silu_product(gate: &mut [f32], up: &[f32]) {
     for (gate, up) in gate.iter_mut().zip(up) {
         *gate = *gate / (1.0 + exp(-*gate)) * up;
+    }
+}
+
+/// `gate` = gelu(`gate`) × `up`, by the tanh approximation.
+///
+/// Half of one plus tanh of `u` is the sigmoid of `2u`.
+#[inline(always)]
+pub(crate) fn gelu_product(gate: &mut [f32], up: &[f32]) {
+    // 2 · sqrt(2 / π), and the same times 0.044715.
+    const LINEAR: f32 = 1.595_769_1;
+    const CUBIC: f32 = 0.071_354_814;
+    for (gate, up) in gate.iter_mut().zip(up) {
+        let x = *gate;
+        let twice = x * (x * x).mul_add(CUBIC, LINEAR);
+        *gate = x / (1.0 + exp(-twice)) * up;
+    }
+}
+
+/// Hyperbolic tangent, within 1e-7 of its size.
+#[inline(always)]
+fn tanh(x: f32) -> f32 {
+    // Near zero 1 - exp(-2x) would lose the bits that count: there the odd Taylor series, beyond
+    // its reach the exponential. Both are computed, so that loops become vectors.
+    const SMALL: f32 = 0.25;
+    let square = x * x;
+    let mut p = 62.0 / 2835.0;
+    p = square.mul_add(p, -17.0 / 315.0);
+    p = square.mul_add(p, 2.0 / 15.0);
+    p = square.mul_add(p, -1.0 / 3.0);
+    let near = (x * square).mul_add(p, x);
+    let e = exp(-2.0 * x.abs());
+    let far = ((1.0 - e) / (1.0 + e)).copysign(x);
+    if x.abs() < SMALL { near } else { far }
+}
+
+/// Every `x` becomes `cap` × tanh(`x` / `cap`).
+#[inline(always)]
+pub(crate) fn soft_cap(x: &mut [f32], cap: f32) {
+    for x in x {
+        *x = cap * tanh(*x / cap);
     }
 }
 

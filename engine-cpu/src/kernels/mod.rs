@@ -15,11 +15,13 @@
 pub mod activations;
 pub(crate) mod bodies;
 pub mod format;
+pub mod packed;
 pub mod panel;
 mod table;
 
 pub use activations::{GROUP, Q8x8, Q8x16};
 pub use bodies::{FLOAT_TOKENS, FloatFormat, PAGE};
 pub use format::{BLOCK, Format};
-pub use panel::{Panel, ROWS, Tile, tree};
+pub use packed::PackedRows;
+pub use panel::{Form, Panel, ROWS, Tile, tree};
 pub use table::Kernels;

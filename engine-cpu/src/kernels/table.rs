@@ -3,6 +3,7 @@
 use super::activations::{self, Q8x8, Q8x16};
 use super::bodies::{self, FLOAT_TOKENS, FloatFormat, PAGE};
 use super::format::Format;
+use super::packed::PackedRows;
 use super::panel::{self, Panel, Tile};
 use crate::unchecked;
 
@@ -17,6 +18,10 @@ pub struct Kernels {
     pub matvec: fn(Format, &[u8], &[Q8x8], &mut [f32]),
     /// `unpack(panel, format, rows, row_bytes)`: fills a panel with up to eight rows.
     pub unpack: fn(&mut Panel, Format, &[u8], usize),
+    /// `packed_matvec(weights, x, out)`: `out[r]` = row `r` of `weights` · `x`.
+    pub packed_matvec: fn(&PackedRows<'_>, &[Q8x8], &mut [f32]),
+    /// `unpack_packed(panel, rows)`: fills a panel with up to eight rows.
+    pub unpack_packed: fn(&mut Panel, &PackedRows<'_>),
     /// `tile(panel, x, out)`: the panel's rows times sixteen tokens.
     pub tile: fn(&Panel, &[Q8x16], &mut Tile),
     /// `quantise(x, out)`: the elements of one token.
@@ -33,6 +38,10 @@ pub struct Kernels {
     pub rms_norm: fn(&[f32], &[f32], f32, &mut [f32]),
     /// `silu_product(gate, up)`: `gate` = silu(`gate`) × `up`.
     pub silu_product: fn(&mut [f32], &[f32]),
+    /// `gelu_product(gate, up)`: `gate` = gelu(`gate`) × `up`, by the tanh approximation.
+    pub gelu_product: fn(&mut [f32], &[f32]),
+    /// `soft_cap(x, cap)`: every `x` becomes `cap` × tanh(`x` / `cap`).
+    pub soft_cap: fn(&mut [f32], f32),
     /// `add(x, y)`: `x` += `y`.
     pub add: fn(&mut [f32], &[f32]),
     /// `softmax(x)`: exponentials in place; returns 1 / their sum.
@@ -51,6 +60,8 @@ impl Kernels {
         name: "scalar",
         matvec: bodies::matvec,
         unpack: |panel, format, rows, row_bytes| panel.unpack(format, rows, row_bytes),
+        packed_matvec: bodies::packed_matvec,
+        unpack_packed: |panel, rows| panel.unpack_packed(rows),
         tile: panel::tile,
         quantise: activations::quantise,
         interleave: activations::interleave,
@@ -59,6 +70,8 @@ impl Kernels {
         float_tile: bodies::float_tile,
         rms_norm: bodies::rms_norm,
         silu_product: bodies::silu_product,
+        gelu_product: bodies::gelu_product,
+        soft_cap: bodies::soft_cap,
         add: bodies::add,
         softmax: bodies::softmax,
         scores: bodies::scores,

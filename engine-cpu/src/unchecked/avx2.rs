@@ -2,15 +2,18 @@
 
 use super::blocks::*;
 use crate::kernels::format::f16_to_f32;
-use crate::kernels::{Format, Kernels, Panel, Q8x8, Q8x16, ROWS, Tile};
+use crate::kernels::{Form, Format, Kernels, PackedRows, Panel, Q8x8, Q8x16, ROWS, Tile};
 use std::arch::x86_64::*;
 
 compiled_for!("avx2,fma,f16c");
+packed_matvec_for!("avx2,fma,f16c", packed_products);
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "avx2",
     matvec,
     unpack: wide::unpack,
+    packed_matvec,
+    unpack_packed: wide::unpack_packed,
     tile,
     quantise: wide::quantise,
     interleave: wide::interleave,
@@ -19,6 +22,8 @@ pub(super) static KERNELS: Kernels = Kernels {
     float_tile: wide::float_tile,
     rms_norm: wide::rms_norm,
     silu_product: wide::silu_product,
+    gelu_product: wide::gelu_product,
+    soft_cap: wide::soft_cap,
     add: wide::add,
     softmax: wide::softmax,
     scores: wide::scores,
@@ -40,6 +45,25 @@ fn products<const F: u8>(w: __m256i, x: __m256i) -> __m256i {
     } else {
         _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), ones)
     }
+}
+
+/// The same for packed weights: any lane of the sums may hold any of the products.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn packed_products<const BITS: u8>(w: __m256i, x: __m256i) -> __m256i {
+    if BITS < 8 {
+        return _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1));
+    }
+    // Pairs of products of 8-bit numbers would overflow 16 bits: widen first.
+    let low = _mm256_madd_epi16(
+        _mm256_cvtepu8_epi16(_mm256_castsi256_si128(w)),
+        _mm256_cvtepi8_epi16(_mm256_castsi256_si128(x)),
+    );
+    let high = _mm256_madd_epi16(
+        _mm256_cvtepu8_epi16(_mm256_extracti128_si256::<1>(w)),
+        _mm256_cvtepi8_epi16(_mm256_extracti128_si256::<1>(x)),
+    );
+    _mm256_add_epi32(low, high)
 }
 
 #[inline]
@@ -116,7 +140,10 @@ const AT_ONCE: usize = 4;
 
 #[target_feature(enable = "avx2,fma,f16c")]
 fn panel_tile<const SIGNED: bool, const FACTORS: bool>(panel: &Panel, x: &[Q8x16], out: &mut Tile) {
-    let offset = _mm256_set1_epi32(panel.format().offset());
+    // Signed quants are 128 less than unsigned ones: that much is already taken off.
+    let taken_off = if SIGNED { 128 } else { 0 };
+    let left = panel.form().offset - taken_off;
+    let offset = _mm256_set1_epi32(left);
     let (sign, ones) = (_mm256_set1_epi8(-128), _mm256_set1_epi16(1));
     for first in (0..ROWS).step_by(AT_ONCE) {
         for side in 0..2 {
@@ -155,7 +182,7 @@ fn panel_tile<const SIGNED: bool, const FACTORS: bool>(panel: &Panel, x: &[Q8x16
                 for (r, lane) in lanes[b % 8].iter_mut().enumerate() {
                     let row = first + r;
                     let [mut a, mut b] = [halves[0][r], halves[1][r]];
-                    if !SIGNED {
+                    if left != 0 {
                         a = _mm256_sub_epi32(a, taken[0]);
                         b = _mm256_sub_epi32(b, taken[1]);
                     }
@@ -182,9 +209,10 @@ fn panel_tile<const SIGNED: bool, const FACTORS: bool>(panel: &Panel, x: &[Q8x16
 fn tile(panel: &Panel, x: &[Q8x16], out: &mut Tile) {
     // SAFETY: promise 1: this entry is only in the table that needs these features.
     unsafe {
-        match panel.format() {
-            Format::Q8_0 => panel_tile::<true, false>(panel, x, out),
-            Format::Q6K => panel_tile::<false, true>(panel, x, out),
+        match panel.form() {
+            Form { bits: 8, .. } => panel_tile::<true, false>(panel, x, out),
+            // Of six bits on, eight products do not fit in 16 bits.
+            Form { bits: 6.., .. } => panel_tile::<false, true>(panel, x, out),
             _ => panel_tile::<false, false>(panel, x, out),
         }
     }

@@ -1,15 +1,21 @@
 //! AVX-512 with VNNI: byte products are one instruction, sixteen tokens one register.
 
 use super::blocks::*;
-use crate::kernels::{Format, Kernels, Panel, Q8x8, Q8x16, ROWS, Tile};
+use crate::kernels::{Form, Format, Kernels, PackedRows, Panel, Q8x8, Q8x16, ROWS, Tile};
 use std::arch::x86_64::*;
 
 compiled_for!("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni");
+packed_matvec_for!(
+    "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni",
+    packed_products
+);
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "avx512-vnni",
     matvec,
     unpack: wide::unpack,
+    packed_matvec,
+    unpack_packed: wide::unpack_packed,
     tile,
     quantise: wide::quantise,
     interleave: wide::interleave,
@@ -18,12 +24,20 @@ pub(super) static KERNELS: Kernels = Kernels {
     float_tile: wide::float_tile,
     rms_norm: wide::rms_norm,
     silu_product: wide::silu_product,
+    gelu_product: wide::gelu_product,
+    soft_cap: wide::soft_cap,
     add: wide::add,
     softmax: wide::softmax,
     scores: wide::scores,
     weigh: wide::weigh,
     widen_f16: super::avx2::widen_f16,
 };
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn packed_products<const BITS: u8>(w: __m256i, x: __m256i) -> __m256i {
+    _mm256_dpbusd_epi32(_mm256_setzero_si256(), w, x)
+}
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
@@ -120,7 +134,7 @@ fn store16_f32(to: &mut [f32; 16], value: __m512) {
 
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn panel_tile<const MINS: bool, const FACTORS: bool>(panel: &Panel, x: &[Q8x16], out: &mut Tile) {
-    let offset = _mm512_set1_epi32(panel.format().offset());
+    let offset = _mm512_set1_epi32(panel.form().offset);
     let mut lanes = [[_mm512_setzero_ps(); ROWS]; 8];
     for (b, (w, x)) in panel.blocks().iter().zip(x).enumerate() {
         let zero = _mm512_setzero_si512();
@@ -172,9 +186,9 @@ fn panel_tile<const MINS: bool, const FACTORS: bool>(panel: &Panel, x: &[Q8x16],
 fn tile(panel: &Panel, x: &[Q8x16], out: &mut Tile) {
     // SAFETY: promise 1: this entry is only in the table that needs these features.
     unsafe {
-        match panel.format() {
-            Format::Q6K => panel_tile::<false, true>(panel, x, out),
-            format if format.has_min() => panel_tile::<true, false>(panel, x, out),
+        match panel.form() {
+            Form { factors: true, .. } => panel_tile::<false, true>(panel, x, out),
+            Form { mins: true, .. } => panel_tile::<true, false>(panel, x, out),
             _ => panel_tile::<false, false>(panel, x, out),
         }
     }

@@ -75,7 +75,7 @@ pub(super) const fn bytes_of(constant: u8, n: usize) -> usize {
 
 /// `N` bytes of a chunk.
 #[inline]
-fn part<const N: usize>(bytes: &[u8], at: usize) -> &[u8; N] {
+pub(super) fn part<const N: usize>(bytes: &[u8], at: usize) -> &[u8; N] {
     const fn none<const N: usize>() -> &'static [u8; N] {
         &[0; N]
     }

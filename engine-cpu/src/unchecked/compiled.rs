@@ -9,7 +9,7 @@ macro_rules! compiled_for {
         mod wide {
             use crate::kernels::activations::{self, Q8x8, Q8x16};
             use crate::kernels::bodies::{self, FLOAT_TOKENS, PAGE};
-            use crate::kernels::{Format, Panel};
+            use crate::kernels::{Format, PackedRows, Panel};
 
             compiled_for!(@ $features
                 fn unpack(panel: &mut Panel, format: Format, rows: &[u8], row_bytes: usize) {
@@ -23,6 +23,19 @@ macro_rules! compiled_for {
                         Format::Q4K => panel.unpack(Format::Q4K, rows, row_bytes),
                         Format::Q5K => panel.unpack(Format::Q5K, rows, row_bytes),
                         Format::Q6K => panel.unpack(Format::Q6K, rows, row_bytes),
+                    }
+                }
+            );
+            compiled_for!(@ $features
+                fn unpack_packed(panel: &mut Panel, rows: &PackedRows<'_>) {
+                    // The same for the bits.
+                    let with = |bits| PackedRows { bits, ..*rows };
+                    match rows.bits {
+                        2 => panel.unpack_packed(&with(2)),
+                        3 => panel.unpack_packed(&with(3)),
+                        4 => panel.unpack_packed(&with(4)),
+                        6 => panel.unpack_packed(&with(6)),
+                        _ => panel.unpack_packed(&with(8)),
                     }
                 }
             );
@@ -46,6 +59,12 @@ macro_rules! compiled_for {
             );
             compiled_for!(@ $features
                 fn silu_product(gate: &mut [f32], up: &[f32]) { bodies::silu_product(gate, up) }
+            );
+            compiled_for!(@ $features
+                fn gelu_product(gate: &mut [f32], up: &[f32]) { bodies::gelu_product(gate, up) }
+            );
+            compiled_for!(@ $features
+                fn soft_cap(x: &mut [f32], cap: f32) { bodies::soft_cap(x, cap) }
             );
             compiled_for!(@ $features
                 fn add(x: &mut [f32], y: &[f32]) { bodies::add(x, y) }

@@ -29,6 +29,9 @@ pub(crate) mod tiles;
 #[macro_use]
 mod compiled;
 #[cfg(target_arch = "x86_64")]
+#[macro_use]
+mod packed;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;

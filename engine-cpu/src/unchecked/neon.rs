@@ -9,7 +9,10 @@
     reason = "where NEON is a matter of course, or modelled, calls are safe"
 )]
 
-use crate::kernels::{BLOCK, Format, GROUP, Kernels, Panel, Q8x8, Q8x16, ROWS, Tile, tree};
+use crate::kernels::format::Block;
+use crate::kernels::{
+    BLOCK, Form, Format, GROUP, Kernels, PackedRows, Panel, Q8x8, Q8x16, ROWS, Tile, tree,
+};
 
 #[cfg(not(target_arch = "aarch64"))]
 mod model;
@@ -24,6 +27,7 @@ use std::arch::aarch64::*;
 pub(super) static KERNELS: Kernels = Kernels {
     name: "neon",
     matvec,
+    packed_matvec,
     tile,
     ..Kernels::SCALAR
 };
@@ -40,6 +44,13 @@ fn load_i8(from: &[i8; 16]) -> int8x16_t {
 fn load_u8(from: &[u8; 16]) -> uint8x16_t {
     // SAFETY: promise 2: 16 borrowed bytes; the load is unaligned.
     unsafe { vld1q_u8(from.as_ptr()) }
+}
+
+#[inline]
+#[cfg_attr(target_arch = "aarch64", target_feature(enable = "neon"))]
+fn load_i32(from: &[i32; 4]) -> int32x4_t {
+    // SAFETY: promise 2: 16 borrowed bytes; the load is unaligned.
+    unsafe { vld1q_s32(from.as_ptr()) }
 }
 
 #[inline]
@@ -74,28 +85,65 @@ fn dot(w: int8x16_t, x: int8x16_t) -> i32 {
     vaddvq_s32(vpadalq_s16(vpaddlq_s16(low), high))
 }
 
+/// What makes quants signed bytes: their offset, or half of what 8 bits hold when they have none;
+/// and how much of that is too much.
+fn signs(form: Form) -> (u8, i32) {
+    let offset = if form.bits == 8 { 128 } else { form.offset };
+    (offset as u8, offset - form.offset)
+}
+
+/// The blocks of a row times `x`.
+#[inline]
+#[cfg_attr(target_arch = "aarch64", target_feature(enable = "neon"))]
+fn row(form: Form, blocks: usize, block: impl Fn(usize) -> Block, x: &[Q8x8]) -> f32 {
+    let (offset, too_much) = signs(form);
+    let offset = vdupq_n_u8(offset);
+    let mut lanes = [0f32; 8];
+    for b in 0..blocks {
+        let w = block(b);
+        let (chunk, lane) = (&x[b / 8], b % 8);
+        let (quants, _) = w.quants.as_chunks::<16>();
+        let (activations, _) = chunk.quants[lane].as_chunks::<16>();
+        let half = |half: usize| {
+            let product = dot(signed(&quants[half], offset), load_i8(&activations[half]));
+            w.factors[half] * (product + too_much * chunk.sums[half][lane])
+        };
+        let sum = (half(0) + half(1)) as f32;
+        let acc = &mut lanes[lane];
+        *acc = (w.scale * chunk.scales[lane]).mul_add(sum, *acc);
+        *acc = w.min.mul_add(chunk.weighted[lane], *acc);
+    }
+    tree(lanes)
+}
+
 #[cfg_attr(target_arch = "aarch64", target_feature(enable = "neon"))]
 fn rows(format: Format, weights: &[u8], x: &[Q8x8], out: &mut [f32]) {
     let row_bytes = weights.len() / out.len().max(1);
     let blocks = row_bytes / format.unit_bytes() * (format.unit() / BLOCK);
-    let offset = vdupq_n_u8(format.offset() as u8);
-    for (out, row) in out.iter_mut().zip(weights.chunks_exact(row_bytes.max(1))) {
-        let mut lanes = [0f32; 8];
-        for b in 0..blocks {
-            let w = format.block(row, b);
-            let (chunk, lane) = (&x[b / 8], b % 8);
-            let (quants, _) = w.quants.as_chunks::<16>();
-            let (activations, _) = chunk.quants[lane].as_chunks::<16>();
-            let half = |half: usize| {
-                let product = dot(signed(&quants[half], offset), load_i8(&activations[half]));
-                w.factors[half] * product
-            };
-            let sum = (half(0) + half(1)) as f32;
-            let acc = &mut lanes[lane];
-            *acc = (w.scale * chunk.scales[lane]).mul_add(sum, *acc);
-            *acc = w.min.mul_add(chunk.weighted[lane], *acc);
+    for (out, bytes) in out.iter_mut().zip(weights.chunks_exact(row_bytes.max(1))) {
+        *out = row(Form::of(format), blocks, |b| format.block(bytes, b), x);
+    }
+}
+
+#[cfg_attr(target_arch = "aarch64", target_feature(enable = "neon"))]
+fn packed_rows(weights: PackedRows<'_>, x: &[Q8x8], out: &mut [f32]) {
+    let (form, blocks) = (Form::packed(weights.bits), weights.blocks());
+    for (r, out) in out.iter_mut().enumerate() {
+        *out = row(form, blocks, |b| weights.block(r, b), x);
+    }
+}
+
+fn packed_matvec(weights: &PackedRows<'_>, x: &[Q8x8], out: &mut [f32]) {
+    let with = |bits| PackedRows { bits, ..*weights };
+    // SAFETY: promise 1: this entry is only in the table that needs NEON.
+    unsafe {
+        match weights.bits {
+            2 => packed_rows(with(2), x, out),
+            3 => packed_rows(with(3), x, out),
+            4 => packed_rows(with(4), x, out),
+            6 => packed_rows(with(6), x, out),
+            _ => packed_rows(with(8), x, out),
         }
-        *out = tree(lanes);
     }
 }
 
@@ -117,7 +165,8 @@ const AT_ONCE: usize = 4;
 
 #[cfg_attr(target_arch = "aarch64", target_feature(enable = "neon"))]
 fn panel_tile(panel: &Panel, x: &[Q8x16], out: &mut Tile) {
-    let offset = vdupq_n_u8(panel.format().offset() as u8);
+    let (offset, too_much) = signs(panel.form());
+    let offset = vdupq_n_u8(offset);
     for first in (0..ROWS).step_by(AT_ONCE) {
         for quarter in 0..GROUP / 4 {
             let zero = vdupq_n_f32(0.0);
@@ -140,7 +189,10 @@ fn panel_tile(panel: &Panel, x: &[Q8x16], out: &mut Tile) {
                             *product = vpadalq_s16(*product, vpaddq_s16(low, high));
                         }
                     }
+                    let taken = load_i32(&x.sums[half].as_chunks::<4>().0[quarter]);
+                    let back = vdupq_n_s32(too_much);
                     for (r, (sum, product)) in sums.iter_mut().zip(products).enumerate() {
+                        let product = vmlaq_s32(product, taken, back);
                         let factor = vdupq_n_s32(w.factors[half][first + r]);
                         *sum = vmlaq_s32(*sum, product, factor);
                     }

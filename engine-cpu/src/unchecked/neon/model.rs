@@ -35,6 +35,11 @@ pub(super) unsafe fn vld1q_u8(from: *const u8) -> uint8x16_t {
     uint8x16_t(unsafe { from.cast::<[u8; 16]>().read_unaligned() })
 }
 
+pub(super) unsafe fn vld1q_s32(from: *const i32) -> int32x4_t {
+    // SAFETY: the caller's promise, which is the instruction's: 16 readable bytes.
+    int32x4_t(unsafe { from.cast::<[i32; 4]>().read_unaligned() })
+}
+
 pub(super) unsafe fn vld1q_f32(from: *const f32) -> float32x4_t {
     // SAFETY: the caller's promise, which is the instruction's: 16 readable bytes.
     float32x4_t(unsafe { from.cast::<[f32; 4]>().read_unaligned() })
