@@ -221,6 +221,8 @@ pub enum Trainable {
         /// How many.
         last_layers: u32,
     },
+    /// None: the job only compares. To learn, and to resume, is an error.
+    Nothing,
 }
 
 /// How a gradient changes a parameter.

@@ -33,7 +33,7 @@ variants! {
         4 = End { call, job },
     }
     ExampleInput { 0 = Tokens { tokens, batch }, 1 = Hidden(tensor) }
-    Trainable { 0 = Lora { rank, scale, last_layers }, 1 = Full { last_layers } }
+    Trainable { 0 = Lora { rank, scale, last_layers }, 1 = Full { last_layers }, 2 = Nothing }
     Optimizer { 0 = Sgd, 1 = AdamW { weight_decay } }
     EngineInput { 0 = Text(prompt), 1 = Tokens(tokens), 2 = Hidden(tensor) }
     Event {
