@@ -1,15 +1,22 @@
 //! What the forward pass needs to know about a model, whatever file said it.
 
+mod fields;
 mod from_gguf;
 mod from_hf;
+mod mlx_quantization;
 mod rope;
+mod rope_fields;
 
 use std::{collections::BTreeMap, path::Path};
 
 pub use self::rope::{RopeConfig, RopeLayout, RopeScaling};
 pub(crate) use self::{
+    fields::Fields,
     from_gguf::from_gguf,
-    from_hf::{declared_dtype, from_folder},
+    from_hf::{
+        Shape, common, declared_dtype, even_head, expert_layers, from_folder, unstretched, windows,
+    },
+    rope_fields::{scaling as rope_scaling, section as rope_section, yarn_magnitude},
 };
 use crate::ModelError;
 
@@ -156,7 +163,7 @@ pub struct Biases {
 }
 
 /// Multi-head latent attention: keys and values come from one compressed vector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LatentAttention {
     /// Width to which the hidden state is compressed for the queries; `None` when they come
     /// directly from it.
@@ -169,6 +176,8 @@ pub struct LatentAttention {
     pub rope_dim: usize,
     /// Width of a head's values.
     pub value_dim: usize,
+    /// Epsilon of the norms of what was compressed, which need not be that of the others.
+    pub norm_eps: f32,
 }
 
 /// A feed-forward part of which each position uses a few of many.
@@ -246,11 +255,13 @@ impl ModelConfig {
 
 /// The most that any dimension is believed to be. Real ones are far below; the product of two stays
 /// within 32 bits, so no sum of shapes overflows anywhere.
-const MAX_DIMENSION: u64 = 1 << 15;
+pub(crate) const MAX_DIMENSION: u64 = 1 << 15;
 /// Vocabularies reach a quarter of a million.
-const MAX_VOCAB: u64 = 1 << 24;
+pub(crate) const MAX_VOCAB: u64 = 1 << 24;
 /// Feed-forward parts are a few times wider than the hidden state.
-const MAX_INTERMEDIATE: u64 = 1 << 20;
+pub(crate) const MAX_INTERMEDIATE: u64 = 1 << 20;
+/// Half a thousand is the most that was published.
+pub(crate) const MAX_EXPERTS: u64 = 1 << 12;
 
 /// The names that a file format has for the fields, for the messages of [`ModelConfig::check`].
 struct FieldNames<'a> {

@@ -40,6 +40,7 @@ mod chat;
 mod config;
 pub mod embedded;
 mod error;
+mod family;
 mod fingerprint;
 mod folder;
 pub mod gguf;

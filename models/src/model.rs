@@ -16,7 +16,7 @@ use crate::{
     map::FileBytes,
     safetensors::SafetensorsFiles,
     tokenizer,
-    weights::{Located, TensorFiles, WeightName},
+    weights::{Located, Place, StoredKind, TensorFiles, WeightName},
 };
 
 /// A model on disk, or the one compiled into the binary. Cheap to clone.
@@ -184,15 +184,6 @@ impl Model {
         let files: Arc<dyn TensorFiles> = match &self.inner.source {
             Source::Gguf(file) => file.clone(),
             Source::HuggingFace(folder) => {
-                if let Some(packed) = &config.mlx_quantization {
-                    let what = format!(
-                        "weights that MLX packed into {} bits in groups of {}",
-                        packed.usual.bits, packed.usual.group
-                    );
-                    let supported =
-                        "safetensors in f32, f16 or bf16, and GGUF: take another repository of it";
-                    return Err(ModelError::unsupported(&folder.path(), what, supported));
-                }
                 Arc::new(SafetensorsFiles::open(folder, &layers, config)?)
             }
         };
@@ -243,33 +234,18 @@ impl std::fmt::Debug for Model {
 }
 
 impl TensorFiles for GgufFile {
-    fn tensor_name(&self, name: WeightName) -> String {
-        name.gguf()
+    fn places(&self, name: WeightName, config: &ModelConfig) -> Vec<Place> {
+        name.gguf(config)
     }
 
-    fn locate(&self, tensor: &str) -> Result<Option<(Located, &FileBytes, PathBuf)>, ModelError> {
-        let Some(info) = self.header.tensors.get(tensor) else {
-            return Ok(None);
-        };
-        let (rows, cols) = match *info.dims.as_slice() {
-            [cols] => (1, cols),
-            [cols, rows] => (rows, cols),
-            _ => {
-                return Err(ModelError::TensorShape {
-                    file: self.path.clone(),
-                    tensor: tensor.to_owned(),
-                    expected: "a vector or a matrix".to_owned(),
-                    found: format!("{:?}", info.dims),
-                });
-            }
-        };
-        let found = Located {
-            kind: info.kind,
-            rows,
-            cols,
+    fn tensor(&self, name: &str) -> Result<Option<Located<'_>>, ModelError> {
+        Ok(self.header.tensors.get(name).map(|info| Located {
+            kind: StoredKind::Plain(info.kind),
+            shape: info.dims.iter().rev().copied().collect(),
             bytes: info.bytes.clone(),
-        };
-        Ok(Some((found, &self.bytes, self.path.clone())))
+            file: &self.bytes,
+            path: &self.path,
+        }))
     }
 
     fn whole(&self) -> PathBuf {

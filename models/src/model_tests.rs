@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::{
     ChatMessage, FfnPart, LayerWeight, Model, ModelError, WeightKind, WeightName,
-    test_files::{self, GgufFile, LAYERS, hugging_face_tensors, safetensors, write_folder},
+    test_files::{GgufFile, LAYERS, hugging_face_tensors, safetensors, write_folder},
 };
 
 /// Splits the tiny model's weights over one file per layer, as large models are.
@@ -220,21 +220,6 @@ fn an_index_cannot_lead_out_of_its_folder() {
             .unwrap_err();
         assert!(matches!(error, ModelError::Field { .. }), "{error}");
     }
-}
-
-#[test]
-fn weights_packed_by_mlx_are_refused_in_words() {
-    let folder = tempfile::tempdir().unwrap();
-    write_folder(folder.path(), true);
-    let mut config = test_files::config();
-    config["quantization"] = json!({"group_size": 64, "bits": 4});
-    fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
-    let error = Model::open(folder.path())
-        .unwrap()
-        .weights(0..1)
-        .unwrap_err()
-        .to_string();
-    assert!(error.contains("4 bits in groups of 64"), "{error}");
 }
 
 #[test]

@@ -16,11 +16,13 @@ use crate::{
     ModelConfig, ModelError,
     folder::Folder,
     map::FileBytes,
-    weights::{Located, TensorFiles, WeightKind, WeightName},
+    weights::{Located, Place, StoredKind, TensorFiles, WeightKind, WeightName, first_name},
 };
 
 const INDEX: &str = "model.safetensors.index.json";
 const SINGLE: &str = "model.safetensors";
+/// What goes before the names of the text part's tensors in models that see images too.
+const NESTED: &str = "language_model.";
 /// The limit that the format itself sets.
 const MAX_HEADER: u64 = 100_000_000;
 
@@ -46,6 +48,35 @@ impl IndexMetadata {
     fn announced(&self) -> Option<u64> {
         let size = self.total_size.as_ref()?.as_f64()?;
         Some(size as u64)
+    }
+}
+
+impl Index {
+    /// The files that have weights of these layers, or the name of a tensor that none has.
+    fn files(&self, range: &Range<u32>, config: &ModelConfig) -> Result<BTreeSet<String>, String> {
+        let prefix = prefix(self.weight_map.keys());
+        let mut files = BTreeSet::new();
+        for name in WeightName::of_range(range, config) {
+            let places = name.hugging_face(config, prefix);
+            let tensor = places
+                .iter()
+                .map(|place| &place.tensor)
+                .find(|tensor| self.weight_map.contains_key(*tensor))
+                .ok_or_else(|| first_name(&places))?;
+            let module = tensor.strip_suffix(".weight").unwrap_or(tensor);
+            let packed = ["scales", "biases"].map(|part| format!("{module}.{part}"));
+            let tensors = [tensor].into_iter().chain(&packed);
+            files.extend(tensors.filter_map(|tensor| self.weight_map.get(tensor).cloned()));
+        }
+        Ok(files)
+    }
+}
+
+/// What all names of the text part's tensors begin with.
+fn prefix<'a>(mut names: impl Iterator<Item = &'a String>) -> &'static str {
+    match names.any(|name| name.starts_with(NESTED)) {
+        true => NESTED,
+        false => "",
     }
 }
 
@@ -89,21 +120,24 @@ pub(crate) fn table(folder: &Folder) -> Result<Table, ModelError> {
 
 /// Looks at the index and the sizes of the files.
 pub(crate) fn survey(folder: &Folder) -> Result<Survey, ModelError> {
-    let head = WeightName::Output.hugging_face();
+    let is_head = |name: &str| {
+        let rest = name.strip_prefix(NESTED).unwrap_or(name);
+        rest == "lm_head.weight"
+    };
     if let Some(index) = folder.json::<Index>(INDEX)? {
         return Ok(Survey {
             bytes: index
                 .metadata
                 .announced()
                 .map_or_else(|| sizes(folder), Ok)?,
-            has_output_head: index.weight_map.contains_key(&head),
+            has_output_head: index.weight_map.keys().any(|name| is_head(name)),
         });
     }
     let mut has_output_head = false;
     for name in file_names(folder)? {
         if let Some(bytes) = folder.map(&name)? {
             let header = Header::parse(&folder.file(&name), &bytes)?;
-            has_output_head |= header.tensors.contains_key(&head);
+            has_output_head |= header.tensors.keys().any(|name| is_head(name));
         }
     }
     Ok(Survey {
@@ -195,43 +229,52 @@ impl Header {
     }
 
     /// A tensor with everything about it checked.
-    fn locate(
+    fn locate<'a>(
         &self,
-        file: &Path,
-        available: usize,
+        path: &'a Path,
+        file: &'a FileBytes,
         tensor: &str,
-    ) -> Result<Option<Located>, ModelError> {
+    ) -> Result<Option<Located<'a>>, ModelError> {
         let Some(entry) = self.tensors.get(tensor) else {
             return Ok(None);
         };
         let kind = match entry.dtype.as_str() {
-            "F32" => WeightKind::F32,
-            "F16" => WeightKind::F16,
-            "BF16" => WeightKind::Bf16,
+            "F32" => StoredKind::Plain(WeightKind::F32),
+            "F16" => StoredKind::Plain(WeightKind::F16),
+            "BF16" => StoredKind::Plain(WeightKind::Bf16),
+            "U32" => StoredKind::Words,
             other => {
                 return Err(ModelError::TensorKind {
-                    file: file.to_owned(),
+                    file: path.to_owned(),
                     tensor: tensor.to_owned(),
                     found: other.to_owned(),
                 });
             }
         };
         let shape_error = |expected: String| ModelError::TensorShape {
-            file: file.to_owned(),
+            file: path.to_owned(),
             tensor: tensor.to_owned(),
             expected,
             found: format!("{:?} at {:?}", entry.shape, entry.data_offsets),
         };
-        let (rows, cols) = match *entry.shape.as_slice() {
-            [cols] => (1, cols),
-            [rows, cols] => (rows, cols),
-            _ => return Err(shape_error("a vector or a matrix".to_owned())),
+        if !(1..=3).contains(&entry.shape.len()) {
+            return Err(shape_error(
+                "a vector, a matrix or a stack of those".to_owned(),
+            ));
+        }
+        let element = match kind {
+            StoredKind::Plain(kind) => kind.block().1,
+            StoredKind::Words => size_of::<u32>(),
         };
-        let size = |n: u64| usize::try_from(n).ok().filter(|&n| n > 0);
-        let needed = size(rows)
-            .zip(size(cols))
-            .and_then(|(rows, cols)| Some((rows, cols, kind.row_bytes(cols)?.checked_mul(rows)?)));
-        let Some((rows, cols, bytes)) = needed else {
+        let size = |&n: &u64| usize::try_from(n).ok().filter(|&n| n > 0);
+        let shape: Option<Vec<usize>> = entry.shape.iter().map(size).collect();
+        let needed = shape.and_then(|shape| {
+            let bytes = shape
+                .iter()
+                .try_fold(element, |all, &n| all.checked_mul(n))?;
+            Some((shape, bytes))
+        });
+        let Some((shape, bytes)) = needed else {
             return Err(shape_error("of a size that can be".to_owned()));
         };
         let (start, end) = entry.data_offsets;
@@ -243,18 +286,19 @@ impl Header {
             self.start.saturating_add(end),
         );
         match (usize::try_from(start), usize::try_from(end)) {
-            (Ok(start), Ok(end)) if end <= available => Ok(Some(Located {
+            (Ok(start), Ok(end)) if end <= file.len() => Ok(Some(Located {
                 kind,
-                rows,
-                cols,
+                shape,
                 bytes: start..end,
+                file,
+                path,
             })),
             _ => Err(ModelError::TensorBounds {
-                file: file.to_owned(),
+                file: path.to_owned(),
                 tensor: tensor.to_owned(),
                 start,
                 end,
-                available: available as u64,
+                available: file.len() as u64,
             }),
         }
     }
@@ -264,6 +308,8 @@ impl Header {
 pub(crate) struct SafetensorsFiles {
     folder: PathBuf,
     files: Vec<(PathBuf, FileBytes, Header)>,
+    /// Before the names of all tensors of the text part.
+    prefix: &'static str,
 }
 
 impl SafetensorsFiles {
@@ -274,22 +320,13 @@ impl SafetensorsFiles {
         range: &Range<u32>,
         config: &ModelConfig,
     ) -> Result<Self, ModelError> {
-        let names: BTreeSet<String> = match folder.json::<Index>(INDEX)? {
+        let index = folder.json::<Index>(INDEX)?;
+        let names = match &index {
             None => file_names(folder)?.into_iter().collect(),
-            Some(index) => WeightName::of_range(range, config)
-                .into_iter()
-                .map(|name| {
-                    let tensor = name.hugging_face();
-                    index
-                        .weight_map
-                        .get(&tensor)
-                        .map(|file| file.to_owned())
-                        .ok_or_else(|| ModelError::MissingTensor {
-                            file: folder.file(INDEX),
-                            tensor,
-                        })
-                })
-                .collect::<Result<_, _>>()?,
+            Some(index) => index.files(range, config).map_err(|tensor| {
+                let file = folder.file(INDEX);
+                ModelError::MissingTensor { file, tensor }
+            })?,
         };
         let missing = |file: PathBuf| ModelError::MissingFile {
             file,
@@ -317,9 +354,18 @@ impl SafetensorsFiles {
             let header = Header::parse(&path, &bytes)?;
             files.push((path, bytes, header));
         }
+        let prefix = match &index {
+            Some(index) => prefix(index.weight_map.keys()),
+            None => prefix(
+                files
+                    .iter()
+                    .flat_map(|(_, _, header)| header.tensors.keys()),
+            ),
+        };
         Ok(Self {
             folder: folder.path(),
             files,
+            prefix,
         })
     }
 }
@@ -334,14 +380,14 @@ fn is_plain_name(name: &str) -> bool {
 }
 
 impl TensorFiles for SafetensorsFiles {
-    fn tensor_name(&self, name: WeightName) -> String {
-        name.hugging_face()
+    fn places(&self, name: WeightName, config: &ModelConfig) -> Vec<Place> {
+        name.hugging_face(config, self.prefix)
     }
 
-    fn locate(&self, tensor: &str) -> Result<Option<(Located, &FileBytes, PathBuf)>, ModelError> {
+    fn tensor(&self, name: &str) -> Result<Option<Located<'_>>, ModelError> {
         for (path, bytes, header) in &self.files {
-            if let Some(found) = header.locate(path, bytes.len(), tensor)? {
-                return Ok(Some((found, bytes, path.clone())));
+            if let Some(found) = header.locate(path, bytes, name)? {
+                return Ok(Some(found));
             }
         }
         Ok(None)

@@ -262,6 +262,48 @@ pub(crate) fn safetensors_with(header: &serde_json::Value, data: usize) -> Vec<u
     bytes
 }
 
+/// A tensor of a safetensors file, its bytes counted up so that no two places in it look alike.
+pub(crate) struct Counted(
+    pub(crate) String,
+    pub(crate) &'static str,
+    pub(crate) Vec<usize>,
+);
+
+impl Counted {
+    pub(crate) fn new(name: &str, dtype: &'static str, shape: &[usize]) -> Self {
+        Self(name.to_owned(), dtype, shape.to_vec())
+    }
+
+    /// The bytes of elements of `size` bytes from `first` on.
+    pub(crate) fn bytes(first: usize, count: usize, size: usize) -> Vec<u8> {
+        let element = |index: usize| (index as u32).to_le_bytes().into_iter().take(size);
+        (first..first + count).flat_map(element).collect()
+    }
+}
+
+/// A folder of Hugging Face layout with this config.json and these tensors.
+pub(crate) fn write_counted(folder: &Path, config: &serde_json::Value, tensors: &[Counted]) {
+    let mut header = serde_json::Map::new();
+    let mut data = Vec::new();
+    for Counted(name, dtype, shape) in tensors {
+        let size = if *dtype == "F32" || *dtype == "U32" {
+            4
+        } else {
+            2
+        };
+        let start = data.len();
+        data.extend(Counted::bytes(0, shape.iter().product(), size));
+        let offsets = [start, data.len()];
+        let entry = json!({"dtype": dtype, "shape": shape, "data_offsets": offsets});
+        header.insert(name.clone(), entry);
+    }
+    let mut bytes = safetensors_with(&serde_json::Value::Object(header), 0);
+    bytes.extend(data);
+    fs::create_dir_all(folder).unwrap();
+    fs::write(folder.join("config.json"), config.to_string()).unwrap();
+    fs::write(folder.join("model.safetensors"), bytes).unwrap();
+}
+
 /// The tensors of the tiny model by layer; those that belong to no layer come first and last.
 pub(crate) fn hugging_face_tensors(tied: bool) -> Vec<Vec<(String, Vec<u64>)>> {
     let vocab = tokens().len() as u64;

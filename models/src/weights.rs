@@ -1,12 +1,17 @@
 //! Weights of a range of layers, under the same names whatever the file format.
 
 mod name;
-
-pub use name::{FfnPart, LayerWeight, WeightName};
+mod place;
+mod view;
 
 use std::{fmt, ops::Range, path::PathBuf, sync::Arc};
 
-use crate::{ModelConfig, ModelError, Packing, map::FileBytes, map::WeightBytes};
+pub use self::name::{FfnPart, LayerWeight, WeightName};
+pub(crate) use self::{
+    place::Place,
+    view::{Located, StoredKind},
+};
+use crate::{ModelConfig, ModelError, Packing, map::WeightBytes};
 
 /// How a weight's numbers are stored.
 ///
@@ -121,21 +126,12 @@ pub struct Scales {
     pub biases: WeightBytes,
 }
 
-/// A tensor found in a file, of a known kind and within the file's bounds.
-#[derive(Debug, Clone)]
-pub(crate) struct Located {
-    pub(crate) kind: WeightKind,
-    pub(crate) rows: usize,
-    pub(crate) cols: usize,
-    pub(crate) bytes: Range<usize>,
-}
-
 /// Where tensors are looked up by the names of one file format.
 pub(crate) trait TensorFiles: Send + Sync {
-    /// The name of the weight in this format.
-    fn tensor_name(&self, name: WeightName) -> String;
-    /// The tensor, its file's bytes and path; nothing if no file has it.
-    fn locate(&self, tensor: &str) -> Result<Option<(Located, &FileBytes, PathBuf)>, ModelError>;
+    /// Where this format may have the weight, the likeliest place first; never empty.
+    fn places(&self, name: WeightName, config: &ModelConfig) -> Vec<Place>;
+    /// The tensor of that name; nothing if no file has it.
+    fn tensor(&self, name: &str) -> Result<Option<Located<'_>>, ModelError>;
     /// The file to name when a tensor is in none.
     fn whole(&self) -> PathBuf;
 }
@@ -165,7 +161,7 @@ impl Weights {
     pub fn get(&self, name: WeightName) -> Result<WeightView, ModelError> {
         self.find(name)?.ok_or_else(|| ModelError::MissingTensor {
             file: self.files.whole(),
-            tensor: self.files.tensor_name(name),
+            tensor: first_name(&self.files.places(name, &self.config)),
         })
     }
 
@@ -184,36 +180,9 @@ impl Weights {
                 range: self.range.clone(),
             });
         }
-        let tensor = self.files.tensor_name(name);
-        let Some((found, file, path)) = self.files.locate(&tensor)? else {
-            return Ok(None);
-        };
-        let (rows, cols) = name.shape(&self.config);
-        if (rows, cols) != (found.rows, found.cols) {
-            return Err(ModelError::TensorShape {
-                file: path,
-                tensor,
-                expected: format!("{rows} × {cols}"),
-                found: format!("{} × {}", found.rows, found.cols),
-            });
-        }
-        let (start, end) = (found.bytes.start, found.bytes.end);
-        let data = file
-            .slice(found.bytes)
-            .ok_or_else(|| ModelError::TensorBounds {
-                file: path,
-                tensor,
-                start: start as u64,
-                end: end as u64,
-                available: file.len() as u64,
-            })?;
-        Ok(Some(WeightView {
-            kind: found.kind,
-            rows,
-            cols,
-            data,
-            scales: None,
-        }))
+        let places = self.files.places(name, &self.config);
+        let (rows, _) = name.shape(&self.config);
+        view::find(&*self.files, &self.config, &places, rows)
     }
 
     /// The layers that were loaded.
@@ -230,6 +199,12 @@ impl Weights {
     }
 }
 
+/// What to call a weight that is nowhere.
+pub(crate) fn first_name(places: &[Place]) -> String {
+    let first = places.first();
+    first.map(|place| place.tensor.clone()).unwrap_or_default()
+}
+
 impl fmt::Debug for Weights {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -240,3 +215,6 @@ impl fmt::Debug for Weights {
         )
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,6 @@ use super::{
 use crate::{
     ModelError,
     gguf::{Gguf, Value},
-    weights::{LayerWeight, WeightName},
 };
 
 /// Control tokens that end a turn or a text in some family. Files name one end token, but
@@ -71,7 +70,7 @@ pub(crate) fn from_gguf(file: &Path, gguf: &Gguf, bytes: &[u8]) -> Result<ModelC
     }
     let layers = keys.required_count("block_count", MAX_DIMENSION)? as u32;
     let rope_theta = keys.number("rope.freq_base")?.unwrap_or(10_000.0);
-    let has = |name: WeightName| gguf.tensors.contains_key(&name.gguf());
+    let has = |name: &str| gguf.tensors.contains_key(name);
     let context = keys.required_count("context_length", u32::MAX.into())? as u32;
     let window = keys.count("attention.sliding_window", u32::MAX.into())?;
     let config = ModelConfig {
@@ -98,9 +97,9 @@ pub(crate) fn from_gguf(file: &Path, gguf: &Gguf, bytes: &[u8]) -> Result<ModelC
         },
         // As far as the window reaches, sliding attention is full attention.
         context: window.map_or(context, |window| context.min(window as u32)),
-        tied_embeddings: !has(WeightName::Output),
+        tied_embeddings: !has("output.weight"),
         biases: Biases {
-            qkv: has(WeightName::Layer(0, LayerWeight::AttnQBias)),
+            qkv: has("blk.0.attn_q.bias"),
             ..Biases::default()
         },
         eos: eos(&keys)?,
@@ -154,7 +153,7 @@ fn refuse_variants(keys: &Keys<'_>) -> Result<(), ModelError> {
 
 /// The embedding's rows; the vocabulary may be shorter, where the embedding is padded.
 fn vocab(keys: &Keys<'_>) -> Result<usize, ModelError> {
-    let embedding = keys.gguf.tensors.get(&WeightName::TokenEmbedding.gguf());
+    let embedding = keys.gguf.tensors.get("token_embd.weight");
     if let Some(&rows) = embedding.and_then(|tensor| tensor.dims.get(1)) {
         return Ok(rows);
     }

@@ -4,15 +4,17 @@ use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
 use super::Header;
-use crate::{ModelError, WeightKind, test_files::safetensors_with};
+use crate::{
+    ModelError, WeightKind, map::FileBytes, test_files::safetensors_with, weights::StoredKind,
+};
 
-fn locate(entry: Json, data: usize) -> Result<(WeightKind, usize, usize), ModelError> {
-    let bytes = safetensors_with(&json!({ "t": entry }), data);
+fn locate(entry: Json, data: usize) -> Result<(StoredKind, Vec<usize>), ModelError> {
+    let bytes = FileBytes::Static(safetensors_with(&json!({ "t": entry }), data).leak());
     let file = Path::new("some.safetensors");
     let header = Header::parse(file, &bytes)?;
-    let found = header.locate(file, bytes.len(), "t")?.unwrap();
+    let found = header.locate(file, &bytes, "t")?.unwrap();
     assert_eq!(found.bytes.end - found.bytes.start, data);
-    Ok((found.kind, found.rows, found.cols))
+    Ok((found.kind, found.shape))
 }
 
 fn entry(dtype: &str, shape: &[u64], offsets: [u64; 2]) -> Json {
@@ -23,15 +25,19 @@ fn entry(dtype: &str, shape: &[u64], offsets: [u64; 2]) -> Json {
 fn tensors_of_each_type() {
     assert_eq!(
         locate(entry("F32", &[2, 3], [0, 24]), 24).unwrap(),
-        (WeightKind::F32, 2, 3)
+        (StoredKind::Plain(WeightKind::F32), vec![2, 3])
     );
     assert_eq!(
         locate(entry("F16", &[2, 3], [0, 12]), 12).unwrap(),
-        (WeightKind::F16, 2, 3)
+        (StoredKind::Plain(WeightKind::F16), vec![2, 3])
     );
     assert_eq!(
         locate(entry("BF16", &[5], [0, 10]), 10).unwrap(),
-        (WeightKind::Bf16, 1, 5)
+        (StoredKind::Plain(WeightKind::Bf16), vec![5])
+    );
+    assert_eq!(
+        locate(entry("U32", &[2, 1, 3], [0, 24]), 24).unwrap(),
+        (StoredKind::Words, vec![2, 1, 3])
     );
 }
 
@@ -39,8 +45,8 @@ fn tensors_of_each_type() {
 fn wrong_tensors_are_named() {
     for (entry, expected) in [
         (entry("I64", &[2], [0, 16]), "stored as I64"),
-        (entry("F32", &[2, 2, 2], [0, 32]), "a vector or a matrix"),
-        (entry("F32", &[], [0, 4]), "a vector or a matrix"),
+        (entry("F32", &[1, 1, 1, 1], [0, 4]), "a vector, a matrix"),
+        (entry("F32", &[], [0, 4]), "a vector, a matrix"),
         (entry("F32", &[0, 4], [0, 0]), "of a size that can be"),
         (
             entry("F32", &[u64::MAX, u64::MAX], [0, 16]),
@@ -101,9 +107,10 @@ proptest! {
             bytes.truncate(cut.index(bytes.len()));
         }
         let file = Path::new("some.safetensors");
+        let bytes = FileBytes::Static(bytes.leak());
         if let Ok(header) = Header::parse(file, &bytes) {
             for name in header.tensors.keys() {
-                if let Ok(Some(found)) = header.locate(file, bytes.len(), name) {
+                if let Ok(Some(found)) = header.locate(file, &bytes, name) {
                     prop_assert!(bytes.get(found.bytes).is_some());
                 }
             }

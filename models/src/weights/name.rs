@@ -171,6 +171,7 @@ impl LayerWeight {
             plain_dim: 0,
             rope_dim: 0,
             value_dim: config.head_dim,
+            norm_eps: config.norm_eps,
         });
         let query_rank = latent.query_rank.unwrap_or(hidden);
         let experts = config.experts;
@@ -210,58 +211,6 @@ impl LayerWeight {
 }
 
 impl WeightName {
-    /// The tensor's name in safetensors files.
-    pub(crate) fn hugging_face(self) -> String {
-        let (layer, weight) = match self {
-            Self::TokenEmbedding => return "model.embed_tokens.weight".to_owned(),
-            Self::OutputNorm => return "model.norm.weight".to_owned(),
-            Self::Output => return "lm_head.weight".to_owned(),
-            Self::Layer(layer, weight) => (layer, weight),
-        };
-        let rest = match weight {
-            LayerWeight::AttnNorm => "input_layernorm.weight",
-            LayerWeight::AttnQ => "self_attn.q_proj.weight",
-            LayerWeight::AttnK => "self_attn.k_proj.weight",
-            LayerWeight::AttnV => "self_attn.v_proj.weight",
-            LayerWeight::AttnOutput => "self_attn.o_proj.weight",
-            LayerWeight::AttnQBias => "self_attn.q_proj.bias",
-            LayerWeight::AttnKBias => "self_attn.k_proj.bias",
-            LayerWeight::AttnVBias => "self_attn.v_proj.bias",
-            LayerWeight::FfnNorm => "post_attention_layernorm.weight",
-            LayerWeight::Ffn(FfnPart::Gate) => "mlp.gate_proj.weight",
-            LayerWeight::Ffn(FfnPart::Up) => "mlp.up_proj.weight",
-            LayerWeight::Ffn(FfnPart::Down) => "mlp.down_proj.weight",
-            other => return format!("model.layers.{layer}.{other:?}"),
-        };
-        format!("model.layers.{layer}.{rest}")
-    }
-
-    /// The tensor's name in GGUF files.
-    pub(crate) fn gguf(self) -> String {
-        let (layer, weight) = match self {
-            Self::TokenEmbedding => return "token_embd.weight".to_owned(),
-            Self::OutputNorm => return "output_norm.weight".to_owned(),
-            Self::Output => return "output.weight".to_owned(),
-            Self::Layer(layer, weight) => (layer, weight),
-        };
-        let rest = match weight {
-            LayerWeight::AttnNorm => "attn_norm.weight",
-            LayerWeight::AttnQ => "attn_q.weight",
-            LayerWeight::AttnK => "attn_k.weight",
-            LayerWeight::AttnV => "attn_v.weight",
-            LayerWeight::AttnOutput => "attn_output.weight",
-            LayerWeight::AttnQBias => "attn_q.bias",
-            LayerWeight::AttnKBias => "attn_k.bias",
-            LayerWeight::AttnVBias => "attn_v.bias",
-            LayerWeight::FfnNorm => "ffn_norm.weight",
-            LayerWeight::Ffn(FfnPart::Gate) => "ffn_gate.weight",
-            LayerWeight::Ffn(FfnPart::Up) => "ffn_up.weight",
-            LayerWeight::Ffn(FfnPart::Down) => "ffn_down.weight",
-            other => return format!("blk.{layer}.{other:?}"),
-        };
-        format!("blk.{layer}.{rest}")
-    }
-
     /// The rows and columns that the configuration implies.
     pub(crate) fn shape(self, config: &ModelConfig) -> (usize, usize) {
         match self {

@@ -3,9 +3,9 @@ use std::fs;
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
-use super::{Family, ModelConfig, RopeLayout, RopeScaling, from_folder};
+use super::from_folder;
 use crate::{
-    ModelError,
+    Biases, Family, ModelConfig, ModelError, Packing, RopeLayout, RopeScaling,
     folder::Folder,
     test_files::{self, IM_END, IM_START},
 };
@@ -62,11 +62,10 @@ fn families_and_defaults() {
     assert!(
         qwen.family == Family::Qwen2 && qwen.biases.qkv && qwen.rope.layout == RopeLayout::Half
     );
-    let error = family("gemma2").unwrap_err().to_string();
-    assert!(
-        error.contains("gemma2") && error.contains("qwen2"),
-        "{error}"
-    );
+    let error = family("mamba").unwrap_err().to_string();
+    for name in ["mamba", "llama", "smollm3", "qwen3_moe", "deepseek_v3"] {
+        assert!(error.contains(name), "{error}");
+    }
 
     let head_dim = read(&[("config.json", &with("head_dim", json!(16)))]).unwrap();
     assert_eq!(head_dim.head_dim, 16);
@@ -156,24 +155,11 @@ fn rope_scalings() {
         scaling("rope_scaling", nameless),
         Err(ModelError::MissingField { .. })
     ));
-    let yarn = json!({"type": "yarn", "factor": 4.0});
+    let dynamic = json!({"type": "dynamic", "factor": 4.0});
     assert!(matches!(
-        scaling("rope_scaling", yarn),
+        scaling("rope_scaling", dynamic),
         Err(ModelError::Unsupported { .. })
     ));
-}
-
-#[test]
-fn a_sliding_window_bounds_the_context() {
-    let windowed = |family: &str, used: bool| {
-        let mut config = with("sliding_window", json!(64));
-        config["model_type"] = json!(family);
-        config["use_sliding_window"] = json!(used);
-        read(&[("config.json", &config)]).unwrap().context
-    };
-    assert_eq!(windowed("mistral", false), 64);
-    assert_eq!(windowed("qwen2", false), 128);
-    assert_eq!(windowed("qwen2", true), 64);
 }
 
 #[test]
@@ -227,8 +213,6 @@ fn the_tokenizers_begin_token_is_the_one_that_counts() {
 fn variants_that_no_engine_implements_are_refused() {
     for (field, value) in [
         ("hidden_act", json!("gelu")),
-        ("attention_bias", json!(true)),
-        ("mlp_bias", json!(true)),
         ("partial_rotary_factor", json!(0.5)),
         (
             "rope_parameters",
@@ -245,12 +229,68 @@ fn variants_that_no_engine_implements_are_refused() {
         };
         assert!(error.to_string().contains(named), "{error}");
     }
-    let mlx = with("quantization", json!({"group_size": 64, "bits": 4}));
-    let packed = read(&[("config.json", &mlx)])
-        .unwrap()
-        .mlx_quantization
-        .unwrap();
-    assert_eq!((packed.usual.group, packed.usual.bits), (64, 4));
+}
+
+#[test]
+fn biases_are_read() {
+    let biases = |field: &str| {
+        let config = read(&[("config.json", &with(field, json!(true)))]);
+        config.unwrap().biases
+    };
+    let (yes, no) = (true, false);
+    let expected = |qkv, attention_output, ffn| Biases {
+        qkv,
+        attention_output,
+        ffn,
+    };
+    assert_eq!(biases("attention_bias"), expected(yes, yes, no));
+    assert_eq!(biases("mlp_bias"), expected(no, no, yes));
+}
+
+#[test]
+fn how_mlx_packed() {
+    let packing = |group, bits| Packing { group, bits };
+    let quantization = |section: Json| {
+        read(&[("config.json", &with("quantization", section))]).map(|c| c.mlx_quantization)
+    };
+    let found = quantization(json!({
+        "group_size": 32, "bits": 3, "mode": "affine",
+        "model.layers.0.mlp.down_proj": {"group_size": 64, "bits": 8},
+        "model.layers.1.mlp.down_proj": {"bits": 6},
+        "model.embed_tokens": false,
+        "lm_head": true,
+    }));
+    let found = found.unwrap().unwrap();
+    assert_eq!(found.usual, packing(32, 3));
+    let others: Vec<_> = found.others.iter().map(|(k, v)| (k.as_str(), *v)).collect();
+    assert_eq!(
+        others,
+        [
+            ("model.embed_tokens", None),
+            ("model.layers.0.mlp.down_proj", Some(packing(64, 8))),
+            ("model.layers.1.mlp.down_proj", Some(packing(64, 6))),
+        ]
+    );
+    for (section, expected) in [
+        (json!({"bits": 4}), "quantization.group_size"),
+        (json!({"group_size": 64}), "quantization.bits"),
+        (json!({"group_size": 48, "bits": 4}), "32, 64 or 128"),
+        (json!({"group_size": 64, "bits": 5}), "2, 3, 4, 6 or 8"),
+        (
+            json!({"group_size": 32, "bits": 4, "mode": "mxfp4"}),
+            "mxfp4",
+        ),
+        (
+            json!({"group_size": 64, "bits": 4, "lm_head": {"bits": 1}}),
+            "quantization.lm_head.bits",
+        ),
+    ] {
+        let error = quantization(section).unwrap_err().to_string();
+        assert!(
+            error.contains("config.json") && error.contains(expected),
+            "{error}"
+        );
+    }
 }
 
 #[test]
