@@ -1,41 +1,53 @@
-//! Runs a layer range of a language model with MLX.
+//! Runs a layer range of a language model with MLX: on the GPU of Apple Silicon, and on the CPU of
+//! Linux once `engine-mlx/setup-linux` has prepared it.
 //!
-//! This crate is a place in the workspace, not yet an engine: it says so to whoever asks, so that
-//! `--inference-engine mlx` fails with a reason instead of a missing option.
+//! [`MlxEngine`] implements [`exo_protocol::engine::Engine`] for every family that `exo_models`
+//! describes. It reads the description and never the family, and computes a layer as a function of
+//! its parameters, so that answering and learning run the same forward pass.
+//!
+//! Where MLX is not part of the build the same names are there, and [`MlxEngine::new`] says how to
+//! get it.
 
-use exo_protocol::engine::Engine;
+#![deny(unsafe_code)]
+
+mod error;
+mod options;
+
+#[cfg(mlx)]
+mod batch;
+#[cfg(mlx)]
+mod cache;
+#[cfg(mlx)]
+mod engine;
+#[cfg(mlx)]
+mod ggml;
+#[cfg(mlx)]
+mod input;
+#[cfg(mlx)]
+mod model;
+#[cfg(mlx)]
+mod sampling;
+#[cfg(mlx)]
+mod shard;
+#[cfg(mlx)]
+mod tensor;
+#[cfg(mlx)]
+mod weights;
+
+#[cfg(not(mlx))]
+mod absent;
+
+#[cfg(not(mlx))]
+pub use absent::MlxEngine;
+#[cfg(mlx)]
+pub use engine::MlxEngine;
+pub use error::MlxError;
+pub use options::{ComputeDtype, MlxOptions, WeightForm};
+
+use exo_models::{Model, ModelError};
 
 /// Whether this build can compute with MLX.
-pub const AVAILABLE: bool = false;
+pub const AVAILABLE: bool = cfg!(mlx);
 
-/// Why there is no engine.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum MlxError {
-    /// This build has no MLX.
-    #[error(
-        "this build computes without MLX: on Linux run engine-mlx/setup-linux and build again, \
-         or use `--inference-engine cpu`, which runs on every machine"
-    )]
-    NotBuilt,
-}
-
-/// An MLX engine, where there is one.
-///
-/// # Errors
-/// [`MlxError::NotBuilt`], always: the engine is not part of this version.
-pub fn engine() -> Result<Box<dyn Engine>, MlxError> {
-    Err(MlxError::NotBuilt)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn without_mlx_the_error_names_the_engine_that_works() {
-        let error = engine().err().map(|error| error.to_string());
-        assert!(error.is_some_and(|text| text.contains("--inference-engine cpu")));
-        const { assert!(!AVAILABLE) };
-    }
-}
+/// Finds the model that a name on the wire means.
+pub type OpenModel = Box<dyn Fn(&str) -> Result<Model, ModelError>>;

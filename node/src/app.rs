@@ -11,6 +11,7 @@ use crate::recording::{RecordError, Recording};
 use crate::runtime::{CommandError, Handle, Options, Runtime, StartError};
 use crate::settings::{Answering, Settings};
 use exo_engine_cpu::{CpuEngine, CpuOptions};
+use exo_engine_mlx::{MlxEngine, MlxOptions};
 use exo_models::ModelError;
 use exo_protocol::dummy::DummyEngine;
 use exo_protocol::engine::Engine;
@@ -263,6 +264,10 @@ fn engine(
     library: Arc<Library>,
 ) -> impl FnOnce() -> Result<Box<dyn Engine>, String> + Send + 'static {
     let (kind, threads) = (settings.engine, settings.threads);
+    let memory_limit = u64::try_from(memory)
+        .ok()
+        .and_then(|memory| memory.checked_mul(1 << 20));
+    let open = Box::new(move |name: &str| library.model(name));
     move || match kind {
         EngineKind::Dummy => Ok(Box::new(DummyEngine::new())),
         EngineKind::Cpu => {
@@ -270,14 +275,16 @@ fn engine(
             if let Some(threads) = threads {
                 options.threads = threads;
             }
-            options.memory_limit = u64::try_from(memory)
-                .ok()
-                .and_then(|memory| memory.checked_mul(1 << 20));
-            let open = Box::new(move |name: &str| library.model(name));
+            options.memory_limit = memory_limit;
             let engine = CpuEngine::new(options, open).map_err(|error| error.to_string())?;
             Ok(Box::new(engine))
         }
-        EngineKind::Mlx => exo_engine_mlx::engine().map_err(|error| error.to_string()),
+        EngineKind::Mlx => {
+            let mut options = MlxOptions::default();
+            options.memory_limit = memory_limit;
+            let engine = MlxEngine::new(options, open).map_err(|error| error.to_string())?;
+            Ok(Box::new(engine))
+        }
     }
 }
 

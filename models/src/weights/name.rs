@@ -236,7 +236,8 @@ impl WeightName {
     }
 
     /// Every weight that a part of a model with these layers needs.
-    pub(crate) fn of_range(range: &Range<u32>, config: &ModelConfig) -> Vec<Self> {
+    #[must_use]
+    pub fn of_range(range: &Range<u32>, config: &ModelConfig) -> Vec<Self> {
         let layers = range.clone().flat_map(|layer| {
             let weights = LayerWeight::of(config, config.layer_kind(layer));
             weights
