@@ -274,7 +274,7 @@ struct FieldNames<'a> {
 
 impl ModelConfig {
     /// A model without anything special, to be filled in: every dimension but these is zero.
-    fn plain(family: Family, layers: u32, head_dim: usize) -> Self {
+    pub(crate) fn plain(family: Family, layers: u32, head_dim: usize) -> Self {
         Self {
             family,
             layers,

@@ -166,6 +166,23 @@ pub enum ModelError {
         found: String,
     },
 
+    /// A tensor has a number, or a quantised one a scale, that is infinite or not a number.
+    #[error(
+        "tensor `{tensor}` ({kind}) in {} has an infinity or NaN in row {row}: the file is corrupt, \
+         or what it was made from was",
+        .file.display()
+    )]
+    NotFinite {
+        /// The file.
+        file: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// The row, counted from 0 in the whole tensor.
+        row: usize,
+        /// How its numbers are stored.
+        kind: WeightKind,
+    },
+
     /// A range of layers that the model does not have, or an empty one.
     #[error("layers {}..{} were asked of {model}, which has layers 0..{layers}", .range.start, .range.end)]
     LayerRange {

@@ -22,11 +22,15 @@
 //! tensor 17:model.norm.weight 3:F16 192
 //! ```
 //!
+//! What most models do not have (windows, experts, norms in unusual places) has lines after `mlx`, and
+//! only in models that have it.
+//!
 //! Nodes of different versions compare their numbers, so the text must stay as it is. What has to
 //! change begins with another first line.
 
 use crate::{
-    Family, MlxQuantization, ModelConfig, ModelError, RopeLayout, RopeScaling,
+    Activation, Experts, Family, LatentAttention, LayerKind, MlxQuantization, ModelConfig,
+    ModelError, RopeLayout, RopeScaling, Scoring,
     config::declared_dtype,
     folder::Folder,
     gguf::{Gguf, Value},
@@ -100,6 +104,7 @@ impl Text {
             // Where only a part of the files is, only they may have been counted.
             weight_bytes: _,
             mlx_quantization,
+            // What most models do not have comes at the end, if they have it.
             layer_kinds: _,
             latent: _,
             embedding_scale: _,
@@ -137,32 +142,8 @@ impl Text {
         text.line("vocab", vocab);
         text.line("eps", bits(*norm_eps));
         text.line("theta", bits(rope.theta));
-        text.line(
-            "rope",
-            match rope.layout {
-                RopeLayout::Half => "half",
-                RopeLayout::Interleaved => "interleaved",
-            },
-        );
-        text.line(
-            "scaling",
-            match &rope.scaling {
-                RopeScaling::None => "none".to_owned(),
-                RopeScaling::Linear { factor } => format!("linear {}", bits(*factor)),
-                RopeScaling::Llama3 {
-                    factor,
-                    low_freq_factor,
-                    high_freq_factor,
-                    original_context,
-                } => format!(
-                    "llama3 {} {} {} {original_context}",
-                    bits(*factor),
-                    bits(*low_freq_factor),
-                    bits(*high_freq_factor)
-                ),
-                other => format!("{other:?}"),
-            },
-        );
+        text.line("rope", layout(rope.layout));
+        text.line("scaling", scaling(&rope.scaling));
         text.line("context", context);
         text.line("tied", tied_embeddings);
         text.line("biases", biases.qkv);
@@ -175,7 +156,89 @@ impl Text {
             .as_ref()
             .map(|MlxQuantization { usual, .. }| format!("{} {}", usual.group, usual.bits));
         text.line("mlx", maybe(mlx));
+        text.special(config);
         text
+    }
+
+    /// Lines for what tells a model from the plain ones, and no line for what does not.
+    fn special(&mut self, config: &ModelConfig) {
+        let plain = ModelConfig::plain(config.family, config.layers, config.head_dim);
+        for (layer, kind) in config.layer_kinds.iter().enumerate() {
+            let LayerKind {
+                window,
+                positions,
+                experts,
+            } = *kind;
+            if *kind != LayerKind::PLAIN {
+                let window = maybe(window);
+                self.line("layer", format!("{layer} {window} {positions} {experts}"));
+            }
+        }
+        if config.rope.dims != config.head_dim {
+            self.line("turned", config.rope.dims);
+        }
+        if let Some(latent) = config.latent {
+            let LatentAttention {
+                query_rank,
+                kv_rank,
+                plain_dim,
+                rope_dim,
+                value_dim,
+                norm_eps,
+            } = latent;
+            let (query_rank, norm_eps) = (maybe(query_rank), bits(norm_eps));
+            let dims = format!("{query_rank} {kv_rank} {plain_dim} {rope_dim} {value_dim}");
+            self.line("latent", format!("{dims} {norm_eps}"));
+        }
+        for (word, number, usual) in [
+            ("embedding", config.embedding_scale, plain.embedding_scale),
+            ("offset", config.norm_offset, plain.norm_offset),
+            ("scores", config.score_scale, plain.score_scale),
+        ] {
+            if number.to_bits() != usual.to_bits() {
+                self.line(word, bits(number));
+            }
+        }
+        let caps = [
+            ("score-cap", config.score_cap),
+            ("logit-cap", config.logit_cap),
+        ];
+        for (word, cap) in caps {
+            if let Some(cap) = cap {
+                self.line(word, bits(cap));
+            }
+        }
+        for (word, there) in [
+            ("post-norms", config.post_norms),
+            ("qk-norm", config.qk_norm),
+            ("output-bias", config.biases.attention_output),
+            ("ffn-bias", config.biases.ffn),
+        ] {
+            if there {
+                self.line(word, there);
+            }
+        }
+        match config.activation {
+            Activation::Silu => {}
+            Activation::GeluTanh => self.line("activation", "gelu-tanh"),
+        }
+        if let Some(rope) = &config.local_rope {
+            let (theta, scaling) = (bits(rope.theta), scaling(&rope.scaling));
+            let (layout, dims) = (layout(rope.layout), rope.dims);
+            self.line("local-rope", format!("{theta} {layout} {dims} {scaling}"));
+        }
+        if let Some(experts) = &config.experts {
+            self.line("experts", expert_words(experts));
+        }
+        let others = config
+            .mlx_quantization
+            .as_ref()
+            .map(|packed| &packed.others);
+        for (module, packing) in others.into_iter().flatten() {
+            let packing = packing.map(|own| format!("{} {}", own.group, own.bits));
+            let (module, packing) = (counted(module), maybe(packing));
+            self.line("packed", format!("{module} {packing}"));
+        }
     }
 
     fn line(&mut self, word: &str, value: impl ToString) {
@@ -193,6 +256,71 @@ impl Text {
     fn hash(&self) -> u64 {
         fnv1a(self.0.as_bytes()).max(1)
     }
+}
+
+fn layout(layout: RopeLayout) -> &'static str {
+    match layout {
+        RopeLayout::Half => "half",
+        RopeLayout::Interleaved => "interleaved",
+    }
+}
+
+fn scaling(scaling: &RopeScaling) -> String {
+    match scaling {
+        RopeScaling::None => "none".to_owned(),
+        RopeScaling::Linear { factor } => format!("linear {}", bits(*factor)),
+        RopeScaling::Llama3 {
+            factor,
+            low_freq_factor,
+            high_freq_factor,
+            original_context,
+        } => format!(
+            "llama3 {} {} {} {original_context}",
+            bits(*factor),
+            bits(*low_freq_factor),
+            bits(*high_freq_factor)
+        ),
+        RopeScaling::LongRope { factors, magnitude } => {
+            let factors: Vec<String> = factors.iter().map(|&factor| bits(factor)).collect();
+            format!("longrope {} {}", bits(*magnitude), factors.join(" "))
+        }
+        RopeScaling::Yarn {
+            factor,
+            original_context,
+            beta_fast,
+            beta_slow,
+            magnitude,
+        } => format!(
+            "yarn {} {original_context} {} {} {}",
+            bits(*factor),
+            bits(*beta_fast),
+            bits(*beta_slow),
+            bits(*magnitude)
+        ),
+    }
+}
+
+fn expert_words(experts: &Experts) -> String {
+    let Experts {
+        count,
+        active,
+        intermediate,
+        shared_intermediate,
+        scoring,
+        choice_bias,
+        groups,
+        active_groups,
+        group_by_two,
+        normalise,
+        scale,
+    } = experts;
+    let scoring = match scoring {
+        Scoring::Softmax => "softmax",
+        Scoring::Sigmoid => "sigmoid",
+    };
+    let sizes = format!("{count} {active} {intermediate} {shared_intermediate}");
+    let choice = format!("{scoring} {choice_bias} {groups} {active_groups} {group_by_two}");
+    format!("{sizes} {choice} {normalise} {}", bits(*scale))
 }
 
 /// Bits, because the shortest decimals are a matter of taste.

@@ -187,11 +187,7 @@ impl Model {
                 Arc::new(SafetensorsFiles::open(folder, &layers, config)?)
             }
         };
-        let weights = Weights::new(config.clone(), layers.clone(), files);
-        for name in WeightName::of_range(&layers, config) {
-            weights.get(name)?;
-        }
-        Ok(weights)
+        Weights::open(config.clone(), layers, files)
     }
 
     /// Its tokenizer; loaded once.

@@ -1,5 +1,6 @@
 //! Weights of a range of layers, under the same names whatever the file format.
 
+mod finite;
 mod name;
 mod place;
 mod view;
@@ -136,25 +137,121 @@ pub(crate) trait TensorFiles: Send + Sync {
     fn whole(&self) -> PathBuf;
 }
 
+impl WeightView {
+    /// The tensors that make up the weight found in this one: name, kind, bytes and columns.
+    fn parts(&self, tensor: &str) -> Vec<(String, WeightKind, &[u8], usize)> {
+        let mut parts = vec![(tensor.to_owned(), self.kind, &*self.data, self.cols)];
+        if let (Some(apart), WeightKind::Packed(packing)) = (&self.scales, self.kind) {
+            let module = tensor.strip_suffix(".weight").unwrap_or(tensor);
+            let groups = self.cols / usize::from(packing.group);
+            for (name, bytes) in [("scales", &apart.scales), ("biases", &apart.biases)] {
+                parts.push((format!("{module}.{name}"), apart.kind, bytes, groups));
+            }
+        }
+        parts
+    }
+
+    /// How many bytes the weight takes in its file, with its scales.
+    fn bytes(&self) -> u64 {
+        let scales = self.scales.as_ref();
+        let scales = scales.map_or(0, |apart| apart.scales.len() + apart.biases.len());
+        self.data.len() as u64 + scales as u64
+    }
+}
+
 /// The weights of a range of layers: keeps their files mapped. Cheap to clone.
 #[derive(Clone)]
 pub struct Weights {
     config: Arc<ModelConfig>,
     range: Range<u32>,
     files: Arc<dyn TensorFiles>,
+    bytes: u64,
 }
 
 impl Weights {
-    pub(crate) fn new(
+    /// Looks up every weight of the range, so that nothing is missing or misshapen later.
+    pub(crate) fn open(
         config: Arc<ModelConfig>,
         range: Range<u32>,
         files: Arc<dyn TensorFiles>,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, ModelError> {
+        let mut weights = Self {
             config,
             range,
             files,
+            bytes: 0,
+        };
+        for name in weights.names() {
+            weights.bytes += weights.get(name)?.bytes();
         }
+        Ok(weights)
+    }
+
+    fn names(&self) -> Vec<WeightName> {
+        WeightName::of_range(&self.range, &self.config)
+    }
+
+    /// How many bytes all weights of the range take in their files, each counted once.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Reads all weights of the range once, and checks that their numbers are finite: of quantised
+    /// ones, their scales. After it, they are in memory as far as there is room. It costs little
+    /// more than reading them.
+    ///
+    /// `report` is told how many bytes of [`bytes`](Self::bytes) were read, every few MiB and at the
+    /// end.
+    ///
+    /// # Errors
+    /// [`ModelError::NotFinite`] for the first number that is none or infinite.
+    pub fn check_numbers(&self, report: &mut dyn FnMut(u64)) -> Result<(), ModelError> {
+        const STEP: u64 = 8 << 20;
+        let (mut done, mut told) = (0, 0);
+        for name in self.names() {
+            let places = self.files.places(name, &self.config);
+            let Some((view, place)) = self.look_up(name, &places)? else {
+                continue;
+            };
+            for (tensor, kind, bytes, cols) in view.parts(&place.tensor) {
+                let row_bytes = kind.row_bytes(cols).unwrap_or(0).max(1);
+                // Whole rows, so that blocks stay whole.
+                let piece = (STEP as usize).next_multiple_of(row_bytes);
+                for (index, bytes) in bytes.chunks(piece).enumerate() {
+                    if let Some(block) = finite::first_bad_block(kind, bytes) {
+                        let row = (block * kind.block().1 + index * piece) / row_bytes;
+                        let row = place.first_row + row;
+                        return Err(self.not_finite(tensor, row, kind)?);
+                    }
+                    done += bytes.len() as u64;
+                    if done - told >= STEP {
+                        told = done;
+                        report(done);
+                    }
+                }
+            }
+        }
+        if done > told {
+            report(done);
+        }
+        Ok(())
+    }
+
+    fn not_finite(
+        &self,
+        tensor: String,
+        row: usize,
+        kind: WeightKind,
+    ) -> Result<ModelError, ModelError> {
+        let found = self.files.tensor(&tensor)?;
+        let file = found.map_or_else(|| self.files.whole(), |found| found.path.to_owned());
+        Ok(ModelError::NotFinite {
+            file,
+            tensor,
+            row,
+            kind,
+        })
     }
 
     /// A weight that must be there.
@@ -181,8 +278,16 @@ impl Weights {
             });
         }
         let places = self.files.places(name, &self.config);
+        Ok(self.look_up(name, &places)?.map(|(view, _)| view))
+    }
+
+    fn look_up<'a>(
+        &self,
+        name: WeightName,
+        places: &'a [Place],
+    ) -> Result<Option<(WeightView, &'a Place)>, ModelError> {
         let (rows, _) = name.shape(&self.config);
-        view::find(&*self.files, &self.config, &places, rows)
+        view::find(&*self.files, &self.config, places, rows)
     }
 
     /// The layers that were loaded.

@@ -2,9 +2,10 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use serde_json::{Value as Json, json};
 
-use super::fnv1a;
+use super::{Text, fnv1a};
 use crate::{
-    Model, ModelError,
+    Activation, Experts, LatentAttention, MlxQuantization, Model, ModelConfig, ModelError, Packing,
+    RopeConfig, RopeLayout, RopeScaling, Scoring,
     gguf::Value,
     test_files::{self, F32, GgufFile, LAYERS, hugging_face_tensors, safetensors, write_folder},
 };
@@ -264,4 +265,228 @@ fn the_vocabulary_has_the_tokenizers_size() {
     fs::write(folder.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
     let folder = crate::folder::Folder::Disk(folder.path().to_owned());
     assert_eq!(crate::tokenizer::size(&folder).unwrap(), 2);
+}
+
+const EXPERTS: Experts = Experts {
+    count: 8,
+    active: 2,
+    intermediate: 64,
+    shared_intermediate: 0,
+    scoring: Scoring::Softmax,
+    choice_bias: false,
+    groups: 1,
+    active_groups: 1,
+    group_by_two: false,
+    normalise: false,
+    scale: 1.0,
+};
+
+const LATENT: LatentAttention = LatentAttention {
+    query_rank: None,
+    kv_rank: 16,
+    plain_dim: 8,
+    rope_dim: 8,
+    value_dim: 8,
+    norm_eps: 1e-6,
+};
+
+fn local_rope(theta: f32, scaling: RopeScaling) -> Option<RopeConfig> {
+    Some(RopeConfig {
+        theta,
+        dims: 8,
+        layout: RopeLayout::Half,
+        scaling,
+    })
+}
+
+/// What few models have takes part too, and each of it alone.
+#[test]
+fn every_field_that_changes_the_arithmetic_counts() {
+    type Change = fn(&mut ModelConfig);
+    let changes: [(&str, Change); 46] = [
+        ("the original", |_| {}),
+        ("a window", |c| c.layer_kinds[1].window = Some(8)),
+        ("another window", |c| c.layer_kinds[1].window = Some(9)),
+        ("the first layer's", |c| c.layer_kinds[0].window = Some(8)),
+        ("no positions", |c| c.layer_kinds[1].positions = false),
+        ("experts there", |c| c.layer_kinds[1].experts = true),
+        ("embeddings", |c| c.embedding_scale = 8.0),
+        ("norms", |c| c.norm_offset = 1.0),
+        ("norms behind", |c| c.post_norms = true),
+        ("norms of heads", |c| c.qk_norm = true),
+        ("scores", |c| c.score_scale = 0.5),
+        ("capped scores", |c| c.score_cap = Some(50.0)),
+        ("capped logits", |c| c.logit_cap = Some(50.0)),
+        ("activation", |c| c.activation = Activation::GeluTanh),
+        ("half a head", |c| c.rope.dims = 4),
+        ("biases of heads", |c| c.biases.qkv = true),
+        ("a bias behind", |c| c.biases.attention_output = true),
+        ("biases of the rest", |c| c.biases.ffn = true),
+        ("another rope", |c| {
+            c.local_rope = local_rope(1e4, RopeScaling::None)
+        }),
+        ("another base of it", |c| {
+            c.local_rope = local_rope(1e6, RopeScaling::None)
+        }),
+        ("another stretch of it", |c| {
+            c.local_rope = local_rope(1e4, RopeScaling::Linear { factor: 2.0 });
+        }),
+        ("long factors", |c| c.rope.scaling = long(&[1.0, 2.0], 1.0)),
+        ("other long factors", |c| {
+            c.rope.scaling = long(&[1.0, 3.0], 1.0)
+        }),
+        ("another magnitude", |c| {
+            c.rope.scaling = long(&[1.0, 2.0], 1.1)
+        }),
+        ("yarn", |c| c.rope.scaling = yarn(4.0, 32.0)),
+        ("yarn's factor", |c| c.rope.scaling = yarn(8.0, 32.0)),
+        ("yarn's ramp", |c| c.rope.scaling = yarn(4.0, 16.0)),
+        ("latent", |c| c.latent = Some(LATENT)),
+        ("query rank", |c| {
+            c.latent = Some(LatentAttention {
+                query_rank: Some(16),
+                ..LATENT
+            });
+        }),
+        ("kv rank", |c| {
+            c.latent = Some(LatentAttention {
+                kv_rank: 8,
+                ..LATENT
+            })
+        }),
+        ("plain part", |c| {
+            c.latent = Some(LatentAttention {
+                plain_dim: 4,
+                ..LATENT
+            })
+        }),
+        ("turned part", |c| {
+            c.latent = Some(LatentAttention {
+                rope_dim: 4,
+                ..LATENT
+            })
+        }),
+        ("values", |c| {
+            c.latent = Some(LatentAttention {
+                value_dim: 4,
+                ..LATENT
+            })
+        }),
+        ("inner norms", |c| {
+            c.latent = Some(LatentAttention {
+                norm_eps: 1e-5,
+                ..LATENT
+            })
+        }),
+        ("experts", |c| c.experts = Some(EXPERTS)),
+        ("more of them", |c| {
+            c.experts = Some(Experts {
+                count: 9,
+                ..EXPERTS
+            })
+        }),
+        ("more at once", |c| {
+            c.experts = Some(Experts {
+                active: 3,
+                ..EXPERTS
+            })
+        }),
+        ("wider", |c| {
+            c.experts = Some(Experts {
+                intermediate: 65,
+                ..EXPERTS
+            })
+        }),
+        ("shared", |c| {
+            c.experts = Some(Experts {
+                shared_intermediate: 64,
+                ..EXPERTS
+            })
+        }),
+        ("sigmoid", |c| {
+            c.experts = Some(Experts {
+                scoring: Scoring::Sigmoid,
+                ..EXPERTS
+            });
+        }),
+        ("choice", |c| {
+            c.experts = Some(Experts {
+                choice_bias: true,
+                ..EXPERTS
+            })
+        }),
+        ("groups", |c| {
+            c.experts = Some(Experts {
+                groups: 2,
+                ..EXPERTS
+            })
+        }),
+        ("best groups", |c| {
+            c.experts = Some(Experts {
+                active_groups: 2,
+                groups: 2,
+                ..EXPERTS
+            });
+        }),
+        ("by two", |c| {
+            c.experts = Some(Experts {
+                group_by_two: true,
+                ..EXPERTS
+            })
+        }),
+        ("normalised", |c| {
+            c.experts = Some(Experts {
+                normalise: true,
+                ..EXPERTS
+            })
+        }),
+        ("scaled", |c| {
+            c.experts = Some(Experts {
+                scale: 2.5,
+                ..EXPERTS
+            })
+        }),
+    ];
+    let stories = Model::embedded().unwrap();
+    different(changes.map(|(name, change)| {
+        let mut config = stories.config().clone();
+        change(&mut config);
+        (name, Text::new(&config).hash())
+    }));
+
+    let packed = |others: &[(&str, Option<u8>)]| {
+        let packing = |bits| Packing { group: 64, bits };
+        let others = others.iter();
+        let others = others.map(|&(name, bits)| (name.to_owned(), bits.map(packing)));
+        let mut config = stories.config().clone();
+        config.mlx_quantization = Some(MlxQuantization {
+            usual: packing(4),
+            others: others.collect(),
+        });
+        Text::new(&config).hash()
+    };
+    different([
+        ("packed", packed(&[])),
+        ("but for one", packed(&[("a", None)])),
+        ("but for another", packed(&[("b", None)])),
+        ("one in six bits", packed(&[("a", Some(6))])),
+        ("one in eight bits", packed(&[("a", Some(8))])),
+    ]);
+}
+
+fn long(factors: &[f32], magnitude: f32) -> RopeScaling {
+    RopeScaling::LongRope {
+        factors: factors.to_vec(),
+        magnitude,
+    }
+}
+
+fn yarn(factor: f32, beta_fast: f32) -> RopeScaling {
+    RopeScaling::Yarn {
+        factor,
+        original_context: 4096,
+        beta_fast,
+        beta_slow: 1.0,
+        magnitude: 1.0,
+    }
 }

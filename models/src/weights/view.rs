@@ -24,13 +24,14 @@ pub(crate) enum StoredKind {
     Words,
 }
 
-/// The weight in the first of the places that the files have; nothing if they have none.
-pub(super) fn find(
+/// The weight in the first of the places that the files have, and that place; nothing if they have
+/// none.
+pub(super) fn find<'a>(
     files: &dyn TensorFiles,
     config: &ModelConfig,
-    places: &[Place],
+    places: &'a [Place],
     rows: usize,
-) -> Result<Option<WeightView>, ModelError> {
+) -> Result<Option<(WeightView, &'a Place)>, ModelError> {
     for place in places {
         let Some(found) = files.tensor(&place.tensor)? else {
             continue;
@@ -39,7 +40,7 @@ pub(super) fn find(
             Some((module, packing)) => packed(files, place, &found, rows, module, packing)?,
             None => plain(place, &found, rows)?,
         };
-        return Ok(Some(view));
+        return Ok(Some((view, place)));
     }
     Ok(None)
 }
