@@ -16,6 +16,7 @@ mod node;
 mod plan;
 mod scene;
 mod source;
+mod training;
 
 pub use cluster::cluster;
 pub use connection::connection;

@@ -34,7 +34,7 @@ struct Transfer {
     kind: MessageType,
     /// Of a step.
     stream: Option<u32>,
-    /// Of a tensor.
+    /// Of a tensor, or of what a training job sends.
     request: Option<String>,
     head: Bytes,
     body: Bytes,
@@ -128,7 +128,7 @@ impl Outbox {
         self.drop_where(|entry| entry.stream() == Some(stream))
     }
 
-    /// Forgets the tensors of a request in the base protocol; one that has begun in pieces is
+    /// Forgets the tensors of a request in the base protocol, or of a training job; one that has begun in pieces is
     /// aborted.
     pub(super) fn forget(&mut self, request: &str) {
         self.drop_where(|entry| entry.request() == Some(request));
@@ -177,11 +177,18 @@ impl Outbox {
             | MessageType::Close
             | MessageType::Credit
             | MessageType::End
-            | MessageType::Failed => NEWS,
+            | MessageType::Failed
+            | MessageType::Begin
+            | MessageType::Begun
+            | MessageType::Loss
+            | MessageType::Save
+            | MessageType::Saved => NEWS,
             MessageType::Step => self.class_of_step(message),
             MessageType::SendPromptRequest
             | MessageType::SendTensorRequest
             | MessageType::SendExampleRequest
+            | MessageType::Example
+            | MessageType::Gradient
             | MessageType::Chunk
             | MessageType::Abort => BULK,
         }
@@ -267,6 +274,8 @@ fn step(message: &Message) -> Option<&Step> {
 fn request(message: &Message) -> Option<&str> {
     match message {
         Message::SendTensorRequest(tensor) => tensor.request_id.as_deref(),
+        Message::Example(example) => Some(&*example.job),
+        Message::Gradient(gradient) => Some(&*gradient.job),
         _ => None,
     }
 }

@@ -36,6 +36,7 @@ impl Node {
 
     /// A message, whether it came whole or in pieces.
     fn dispatch(&mut self, id: ConnectionId, message: Message) {
+        let kind = message.message_type();
         match message {
             Message::HealthCheckRequest { payload } => self.health_asked(id, &payload),
             Message::HealthCheckResponse { is_healthy, exo } => {
@@ -83,6 +84,16 @@ impl Node {
             Message::Failed(ending) => self.failure_came(id, ending),
             Message::Chunk(chunk) => self.chunk_came(id, chunk),
             Message::Abort { transfer } => self.abort_came(id, transfer),
+            // Nobody was told that this node trains.
+            Message::Begin(_)
+            | Message::Begun(_)
+            | Message::Example(_)
+            | Message::Gradient(_)
+            | Message::Loss(_)
+            | Message::Save(_)
+            | Message::Saved(_) => {
+                self.violated(id, &Violation::NotNegotiated(kind));
+            }
         }
     }
 

@@ -84,6 +84,8 @@ variants! {
         12 = Tokens { got },
         13 = Rows { dtype, width, got },
         14 = Piece { total, offset, length },
+        15 = Sizes { kind, batch, positions, width },
+        16 = Counted { from, to, positions },
     }
     TensorError {
         0 = UnknownDType(name),
@@ -127,7 +129,7 @@ impl Item for &'static str {
     }
 }
 
-const NAMES: [&str; 2] = ["text", "request id"];
+const NAMES: [&str; 4] = ["text", "request id", "job id", "file"];
 
 impl Item for Tensor {
     fn put<S: Sink>(&self, out: &mut S) {

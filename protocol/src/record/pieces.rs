@@ -60,6 +60,11 @@ enum Layout {
     Prefixed {
         length: u32,
     },
+    /// Behind an id whose length stands at `at`, in two bytes.
+    Named {
+        at: u32,
+        length: u32,
+    },
     /// In the texts and numbers under one key.
     Json(Scanner),
     /// As JSON or behind it, by the first byte.
@@ -73,6 +78,8 @@ impl Layout {
             // Its beginning was not seen, or is forgotten.
             _ if offset > 0 => Self::Everywhere,
             Some(MessageType::Step) => Self::Step { tokens: true },
+            Some(MessageType::Example) => Self::Named { at: 17, length: 0 },
+            Some(MessageType::Gradient) => Self::Named { at: 24, length: 0 },
             Some(MessageType::SendTensorRequest | MessageType::SendTensorResponse) => {
                 Self::Prefixed { length: 0 }
             }
@@ -114,6 +121,13 @@ impl Layout {
                 // The length is not known before all of its bytes are.
                 PREFIX.saturating_add(*length)
             }
+            Self::Named { at, length } => {
+                let ends = *at + 2;
+                for (_, &byte) in places.filter(|(place, _)| (*at..ends).contains(place)) {
+                    *length = *length << 8 | u32::from(byte);
+                }
+                ends + *length
+            }
             Self::Json(scanner) => return scanner.blank(data),
         };
         let skip = usize::try_from(said_from.saturating_sub(offset)).unwrap_or(usize::MAX);
@@ -126,11 +140,12 @@ impl Layout {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::{ExampleInput, Targets};
     use crate::shard::Shard;
     use crate::tensor::{DType, Tensor};
     use crate::wire::{
-        DecodeLimits, Message, SendPrompt, SendResult, SendTensor, Step, StepBody, decode_payload,
-        encode_payload,
+        DecodeLimits, Example, Gradient, Message, SendPrompt, SendResult, SendTensor, Step,
+        StepBody, decode_payload, encode_payload,
     };
     use alloc::vec;
     use alloc::vec::Vec;
@@ -160,6 +175,33 @@ mod tests {
 
     fn shard() -> Shard {
         Shard::new("model".into(), 0..4, 8).expect("layers")
+    }
+
+    fn batch(byte: u8) -> Tensor {
+        Tensor::new(DType::F32, vec![1, 2, 3], vec![byte; 24].into()).expect("24 bytes")
+    }
+
+    fn example(byte: u8, token: u32, counted: (u32, u32)) -> Message {
+        Message::Example(Example {
+            job: "job".into(),
+            step: 0x0102_0304,
+            learn: true,
+            input: ExampleInput::Hidden(batch(byte)),
+            targets: Targets {
+                tokens: vec![token; 2],
+                counted: vec![counted],
+            },
+        })
+    }
+
+    fn gradient(byte: u8) -> Message {
+        Message::Gradient(Gradient {
+            job: "job".into(),
+            step: 0x0102_0304,
+            loss: 1.5,
+            positions: 2,
+            gradient: batch(byte),
+        })
     }
 
     #[test]
@@ -223,6 +265,8 @@ mod tests {
                 result(vec![1, 11, 1_111_111_111], false, 0),
             ),
             (result(vec![7], true, 5), result(vec![7], true, 0)),
+            (example(7, 7, (1, 2)), example(0, 0, (0, 0))),
+            (gradient(7), gradient(0)),
             (
                 Message::SendExampleRequest(Bytes::from_static(b"example")),
                 Message::SendExampleRequest(Bytes::from_static(&[0; 7])),

@@ -3,7 +3,7 @@
 //! which may quote them.
 
 use super::redact::Side;
-use crate::engine::{EngineCommand, EngineInput, ExampleInput, TrainCommand};
+use crate::engine::{EngineCommand, EngineInput, TrainCommand};
 use crate::node::{Event, Failure, JobFailure, Output};
 
 /// An output without anything that was replaced in the inputs.
@@ -50,10 +50,7 @@ fn blank_training(command: &TrainCommand) -> TrainCommand {
     let mut command = command.clone();
     match &mut command {
         TrainCommand::Forward { input, targets, .. } => {
-            match input {
-                ExampleInput::Tokens { tokens, .. } => *tokens = Side::Out.tokens(tokens),
-                ExampleInput::Hidden(tensor) => *tensor = Side::Out.tensor(tensor),
-            }
+            *input = Side::Out.example(input);
             *targets = targets.as_ref().map(|targets| Side::Out.targets(targets));
         }
         TrainCommand::Backward { gradient, .. } => *gradient = Side::Out.tensor(gradient),

@@ -6,13 +6,13 @@
 //! answer, whether a number is a token at all, and how long things are. All of that stays.
 
 use super::pieces::Pieces;
-use crate::engine::{EngineEvent, EngineOutput, Targets, TrainEvent};
+use crate::engine::{EngineEvent, EngineOutput, ExampleInput, Targets, TrainEvent};
 use crate::json::Json;
 use crate::node::{Command, Example, Input, LinkFault, Submit};
 use crate::tensor::{DType, Tensor};
 use crate::wire::{
-    Chunk, DecodeError, Ending, Message, MessageType, Notice, SendPrompt, SendResult, SendTensor,
-    Step, StepBody, Token,
+    self, Chunk, DecodeError, Ending, Message, MessageType, Notice, SendPrompt, SendResult,
+    SendTensor, Step, StepBody, Token,
 };
 use alloc::collections::BTreeSet;
 use alloc::string::String;
@@ -214,11 +214,24 @@ impl Side<'_> {
         }
     }
 
-    /// Which positions count stays: the node judges it.
+    /// Which positions count goes too where an example comes in pieces.
     pub(super) fn targets(self, targets: &Targets) -> Targets {
         Targets {
             tokens: self.tokens(&targets.tokens),
-            counted: targets.counted.clone(),
+            counted: match self {
+                Self::In(_) => targets.counted.clone(),
+                Self::Out => vec![(0, 0); targets.counted.len()],
+            },
+        }
+    }
+
+    pub(super) fn example(self, input: &ExampleInput) -> ExampleInput {
+        match input {
+            ExampleInput::Tokens { tokens, batch } => ExampleInput::Tokens {
+                tokens: self.tokens(tokens),
+                batch: *batch,
+            },
+            ExampleInput::Hidden(tensor) => ExampleInput::Hidden(self.tensor(tensor)),
         }
     }
 
@@ -274,6 +287,15 @@ impl Side<'_> {
                 },
                 ..*step
             }),
+            Message::Example(example) => Message::Example(wire::Example {
+                input: self.example(&example.input),
+                targets: self.targets(&example.targets),
+                ..example.clone()
+            }),
+            Message::Gradient(gradient) => Message::Gradient(wire::Gradient {
+                gradient: self.tensor(&gradient.gradient),
+                ..gradient.clone()
+            }),
             Message::Token(token) => Message::Token(Token {
                 token: self.token(token.token),
                 ..*token
@@ -297,7 +319,12 @@ impl Side<'_> {
             | Message::Open(_)
             | Message::Close { .. }
             | Message::Credit { .. }
-            | Message::Abort { .. } => message.clone(),
+            | Message::Abort { .. }
+            | Message::Begin(_)
+            | Message::Begun(_)
+            | Message::Loss(_)
+            | Message::Save(_)
+            | Message::Saved(_) => message.clone(),
         }
     }
 
@@ -365,6 +392,8 @@ pub(super) fn tells(kind: MessageType) -> bool {
         | MessageType::SendOpaqueStatus
         | MessageType::Step
         | MessageType::Token
+        | MessageType::Example
+        | MessageType::Gradient
         | MessageType::Chunk => true,
         MessageType::HealthCheckRequest
         | MessageType::HealthCheckResponse
@@ -380,6 +409,11 @@ pub(super) fn tells(kind: MessageType) -> bool {
         | MessageType::Credit
         | MessageType::End
         | MessageType::Failed
-        | MessageType::Abort => false,
+        | MessageType::Abort
+        | MessageType::Begin
+        | MessageType::Begun
+        | MessageType::Loss
+        | MessageType::Save
+        | MessageType::Saved => false,
     }
 }

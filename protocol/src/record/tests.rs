@@ -5,9 +5,9 @@ mod samples;
 use super::codec::{Item, Source};
 use super::quiet::output;
 use super::redact::Redactor;
-use crate::engine::{EngineCommand, EngineInput};
+use crate::engine::{EngineCommand, EngineInput, ExampleInput, Targets, TrainCommand};
 use crate::id::{CallId, ConnectionId};
-use crate::node::{Command, Event, Failure, Input, Output};
+use crate::node::{Command, Event, Failure, Input, JobFailure, Output};
 use crate::tensor::{DType, Tensor};
 use crate::wire::{Message, MessageType};
 use alloc::format;
@@ -59,7 +59,7 @@ fn nothing_that_was_said_is_left() {
         .iter()
         .filter(|input| tells(&bytes(*input)))
         .count();
-    assert_eq!(told, 19, "as many bring it");
+    assert_eq!(told, 26, "as many bring it");
     let mut redactor = Redactor::default();
     for input in inputs() {
         let left = redactor.input(&input);
@@ -140,7 +140,39 @@ fn what_was_said_does_not_count_in_outputs() {
             sampling: None,
         })
     };
+    let train = |input| {
+        Output::Compute(EngineCommand::Train(TrainCommand::Forward {
+            call: CallId(1),
+            job: "j".into(),
+            step: 1,
+            input,
+            targets: Some(Targets {
+                tokens: vec![SECRET_TOKEN],
+                counted: vec![(SECRET_TOKEN, SECRET_TOKEN)],
+            }),
+            learn: true,
+        }))
+    };
     let mut outputs = vec![
+        train(ExampleInput::Tokens {
+            tokens: vec![SECRET_TOKEN],
+            batch: 1,
+        }),
+        train(ExampleInput::Hidden(hidden(1, DType::F32))),
+        Output::Compute(EngineCommand::Train(TrainCommand::Backward {
+            call: CallId(1),
+            job: "j".into(),
+            step: 1,
+            gradient: hidden(1, DType::F32),
+        })),
+        Output::Event(Event::JobFailed {
+            job: "j".into(),
+            failure: JobFailure::Stage {
+                node: "n".into(),
+                message: secret(),
+            },
+            saved: None,
+        }),
         forward(EngineInput::Text(secret().into())),
         forward(EngineInput::Tokens(vec![SECRET_TOKEN])),
         forward(EngineInput::Hidden(hidden(1, DType::F32))),

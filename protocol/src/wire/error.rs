@@ -141,6 +141,31 @@ pub enum DecodeError {
         /// Bytes of the piece.
         length: usize,
     },
+    /// An example or a gradient of nothing.
+    #[error(
+        "{kind:?} announces {batch} sequences of {positions} positions of width {width}, expected \
+         none to be zero but the width of token ids"
+    )]
+    Sizes {
+        /// The message.
+        kind: MessageType,
+        /// Sequences.
+        batch: u32,
+        /// Positions of each.
+        positions: u32,
+        /// Elements of a position; zero stands for token ids.
+        width: u32,
+    },
+    /// Positions are to count that are not there.
+    #[error("Example counts positions {from} to {to}, expected a range of its {positions}")]
+    Counted {
+        /// The first position.
+        from: u32,
+        /// The one after the last.
+        to: u32,
+        /// Positions of each sequence.
+        positions: u32,
+    },
 }
 
 /// Why a message cannot be written.
@@ -191,5 +216,41 @@ pub enum EncodeError {
         offset: u32,
         /// Bytes of the piece.
         length: usize,
+    },
+    /// A tensor is no batch of hidden states of `float32`.
+    #[error(
+        "a {dtype} tensor of shape {shape:?} cannot be in {kind:?}, expected float32 of shape \
+         [B, T, H], no dimension zero"
+    )]
+    Batch {
+        /// The message.
+        kind: MessageType,
+        /// Its elements.
+        dtype: DType,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
+    /// The token ids of an example are no rows.
+    #[error("Example has {tokens} token ids, expected {batch} rows of at least one, all as long")]
+    Rows {
+        /// Ids in all.
+        tokens: usize,
+        /// Sequences.
+        batch: u32,
+    },
+    /// What is to come out does not fit what enters.
+    #[error(
+        "Example has {targets} targets and {counted} ranges of them, expected one for each of \
+         {positions} positions and one for each of {batch} sequences, inside of it"
+    )]
+    Targets {
+        /// Sequences.
+        batch: u32,
+        /// Positions of each.
+        positions: u32,
+        /// Targets that are there.
+        targets: usize,
+        /// Ranges that are there.
+        counted: usize,
     },
 }

@@ -6,7 +6,9 @@ mod fields;
 pub(super) mod notice;
 pub(super) mod small;
 pub(super) mod step;
+pub(super) mod train;
 
+use crate::engine::{ExampleInput, Targets};
 use crate::id::RequestId;
 use crate::tensor::Tensor;
 use alloc::string::String;
@@ -80,6 +82,88 @@ pub struct Notice {
     pub code: u16,
     /// For people.
     pub text: String,
+}
+
+/// What the origin of a training job tells a stage to begin with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Begin {
+    /// The job's plan as JSON text, read by the node.
+    pub plan: Bytes,
+}
+
+/// A stage of a training job is ready; from the stage to the origin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Begun {
+    /// Which job.
+    pub job: RequestId,
+    /// How many numbers of its layers are trained.
+    pub trainable: u64,
+    /// Steps done by the checkpoint that was resumed, else zero.
+    pub iteration: u32,
+}
+
+/// An example enters a stage of a training job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Example {
+    /// Which job.
+    pub job: RequestId,
+    /// Steps of the job, this one included if it is to be learned from.
+    pub step: u32,
+    /// Learn, not only compare.
+    pub learn: bool,
+    /// Token ids `[B, T]` for the first stage, a hidden state `[B, T, H]` of `float32` for others.
+    pub input: ExampleInput,
+    /// What is to come out of the last stage.
+    pub targets: Targets,
+}
+
+/// The gradient of an example's loss by what left a stage; from the stage after it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gradient {
+    /// Which job.
+    pub job: RequestId,
+    /// The example's step.
+    pub step: u32,
+    /// The loss.
+    pub loss: f32,
+    /// How many positions counted.
+    pub positions: u32,
+    /// `[B, T, H]`, `float32`.
+    pub gradient: Tensor,
+}
+
+/// What came of an example: from the first stage to the origin when all have learned, from the last
+/// one when it was only to compare.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loss {
+    /// Which job.
+    pub job: RequestId,
+    /// The example's step.
+    pub step: u32,
+    /// The loss.
+    pub loss: f32,
+    /// How many positions counted.
+    pub positions: u32,
+}
+
+/// A stage of a training job is to write a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Save {
+    /// Which job.
+    pub job: RequestId,
+    /// Steps done, which names the checkpoint.
+    pub iteration: u32,
+}
+
+/// A stage of a training job has written its checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Saved {
+    /// Which job.
+    pub job: RequestId,
+    /// Which checkpoint.
+    pub iteration: u32,
+    /// The file's name there, for people.
+    pub file: String,
 }
 
 /// A piece of a message that is too large to travel at once.

@@ -1,6 +1,6 @@
 //! How large a message will be.
 
-use super::extension::{chunk, notice, small, step};
+use super::extension::{chunk, notice, small, step, train};
 use super::{Message, TopologyReply};
 use crate::json::Json;
 use crate::tensor::Tensor;
@@ -65,6 +65,16 @@ impl Message {
             }
             Self::Chunk(chunk) => chunk::CHUNK + chunk.data.len(),
             Self::Abort { .. } => small::ABORT,
+            Self::Begin(begin) => begin.plan.len(),
+            Self::Begun(begun) => train::BEGUN + begun.job.len(),
+            Self::Example(example) => example.payload_len(),
+            Self::Gradient(gradient) => gradient.payload_len(),
+            Self::Loss(loss) => train::LOSS + loss.job.len(),
+            Self::Save(save) => train::SAVE + save.job.len(),
+            Self::Saved(saved) => {
+                let before = train::SAVED + saved.job.len();
+                before + notice::fitting(&saved.file, before).len()
+            }
         }
     }
 }

@@ -44,22 +44,30 @@ impl DecodeLimits {
             | MessageType::CollectTopologyResponse
             | MessageType::SendOpaqueStatus
             | MessageType::Topology
-            | MessageType::Open => self.json,
+            | MessageType::Open
+            | MessageType::Begin => self.json,
             MessageType::SendTensorRequest
             | MessageType::SendTensorResponse
             | MessageType::SendExampleRequest
             | MessageType::SendExampleResponse
             | MessageType::SendResult
-            | MessageType::Step => self.frame,
+            | MessageType::Step
+            | MessageType::Example
+            | MessageType::Gradient => self.frame,
             MessageType::Ping | MessageType::Pong => small::PING as u32,
             MessageType::Token => small::TOKEN as u32,
             MessageType::Close => small::CLOSE as u32,
             MessageType::Credit => small::CREDIT as u32,
             MessageType::Abort => small::ABORT as u32,
             MessageType::Chunk => (chunk::CHUNK + Chunk::MAX) as u32,
-            MessageType::Error | MessageType::Goodbye | MessageType::End | MessageType::Failed => {
-                notice::MOST as u32
-            }
+            MessageType::Error
+            | MessageType::Goodbye
+            | MessageType::End
+            | MessageType::Failed
+            | MessageType::Begun
+            | MessageType::Loss
+            | MessageType::Save
+            | MessageType::Saved => notice::MOST as u32,
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Every message as a value.
 
-use super::extension::{Chunk, Ending, Notice, Open, Step, Token};
+use super::extension::{
+    Begin, Begun, Chunk, Ending, Example, Gradient, Loss, Notice, Open, Save, Saved, Step, Token,
+};
 use crate::json::Json;
 use crate::shard::Shard;
 use crate::tensor::Tensor;
@@ -65,11 +67,25 @@ pub enum MessageType {
     Chunk = 0x8d,
     /// The rest of a message in pieces will not come.
     Abort = 0x8e,
+    /// A training job begins at a stage.
+    Begin = 0x8f,
+    /// A stage of a training job is ready.
+    Begun = 0x90,
+    /// An example enters a stage of a training job.
+    Example = 0x91,
+    /// A gradient goes back to a stage of a training job.
+    Gradient = 0x92,
+    /// What came of an example.
+    Loss = 0x93,
+    /// A stage of a training job is to write a checkpoint.
+    Save = 0x94,
+    /// It is written.
+    Saved = 0x95,
 }
 
 impl MessageType {
     /// Every type, in the order of its number.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 33] = [
         Self::HealthCheckRequest,
         Self::HealthCheckResponse,
         Self::SendPromptRequest,
@@ -96,6 +112,13 @@ impl MessageType {
         Self::Failed,
         Self::Chunk,
         Self::Abort,
+        Self::Begin,
+        Self::Begun,
+        Self::Example,
+        Self::Gradient,
+        Self::Loss,
+        Self::Save,
+        Self::Saved,
     ];
 
     /// Numbers of messages that whoever does not know them reads over. Any other unknown number
@@ -206,6 +229,20 @@ pub enum Message {
         /// Which transfer.
         transfer: u32,
     },
+    /// 0x8f, from the origin of a training job to a stage.
+    Begin(Begin),
+    /// 0x90, from a stage to the origin.
+    Begun(Begun),
+    /// 0x91.
+    Example(Example),
+    /// 0x92, from a stage to the one before.
+    Gradient(Gradient),
+    /// 0x93, from a stage to the origin.
+    Loss(Loss),
+    /// 0x94, from the origin to a stage.
+    Save(Save),
+    /// 0x95, from a stage to the origin.
+    Saved(Saved),
 }
 
 /// A prompt for the first stage.
@@ -296,6 +333,13 @@ impl Message {
             Self::Failed(_) => MessageType::Failed,
             Self::Chunk(_) => MessageType::Chunk,
             Self::Abort { .. } => MessageType::Abort,
+            Self::Begin(_) => MessageType::Begin,
+            Self::Begun(_) => MessageType::Begun,
+            Self::Example(_) => MessageType::Example,
+            Self::Gradient(_) => MessageType::Gradient,
+            Self::Loss(_) => MessageType::Loss,
+            Self::Save(_) => MessageType::Save,
+            Self::Saved(_) => MessageType::Saved,
         }
     }
 }

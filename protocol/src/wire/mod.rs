@@ -27,7 +27,10 @@ mod topology;
 pub use decoder::Decoder;
 pub use encoder::Encoder;
 pub use error::{DecodeError, EncodeError};
-pub use extension::{Chunk, Ending, Notice, Open, Step, StepBody, Token};
+pub use extension::{
+    Begin, Begun, Chunk, Ending, Example, Gradient, Loss, Notice, Open, Save, Saved, Step,
+    StepBody, Token,
+};
 pub use header::{HEADER_LEN, Header, MAGIC};
 pub use hello::Hello;
 pub use limits::DecodeLimits;

@@ -1,6 +1,6 @@
 //! Payloads by message type.
 
-use super::extension::{chunk, notice, small, step};
+use super::extension::{Begin, chunk, notice, small, step, train};
 use super::header::{HEADER_LEN, Header};
 use super::{DecodeError, DecodeLimits, EncodeError, Message, MessageType};
 use super::{health, prompt, result, status, tensor, topology};
@@ -69,6 +69,15 @@ pub(super) fn decode(
         MessageType::Failed => notice::decode_ending(kind, bytes).map(Message::Failed),
         MessageType::Chunk => chunk::decode(payload),
         MessageType::Abort => small::decode_abort(bytes),
+        MessageType::Begin => Ok(Message::Begin(Begin {
+            plan: payload.keep_from(0),
+        })),
+        MessageType::Begun => train::decode_begun(bytes),
+        MessageType::Example => train::decode_example(payload),
+        MessageType::Gradient => train::decode_gradient(payload),
+        MessageType::Loss => train::decode_loss(bytes),
+        MessageType::Save => train::decode_save(bytes),
+        MessageType::Saved => train::decode_saved(bytes),
     }
 }
 
@@ -181,6 +190,13 @@ fn write(message: &Message, head: &mut Vec<u8>) -> Result<Bytes, EncodeError> {
             notice::encode_ending(message.message_type(), head, ending)?;
         }
         Message::Chunk(chunk) => return chunk::encode(head, chunk),
+        Message::Begin(begin) => return Ok(begin.plan.clone()),
+        Message::Begun(begun) => train::encode_begun(head, begun)?,
+        Message::Example(example) => return train::encode_example(head, example),
+        Message::Gradient(gradient) => return train::encode_gradient(head, gradient),
+        Message::Loss(loss) => train::encode_loss(head, loss)?,
+        Message::Save(save) => train::encode_save(head, save)?,
+        Message::Saved(saved) => train::encode_saved(head, saved)?,
     }
     Ok(Bytes::new())
 }

@@ -3,6 +3,7 @@
 use super::plan;
 use super::scene::{Scene, Stream};
 use super::source::Source;
+use super::training;
 use bytes::Bytes;
 use exo_protocol::dummy;
 use exo_protocol::json::Json;
@@ -37,7 +38,7 @@ pub(super) fn tokens(source: &mut Source<'_>) -> Vec<u32> {
 
 /// Any message.
 pub(super) fn any(source: &mut Source<'_>, scene: &Scene) -> Message {
-    match source.below(34) {
+    match source.below(41) {
         0 => hello(source, scene),
         1 => Message::HealthCheckResponse {
             is_healthy: !source.one_in(8),
@@ -112,12 +113,13 @@ pub(super) fn any(source: &mut Source<'_>, scene: &Scene) -> Message {
         30 => Message::End(ending(source)),
         31 => Message::Failed(ending(source)),
         32 => chunk(source, scene),
-        _ => Message::Abort {
+        33 => Message::Abort {
             transfer: match maybe(source) {
                 true => scene.transfer,
                 false => source.number(),
             },
         },
+        _ => training::any(source, scene.node),
     }
 }
 
@@ -299,7 +301,7 @@ fn tensor(source: &mut Source<'_>) -> Tensor {
     filled(dtype, shape, 0x40).spelled(family)
 }
 
-fn filled(dtype: DType, shape: Vec<usize>, byte: u8) -> Tensor {
+pub(super) fn filled(dtype: DType, shape: Vec<usize>, byte: u8) -> Tensor {
     let bytes = shape.iter().product::<usize>() * dtype.size();
     let made = Tensor::new(dtype, shape, Bytes::from(vec![byte; bytes]));
     made.unwrap_or_else(|error| panic!("the bytes match: {error}"))

@@ -1,17 +1,21 @@
 //! One of everything, with a secret wherever something can be said.
 
-use crate::engine::{EngineEvent, EngineFailure, EngineOutput, FailureKind, Sampling};
+use crate::engine::{
+    EngineEvent, EngineFailure, EngineOutput, ExampleInput, FailureKind, Optimizer, Sampling,
+    Targets, TrainEvent, TrainSetup, Trainable,
+};
 use crate::id::{CallId, ConnectionId, DialId};
 use crate::json::Json;
-use crate::node::{Command, Input, LinkFault, Origin, Submit};
+use crate::node::{Command, Example, Input, LinkFault, Origin, Submit, Train};
 use crate::shard::Shard;
 use crate::tensor::{DType, DTypeFamily, Tensor};
 use crate::wire::{
-    Chunk, DecodeError, Ending, Message, MessageType, Notice, Open, SendPrompt, SendResult,
+    self, Chunk, DecodeError, Ending, Message, MessageType, Notice, Open, SendPrompt, SendResult,
     SendTensor, Step, StepBody, Token,
 };
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -140,7 +144,132 @@ pub(super) fn messages() -> Vec<Message> {
             data: said(),
         }),
         Message::Abort { transfer: 1 },
+        Message::Begin(wire::Begin {
+            plan: Bytes::from_static(b"{}"),
+        }),
+        Message::Begun(wire::Begun {
+            job: "j".into(),
+            trainable: 7,
+            iteration: 1,
+        }),
+        example(ExampleInput::Tokens {
+            tokens: vec![SECRET_TOKEN, END],
+            batch: 2,
+        }),
+        example(ExampleInput::Hidden(batch())),
+        Message::Gradient(wire::Gradient {
+            job: "j".into(),
+            step: 1,
+            loss: 0.5,
+            positions: 2,
+            gradient: batch(),
+        }),
+        Message::Loss(wire::Loss {
+            job: "j".into(),
+            step: 1,
+            loss: 0.5,
+            positions: 2,
+        }),
+        Message::Save(wire::Save {
+            job: "j".into(),
+            iteration: 1,
+        }),
+        Message::Saved(wire::Saved {
+            job: "j".into(),
+            iteration: 1,
+            file: "file".into(),
+        }),
     ]
+}
+
+fn batch() -> Tensor {
+    let data = SECRET.repeat(6).into();
+    Tensor::new(DType::F32, vec![2, 1, 3], data).expect("the bytes are those of the shape")
+}
+
+fn targets() -> Targets {
+    Targets {
+        tokens: vec![SECRET_TOKEN, END],
+        counted: vec![(0, 1), (1, 1)],
+    }
+}
+
+fn example(input: ExampleInput) -> Message {
+    Message::Example(wire::Example {
+        job: "j".into(),
+        step: 1,
+        learn: true,
+        input,
+        targets: targets(),
+    })
+}
+
+/// What a training job is told, by the application and by the engine.
+fn training() -> Vec<Input> {
+    let call = CallId(4);
+    let setup = TrainSetup {
+        name: "job".into(),
+        trainable: Trainable::Lora {
+            rank: 8,
+            scale: 2.5,
+            last_layers: 0,
+        },
+        optimizer: Optimizer::AdamW { weight_decay: 0.1 },
+        learning_rate: 1e-5,
+        seed: u64::MAX,
+        resume: Some(3),
+    };
+    let mut inputs = vec![
+        Input::Command(Command::Train(Train {
+            job: "j".into(),
+            model: "model".into(),
+            layers: 8,
+            bytes: 1 << 40,
+            fingerprint: u64::MAX,
+            setup: Arc::new(setup),
+        })),
+        Input::Command(Command::Example(Example {
+            job: "j".into(),
+            batch: 2,
+            tokens: vec![SECRET_TOKEN, END],
+            targets: targets(),
+            learn: true,
+        })),
+        Input::Command(Command::Save { job: "j".into() }),
+        Input::Command(Command::EndJob { job: "j".into() }),
+    ];
+    let events = [
+        TrainEvent::Begun {
+            call,
+            trainable: 7,
+            iteration: 1,
+        },
+        TrainEvent::Forwarded {
+            call,
+            hidden: batch(),
+        },
+        TrainEvent::Compared {
+            call,
+            loss: 0.5,
+            positions: 2,
+            gradient: Some(batch()),
+        },
+        TrainEvent::Learned {
+            call,
+            gradient: None,
+        },
+        TrainEvent::Learned {
+            call,
+            gradient: Some(batch()),
+        },
+        TrainEvent::Saved {
+            call,
+            file: "file".into(),
+        },
+        TrainEvent::Ended { call },
+    ];
+    inputs.extend(events.map(|event| Input::Engine(EngineEvent::Trained(event))));
+    inputs
 }
 
 pub(super) fn inputs() -> Vec<Input> {
@@ -236,6 +365,7 @@ pub(super) fn inputs() -> Vec<Input> {
             failure: EngineFailure::new(FailureKind::OutOfMemory, "full"),
         }),
     ];
+    inputs.extend(training());
     inputs.extend(messages().into_iter().map(|message| Input::Received {
         connection,
         message,

@@ -1,5 +1,6 @@
 pub(in super::super) mod any;
 mod refused;
+mod train;
 
 use super::*;
 use crate::rng::Rng;
@@ -139,7 +140,7 @@ fn written() -> Vec<(Message, Vec<u8>)> {
         (Message::Abort { transfer: 7 }, b"\0\0\0\x07"),
     ];
     let own = |(message, bytes): &(Message, &[u8])| (message.clone(), bytes.to_vec());
-    table.iter().map(own).collect()
+    table.iter().map(own).chain(train::written()).collect()
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! Messages of every kind of the extension, from a seed.
 
+use crate::engine::{ExampleInput, Targets};
 use crate::rng::Rng;
 use crate::tensor::{DType, Tensor};
 use crate::topology::Capabilities;
 use crate::wire::{
-    Chunk, Ending, Message, MessageType, Notice, Open, Step, StepBody, Token, TopologyReply,
-    WireEdge,
+    Begin, Begun, Chunk, Ending, Example, Gradient, Loss, Message, MessageType, Notice, Open, Save,
+    Saved, Step, StepBody, Token, TopologyReply, WireEdge,
 };
 use alloc::string::String;
 use alloc::vec;
@@ -96,6 +97,79 @@ fn chunk(rng: &mut Rng) -> Chunk {
     }
 }
 
+fn batch(rng: &mut Rng, batch: usize, rows: usize) -> Tensor {
+    let width = 1 + below(rng, 20);
+    let data = bytes(rng, batch * rows * width * 4);
+    Tensor::new(DType::F32, vec![batch, rows, width], data).expect("bytes match")
+}
+
+fn example(rng: &mut Rng) -> Example {
+    let (batch_size, rows) = (1 + below(rng, 3), 1 + below(rng, 5));
+    let ids = |rng: &mut Rng| (0..batch_size * rows).map(|_| u32_of(rng)).collect();
+    let counted = |rng: &mut Rng| {
+        let to = below(rng, rows as u64 + 1);
+        (below(rng, to as u64 + 1) as u32, to as u32)
+    };
+    Example {
+        job: text(rng).into(),
+        step: u32_of(rng),
+        learn: rng.below(2) == 0,
+        input: match rng.below(2) {
+            0 => ExampleInput::Hidden(batch(rng, batch_size, rows)),
+            _ => ExampleInput::Tokens {
+                tokens: ids(rng),
+                batch: batch_size as u32,
+            },
+        },
+        targets: Targets {
+            tokens: ids(rng),
+            counted: (0..batch_size).map(|_| counted(rng)).collect(),
+        },
+    }
+}
+
+fn training(rng: &mut Rng, kind: MessageType) -> Message {
+    let (job, iteration) = (text(rng).into(), u32_of(rng));
+    // A number that equals itself.
+    let loss = rng.below(1000) as f32 / 7.0;
+    match kind {
+        MessageType::Begin => {
+            let length = below(rng, 60);
+            let plan = bytes(rng, length);
+            Message::Begin(Begin { plan })
+        }
+        MessageType::Begun => Message::Begun(Begun {
+            job,
+            trainable: rng.next_u64(),
+            iteration,
+        }),
+        MessageType::Example => Message::Example(example(rng)),
+        MessageType::Gradient => {
+            let (sequences, rows) = (1 + below(rng, 3), 1 + below(rng, 5));
+            Message::Gradient(Gradient {
+                job,
+                step: iteration,
+                loss,
+                positions: u32_of(rng),
+                gradient: batch(rng, sequences, rows),
+            })
+        }
+        MessageType::Loss => Message::Loss(Loss {
+            job,
+            step: iteration,
+            loss,
+            positions: u32_of(rng),
+        }),
+        MessageType::Save => Message::Save(Save { job, iteration }),
+        MessageType::Saved => Message::Saved(Saved {
+            job,
+            iteration,
+            file: text(rng),
+        }),
+        other => unreachable!("{other:?} has nothing to do with training"),
+    }
+}
+
 /// One message of the extension.
 pub(crate) fn message(rng: &mut Rng) -> Message {
     let kinds = MessageType::ALL.into_iter().filter(|k| k.is_extension());
@@ -140,6 +214,13 @@ pub(crate) fn message(rng: &mut Rng) -> Message {
         MessageType::Abort => Message::Abort {
             transfer: u32_of(rng),
         },
+        MessageType::Begin
+        | MessageType::Begun
+        | MessageType::Example
+        | MessageType::Gradient
+        | MessageType::Loss
+        | MessageType::Save
+        | MessageType::Saved => training(rng, kind),
         base => unreachable!("{base:?} is not of the extension"),
     };
     assert_eq!(message.message_type(), kind);
