@@ -4,6 +4,7 @@ use crate::answer::Answer;
 use crate::ask::{Ask, AskError};
 use crate::capabilities;
 use crate::cli::EngineKind;
+use crate::engines;
 use crate::events::Events;
 use crate::library::{Library, LibraryError};
 use crate::random;
@@ -72,6 +73,7 @@ impl App {
             .and_then(|memory| i64::try_from(memory).ok());
         let mut told = found.clone();
         told.memory = memory.unwrap_or(found.memory);
+        told.engine = Some(engines::info(settings.engine));
         let node = NodeId::from(settings.identity.id());
         let mut config = Config::new(node.clone(), told);
         config.discovery = settings.discovery.clone();

@@ -81,6 +81,7 @@ impl Found {
             memory: self.memory.unwrap_or(unknown.memory),
             flops: flops::of(&chip),
             chip,
+            engine: None,
         }
     }
 }

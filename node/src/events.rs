@@ -1,5 +1,6 @@
 //! The node's news: each request's to whoever waits for it, the rest to the log.
 
+use crate::engines;
 use crate::identity;
 use crate::logging::DISCOVERY;
 use exo_protocol::id::RequestId;
@@ -113,6 +114,10 @@ impl Events {
         match event {
             Event::PeerUp { node, address } => {
                 tracing::info!(target: DISCOVERY, "peer {node} is up at {address}");
+            }
+            Event::PeerEngine { node, engine } => {
+                let engine = engines::words(&engine);
+                tracing::info!(target: DISCOVERY, "peer {node} computes with {engine}");
             }
             Event::PeerDown {
                 node,

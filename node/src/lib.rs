@@ -10,6 +10,7 @@ pub mod ask;
 pub mod capabilities;
 pub mod cli;
 pub mod demo;
+pub mod engines;
 pub mod events;
 pub mod folder;
 pub mod identity;

@@ -3,6 +3,7 @@
 use crate::api::guard::GuardOptions;
 use crate::api::server::{self, Server};
 use crate::app::{App, Started};
+use crate::engines;
 use crate::settings::Settings;
 use crate::signals::Stop;
 use crate::{Failed, capabilities};
@@ -103,13 +104,13 @@ fn tell(settings: &Settings, started: &Started) {
     let here = status.topology.nodes.get(&status.node).cloned();
     let here = here.unwrap_or_else(|| capabilities::detect(settings.memory));
     tracing::info!(
-        "node {} on {} ({}), {} MiB of memory, {} runtime, {} engine",
+        "node {} on {} ({}), {} MiB of memory, {} runtime, engine {}",
         status.node,
         here.model,
         here.chip,
         here.memory,
         settings.runtime.name(),
-        settings.engine.name(),
+        engines::words(&engines::info(settings.engine)),
     );
     if let Some(address) = started.local_addr() {
         tracing::info!("listening for nodes on {address}");

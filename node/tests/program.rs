@@ -127,10 +127,8 @@ fn usage_errors_are_2_and_failures_are_1() {
 #[test]
 fn help_and_version_are_output() {
     let (status, out, _) = run("--version");
-    assert_eq!(
-        (status, out),
-        (0, format!("exo-node {}\n", env!("CARGO_PKG_VERSION")))
-    );
+    let version = format!("exo-node {}\nengines: cpu, ", env!("CARGO_PKG_VERSION"));
+    assert!(status == 0 && out.starts_with(&version), "{out}");
     let (status, out, _) = run("--help");
     assert!(
         status == 0 && out.contains("--discovery-config-path FILE"),

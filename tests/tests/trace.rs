@@ -5,7 +5,7 @@ use bytes::Bytes;
 use exo_protocol::dummy::{self, DummyEngine};
 use exo_protocol::engine::Engine;
 use exo_protocol::id::ConnectionId;
-use exo_protocol::topology::{Capabilities, Flops};
+use exo_protocol::topology::{Capabilities, EngineInfo, Flops};
 use exo_protocol::wire::{DecodeLimits, Encoder, Message, MessageType};
 use exo_protocol::{
     Command, Config, Event, Input, Instant, Node, Origin, Output, Submit, config::Discovery,
@@ -124,6 +124,8 @@ impl Replay {
             chip: "Unknown Chip (Device: CPU)".into(),
             memory,
             flops: Flops::default(),
+            // The reference must not notice.
+            engine: Some(EngineInfo::default()),
         };
         let mut config = Config::new(own.into(), capabilities);
         config.discovery = Discovery::Manual;

@@ -4,6 +4,7 @@ use super::error::ApiError;
 use crate::app::App;
 use crate::library::Listed;
 use exo_protocol::node::{HopStatus, PeerStatus, Stage, Status};
+use exo_protocol::topology::EngineInfo;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
@@ -90,10 +91,13 @@ fn status_json(status: &Status) -> Value {
             })
         })
         .collect();
+    let own = status.topology.nodes.get(&status.node);
+    let engine = own.and_then(|node| node.engine.as_ref());
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "node_id": status.node.as_str(),
         "incarnation": status.incarnation,
+        "engine": engine.map(engine_json),
         "peers": status.peers.iter().map(peer_json).collect::<Vec<_>>(),
         "requests": requests,
         "shards": shards,
@@ -106,6 +110,15 @@ fn status_json(status: &Status) -> Value {
             "held_bytes": status.extended.held,
         },
         "stopping": status.stopping,
+    })
+}
+
+fn engine_json(engine: &EngineInfo) -> Value {
+    json!({
+        "name": engine.name,
+        "version": engine.version,
+        "dtype": engine.dtype,
+        "formats": engine.formats,
     })
 }
 

@@ -91,6 +91,7 @@ mod tests {
                     fp16: 28.4,
                     int8: 56.8
                 },
+                engine: None,
             }
         );
         let intel = from_profile(INTEL).unwrap().told();

@@ -82,10 +82,11 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ("other", &["--help", "--version"]),
 ];
 
-/// The version line.
+/// The version, and the engines that were built in.
 #[must_use]
 pub fn version() -> String {
-    format!("exo-node {}", env!("CARGO_PKG_VERSION"))
+    let engines = crate::engines::available();
+    format!("exo-node {}\nengines: {engines}", env!("CARGO_PKG_VERSION"))
 }
 
 /// The help text.

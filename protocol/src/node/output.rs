@@ -4,6 +4,7 @@ use super::jobs::JobFailure;
 use crate::engine::EngineCommand;
 use crate::id::{ConnectionId, DialId, NodeId, RequestId};
 use crate::shard::Shard;
+use crate::topology::EngineInfo;
 use crate::wire::Message;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -169,6 +170,13 @@ pub enum Event {
     PeerRestarted {
         /// Who.
         node: NodeId,
+    },
+    /// A peer of ours told what computes there, for the first time or anew.
+    PeerEngine {
+        /// Who.
+        node: NodeId,
+        /// What.
+        engine: EngineInfo,
     },
     /// Two running nodes have the same id, as clones of one home do: the second is refused.
     DuplicateNode {

@@ -3,10 +3,12 @@
 
 use super::Node;
 use super::connection::Reply;
+use super::output::Event;
 use super::peer::{Link, Peer, PeerKey};
 use super::serve::NOT_NEVER;
 use super::violation::Violation;
 use crate::id::{ConnectionId, NodeId};
+use crate::topology::EngineInfo;
 use crate::wire::{Message, TopologyReply};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -40,9 +42,13 @@ impl Node {
         }
     }
 
-    /// This node first: that is how a peer without an introduction learns who it talks to.
+    /// For a peer without an introduction. This node first: that is how the peer learns who it talks
+    /// to. Without engines: it would not know what they are.
     pub(super) fn topology_reply(&self) -> TopologyReply {
         let mut reply = self.topology.to_reply();
+        for (_, node) in &mut reply.nodes {
+            node.engine = None;
+        }
         let own = |id: &str| id != &*self.config.node;
         reply.nodes.sort_by_key(|(id, _)| own(id));
         reply.peer_graph.sort_by_key(|(id, _)| own(id));
@@ -153,7 +159,18 @@ impl Node {
         if peer.reply.as_ref() == Some(&reply) {
             return;
         }
-        peer.reply = Some(reply);
+        let before = peer.reply.replace(reply);
+        if let Some(node) = node {
+            let reply = peer.reply.as_ref();
+            let engine = reply.and_then(|reply| engine_of(reply, &node)).cloned();
+            let news = engine.filter(|engine| {
+                let before = before.as_ref();
+                before.and_then(|before| engine_of(before, &node)) != Some(engine)
+            });
+            if let Some(engine) = news {
+                self.tell(Event::PeerEngine { node, engine });
+            }
+        }
         self.rebuild_topology();
     }
 
@@ -174,4 +191,10 @@ impl Node {
         }
         self.rebuild_topology();
     }
+}
+
+/// What a node says of its engine.
+fn engine_of<'a>(reply: &'a TopologyReply, node: &NodeId) -> Option<&'a EngineInfo> {
+    let own = reply.nodes.iter().find(|(id, _)| *id == **node);
+    own.and_then(|(_, node)| node.engine.as_ref())
 }

@@ -4,7 +4,7 @@ use super::codec::{Damage, Item, Sink, Source, fields, names, variants};
 use crate::config::{Config, DirectPeer, Discovery, Limits, Timing};
 use crate::id::{ModelId, NodeId, RequestId};
 use crate::tensor::DType;
-use crate::topology::{Capabilities, Flops};
+use crate::topology::{Capabilities, EngineInfo, Flops};
 use crate::wire::DecodeLimits;
 use alloc::string::String;
 
@@ -27,7 +27,8 @@ fields! {
     Config {
         node, capabilities, discovery, max_tokens, activations, decode, timing, limits, trains,
     }
-    Capabilities { model, chip, memory, flops }
+    Capabilities { model, chip, memory, flops, engine }
+    EngineInfo { name, version, dtype, formats }
     Flops { fp32, fp16, int8 }
     DirectPeer { address, node }
     DecodeLimits { frame, metadata, json_depth, json }
@@ -58,6 +59,10 @@ mod tests {
         let mut config = Config::new("here".into(), Capabilities::unknown());
         config.capabilities.memory = -1;
         config.capabilities.flops.fp16 = 0.1;
+        config.capabilities.engine = Some(EngineInfo {
+            formats: vec![String::from("F16")],
+            ..EngineInfo::default()
+        });
         config.activations = vec![DType::Bf16, DType::F32];
         config.discovery = Discovery::Direct(vec![DirectPeer {
             address: "there:1".into(),

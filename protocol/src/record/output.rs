@@ -61,6 +61,7 @@ variants! {
         21 = JobSaved { job, iteration, files },
         22 = JobEnded { job },
         23 = JobFailed { job, failure, saved },
+        24 = PeerEngine { node, engine },
     }
     JobFailure {
         0 = Busy(most),

@@ -100,6 +100,7 @@ fn blank_event(event: &Event) -> Event {
         | Event::Rejected { .. }
         | Event::PeerUp { .. }
         | Event::PeerRestarted { .. }
+        | Event::PeerEngine { .. }
         | Event::DuplicateNode { .. }
         | Event::PeerLeaving { .. }
         | Event::Drained

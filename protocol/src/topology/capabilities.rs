@@ -1,11 +1,14 @@
 //! What a machine can do, as nodes tell each other.
 
+use super::EngineInfo;
 use crate::json::Json;
 use alloc::borrow::ToOwned;
 use alloc::string::String;
+use alloc::vec;
 use core::fmt;
 
-/// A machine, as it stands on the wire: `{"model", "chip", "memory", "flops"}`.
+/// A machine, as it stands on the wire: `{"model", "chip", "memory", "flops"}`, and `"engine"` where
+/// it is known.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Capabilities {
     /// The machine, such as `MacBook Pro`.
@@ -16,6 +19,8 @@ pub struct Capabilities {
     pub memory: i64,
     /// Peak arithmetic rates.
     pub flops: Flops,
+    /// What computes there. Reference nodes have no word for it and are not told.
+    pub engine: Option<EngineInfo>,
 }
 
 /// Peak arithmetic rates in TFLOPS.
@@ -50,10 +55,11 @@ impl Capabilities {
             chip: String::from("Unknown Chip"),
             memory: 0,
             flops: Flops::default(),
+            engine: None,
         }
     }
 
-    /// Reads the object that peers send. All keys are needed, others are ignored.
+    /// Reads the object that peers send. All keys but `engine` are needed, others are ignored.
     ///
     /// Numbers may come as decimal texts, and `memory` as a float without a fraction: the
     /// reference implementation takes these too.
@@ -101,25 +107,30 @@ impl Capabilities {
                 fp16: rate("fp16", "flops.fp16")?.unwrap_or_default(),
                 int8: rate("int8", "flops.int8")?.unwrap_or_default(),
             },
+            engine: get("engine").and_then(EngineInfo::from_json),
         })
     }
 
-    /// The object as peers get it, keys in the reference's order.
+    /// The object as peers get it, keys in the reference's order and what it does not know last.
     #[must_use]
     pub fn to_json(&self) -> Json {
-        Json::object([
+        let flops = Json::object([
+            ("fp32", Json::from(self.flops.fp32)),
+            ("fp16", Json::from(self.flops.fp16)),
+            ("int8", Json::from(self.flops.int8)),
+        ]);
+        let mut entries = vec![
             ("model", Json::from(self.model.as_str())),
             ("chip", Json::from(self.chip.as_str())),
             ("memory", Json::from(self.memory)),
-            (
-                "flops",
-                Json::object([
-                    ("fp32", Json::from(self.flops.fp32)),
-                    ("fp16", Json::from(self.flops.fp16)),
-                    ("int8", Json::from(self.flops.int8)),
-                ]),
-            ),
-        ])
+            ("flops", flops),
+        ];
+        entries.extend(
+            self.engine
+                .iter()
+                .map(|engine| ("engine", engine.to_json())),
+        );
+        Json::object(entries)
     }
 }
 
@@ -281,6 +292,12 @@ mod tests {
             memory: -3,
             ..Capabilities::unknown()
         };
-        assert_eq!(Capabilities::from_json(&machine.to_json()), Ok(machine));
+        let with_engine = Capabilities {
+            engine: Some(EngineInfo::default()),
+            ..machine.clone()
+        };
+        for machine in [machine, with_engine] {
+            assert_eq!(Capabilities::from_json(&machine.to_json()), Ok(machine));
+        }
     }
 }

@@ -1,10 +1,12 @@
 //! What a node knows of the ring: who is there, how they are linked, and who computes what.
 
 mod capabilities;
+mod engine;
 mod partition;
 
 pub(crate) use capabilities::integer;
 pub use capabilities::{Capabilities, CapabilitiesError, Flops};
+pub use engine::EngineInfo;
 pub use partition::{Partition, map_to_shards, ring_memory_weighted};
 
 use crate::id::NodeId;

@@ -89,7 +89,12 @@ fn described(tensor: &Tensor) -> usize {
 
 fn topology(reply: &TopologyReply) -> usize {
     let edges: usize = reply.peer_graph.iter().map(|(_, edges)| edges.len()).sum();
-    ENTRY * (reply.nodes.len() + reply.peer_graph.len() + edges) + 32
+    let engines = reply
+        .nodes
+        .iter()
+        .filter_map(|(_, node)| node.engine.as_ref());
+    let told: usize = engines.map(|engine| ENTRY + 8 * engine.formats.len()).sum();
+    ENTRY * (reply.nodes.len() + reply.peer_graph.len() + edges) + told + 32
 }
 
 fn state(json: Option<&Json>) -> usize {

@@ -44,6 +44,7 @@ impl Setup {
             chip: "test".into(),
             memory,
             flops,
+            engine: None,
         };
         Self {
             config: Config::new(node.into(), capabilities),

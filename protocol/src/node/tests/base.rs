@@ -101,6 +101,28 @@ fn a_reference_peer_gets_its_own_bytes() {
 }
 
 #[test]
+fn a_reference_peer_hears_of_no_engine() {
+    let mut net = Net::settled(&[1000, 1000]);
+    assert!(net.hosts[0].node.topology.nodes["n1"].engine.is_some());
+    let connection = accept(&mut net);
+    let message = Message::CollectTopologyRequest {
+        visited: vec![],
+        max_depth: 3,
+    };
+    let ask = Input::Received {
+        connection,
+        message,
+        bytes: 9,
+    };
+    let sent = outputs_of(&mut net, ask);
+    let [Message::CollectTopologyResponse(reply)] = &sent[..] else {
+        panic!("{sent:?}");
+    };
+    assert_eq!(reply.nodes.len(), 2);
+    assert!(reply.nodes.iter().all(|(_, node)| node.engine.is_none()));
+}
+
+#[test]
 fn tensors_are_acknowledged_at_once_and_empty() {
     let mut net = Net::mesh(&[1000]);
     net.hosts[0].hung = true;

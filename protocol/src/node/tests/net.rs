@@ -5,7 +5,7 @@ use crate::dummy::{self, DummyEngine};
 use crate::engine::{Engine, EngineCommand, EngineEvent, EngineFailure, FailureKind};
 use crate::id::NodeId;
 use crate::node::*;
-use crate::topology::Capabilities;
+use crate::topology::{Capabilities, EngineInfo};
 use crate::wire::Message;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -41,6 +41,11 @@ pub(super) struct Host {
 pub(super) fn machine(memory: i64) -> Capabilities {
     Capabilities {
         memory,
+        engine: Some(EngineInfo {
+            name: "dummy".into(),
+            version: memory.to_string(),
+            ..EngineInfo::default()
+        }),
         ..Capabilities::unknown()
     }
 }

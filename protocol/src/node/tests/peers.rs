@@ -33,6 +33,22 @@ fn a_peer_that_comes_back_is_found_again() {
 }
 
 #[test]
+fn nodes_of_ours_tell_each_other_what_computes() {
+    let net = Net::settled(&[1000, 2000]);
+    let engine = |own: usize, of: &str| {
+        let node = net.hosts[own].node.topology.nodes.get(of)?;
+        node.engine.clone().map(|engine| engine.version)
+    };
+    for own in [0, 1] {
+        assert_eq!(engine(own, "n0").as_deref(), Some("1000"));
+        assert_eq!(engine(own, "n1").as_deref(), Some("2000"));
+        let told = net.hosts[own].events.iter();
+        let told = told.filter(|event| matches!(event, Event::PeerEngine { .. }));
+        assert_eq!(told.count(), 1);
+    }
+}
+
+#[test]
 fn what_an_origin_wanted_is_forgotten_when_it_comes_back_as_another_process() {
     let mut net = Net::mesh(&[1000, 1000]);
     // So that n0 forgets n1 itself while it is away.

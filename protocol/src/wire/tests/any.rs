@@ -1,6 +1,7 @@
 //! Messages of every kind.
 
 use super::*;
+use crate::topology::{Capabilities, EngineInfo};
 
 pub(super) fn any_message() -> impl Strategy<Value = Message> {
     let text = || any::<String>();
@@ -34,12 +35,24 @@ pub(super) fn any_message() -> impl Strategy<Value = Message> {
         });
     let edge = (text(), maybe()).prop_map(|(to_id, description)| WireEdge { to_id, description });
     let bytes = || prop::collection::vec(any::<u8>(), 0..40).prop_map(Bytes::from);
-    let machine =
-        (text(), any::<i64>(), proptest::num::f64::NORMAL).prop_map(|(chip, memory, rate)| {
-            let mut machine = crate::topology::Capabilities::unknown();
+    let formats = prop::collection::vec("[A-Z0-9_]{0,8}", 0..4);
+    let engine = ("[ -~]{0,64}", "[a-z0-9]{0,9}", formats).prop_map(|(version, dtype, formats)| {
+        EngineInfo {
+            name: String::from("engine"),
+            version,
+            dtype,
+            formats,
+        }
+    });
+    let rate = proptest::num::f64::NORMAL;
+    let machine = (text(), any::<i64>(), rate, prop::option::of(engine)).prop_map(
+        |(chip, memory, rate, engine)| {
+            let mut machine = Capabilities::unknown();
             (machine.chip, machine.memory, machine.flops.fp16) = (chip, memory, rate);
+            machine.engine = engine;
             machine
-        });
+        },
+    );
     let reply = (
         prop::collection::btree_map(text(), machine, 0..4),
         prop::collection::btree_map(text(), prop::collection::vec(edge, 0..4), 0..4),
