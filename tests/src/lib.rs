@@ -1,6 +1,7 @@
 //! Whole-system tests of exo-node.
 
 pub mod conformance;
+pub mod families;
 pub mod fuzz;
 pub mod invariants;
 pub mod process;

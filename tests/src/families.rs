@@ -1,0 +1,42 @@
+//! Every model family on every engine, against numbers that another implementation computed.
+//!
+//! `tests/families` has the checkpoints and what they must give, and says where those numbers come
+//! from. Here is what is asked of an engine about each of them: [`whole`](checks::whole),
+//! [cut into shards](checks::split) everywhere, with its prompt
+//! [cut and its cache taken back](checks::resumed), and [several at a time](checks::together).
+
+pub mod checks;
+mod compare;
+mod golden;
+mod run;
+mod subject;
+pub mod table;
+pub mod tensors;
+
+pub use compare::{Deviation, largest};
+pub use golden::{Case, Golden};
+pub use run::{Done, Runner, Stage, Step};
+pub use subject::{Kind, Subject};
+
+use exo_models::{Model, ModelError};
+use std::path::{Path, PathBuf};
+
+/// Where the checkpoints and golden values are.
+#[must_use]
+pub fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("families")
+}
+
+/// A checkpoint: a model folder.
+#[must_use]
+pub fn checkpoint(name: &str) -> PathBuf {
+    folder().join("checkpoints").join(name)
+}
+
+/// Opens a checkpoint.
+///
+/// # Errors
+/// Whatever [`Model::open`] finds.
+pub fn open(name: &str) -> Result<Model, ModelError> {
+    Model::open(&checkpoint(name))
+}

@@ -1,0 +1,83 @@
+//! Every family on every engine against golden values: see `tests/families/README.md`.
+//!
+//! With `--nocapture` each test prints the largest deviation of each checkpoint. `EXO_FAMILY` names
+//! the only checkpoint to look at.
+
+use exo_tests::families::table::{FAMILIES, Row, Support};
+use exo_tests::families::{Deviation, Kind, checks, folder};
+use std::collections::BTreeSet;
+
+/// Runs a check on every engine and checkpoint; all that is wrong is told together.
+fn everywhere(what: &str, check: fn(Kind, &str) -> checks::Outcome) {
+    let mut wrong = Vec::new();
+    let only = std::env::var("EXO_FAMILY").ok();
+    for kind in Kind::all() {
+        for row in &FAMILIES {
+            let (name, engine) = (row.name, kind.name());
+            let wanted = only.as_ref().map(|only| only == name);
+            if !wanted.unwrap_or(row.support(kind) != Support::Awaited) {
+                continue;
+            }
+            match judged(row.support(kind), check(kind, name)) {
+                Ok(Some(Deviation { relative, at })) => {
+                    println!("{what} {engine:9} {name:24} {relative:.1e} {at}");
+                }
+                Ok(None) => println!("{what} {engine:9} {name:24} refused"),
+                Err(why) => {
+                    println!("{what} {engine:9} {name:24} WRONG {why}");
+                    wrong.push(format!("{engine}, {name}: {why}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{what}:\n{}", wrong.join("\n"));
+}
+
+/// The deviation, nothing for a refusal that was meant, or what is wrong.
+fn judged(support: Support, outcome: checks::Outcome) -> Result<Option<Deviation>, String> {
+    match (support, outcome) {
+        (Support::Runs | Support::Awaited, Ok(deviation)) => Ok(Some(deviation)),
+        (Support::Refuses(words), Err(why)) if why.contains(words) => Ok(None),
+        (Support::Refuses(words), Ok(_)) => Err(format!("it should refuse with {words:?}")),
+        (_, Err(why)) => Err(why),
+    }
+}
+
+#[test]
+fn whole() {
+    everywhere("whole", checks::whole);
+}
+
+#[test]
+fn split_at_every_layer() {
+    everywhere("split", checks::split);
+}
+
+#[test]
+fn resumed_after_an_interruption() {
+    everywhere("resumed", checks::resumed);
+}
+
+#[test]
+fn several_together() {
+    everywhere("together", checks::together);
+}
+
+#[test]
+fn the_table_has_every_checkpoint() {
+    let folders = std::fs::read_dir(folder().join("checkpoints")).expect("checkpoints");
+    let there: BTreeSet<String> = folders
+        .map(|entry| {
+            entry
+                .expect("a folder")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
+        .collect();
+    let listed: BTreeSet<String> = FAMILIES
+        .iter()
+        .map(|Row { name, .. }| (*name).to_owned())
+        .collect();
+    assert_eq!(there, listed);
+}
