@@ -10,6 +10,8 @@
 
 #![deny(unsafe_code)]
 
+pub mod checkpoint;
+
 mod error;
 mod options;
 

@@ -79,6 +79,7 @@ impl App {
         config.discovery = settings.discovery.clone();
         config.max_tokens = settings.answering.max_tokens;
         config.activations = settings.activations.clone();
+        config.trains = settings.engine.trains();
         let events = Arc::new(Events::default());
         let recording = settings.record.as_ref().map(Recording::start).transpose()?;
         let (record, recording) = recording.unzip();
@@ -167,6 +168,17 @@ impl App {
             ask,
             &self.answering,
         )
+    }
+
+    /// Tells the node something; never waits.
+    ///
+    /// # Errors
+    /// When it is too busy to listen, leaves, or has ended already.
+    pub fn command(&self, command: Command) -> Result<(), CommandError> {
+        if self.leaving.load(Ordering::Relaxed) {
+            return Err(CommandError::Leaving);
+        }
+        self.handle.command(command)
     }
 
     /// Waits until `count` peers answer, or `stop` says not to.

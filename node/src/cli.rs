@@ -4,7 +4,7 @@ mod choices;
 mod help;
 mod parse;
 
-pub use choices::{Activations, DiscoveryModule, EngineKind, RuntimeKind};
+pub use choices::{Activations, DiscoveryModule, EngineKind, OptimizerKind, RuntimeKind};
 pub use help::{help, version};
 pub(crate) use parse::nearest;
 pub use parse::{Parsed, UsageError, parse};
@@ -89,6 +89,70 @@ pub struct Args {
     #[argh(option, arg_name = "NAME")]
     pub default_model: Option<String>,
 
+    /// folder with train.jsonl, valid.jsonl and test.jsonl (train, eval)
+    #[argh(option, arg_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// steps in all, those of a resumed checkpoint among them; default 1000
+    #[argh(option, arg_name = "COUNT")]
+    pub iters: Option<u32>,
+    /// sequences of a step; default 4
+    #[argh(option, arg_name = "COUNT")]
+    pub batch_size: Option<u32>,
+    /// most tokens of a sequence, the rest is cut off; default 2048
+    #[argh(option, arg_name = "COUNT")]
+    pub max_seq_length: Option<u32>,
+    /// learn only the last message of a conversation
+    #[argh(switch)]
+    pub mask_prompt: bool,
+    /// how far parameters go in a step; default 0.00001
+    #[argh(option, arg_name = "NUMBER")]
+    pub learning_rate: Option<f32>,
+    /// how they go: adamw or sgd; default adamw
+    #[argh(option, arg_name = "NAME")]
+    pub optimizer: Option<OptimizerKind>,
+    /// what adamw takes off parameters in each step; default 0.01
+    #[argh(option, arg_name = "NUMBER")]
+    pub weight_decay: Option<f32>,
+    /// inner width of the adapters; default 8
+    #[argh(option, arg_name = "COUNT")]
+    pub lora_rank: Option<u32>,
+    /// what adapters are multiplied by; default 20
+    #[argh(option, arg_name = "NUMBER")]
+    pub lora_scale: Option<f32>,
+    /// the last layers of the model, this many, get adapters; 0 for all; default 16
+    #[argh(option, arg_name = "COUNT")]
+    pub lora_layers: Option<u32>,
+    /// train all weights of this many last layers instead of adapters; 0 for all layers
+    #[argh(option, arg_name = "COUNT")]
+    pub full_layers: Option<u32>,
+    /// decides the order of the data and the first numbers of adapters; default 0
+    #[argh(option, arg_name = "NUMBER")]
+    pub seed: Option<u64>,
+    /// steps from one printed loss to the next; default 10
+    #[argh(option, arg_name = "COUNT")]
+    pub steps_per_report: Option<u32>,
+    /// steps from one validation to the next; default 200
+    #[argh(option, arg_name = "COUNT")]
+    pub steps_per_eval: Option<u32>,
+    /// batches of a validation, 0 for all; default 25
+    #[argh(option, arg_name = "COUNT")]
+    pub val_batches: Option<u32>,
+    /// steps from one checkpoint to the next; default 100
+    #[argh(option, arg_name = "COUNT")]
+    pub save_every: Option<u32>,
+    /// where this node's checkpoints are; default in the home folder
+    #[argh(option, arg_name = "DIR")]
+    pub save_checkpoint_dir: Option<PathBuf>,
+    /// go on with a job: its name or folder, and perhaps :STEPS
+    #[argh(option, arg_name = "JOB")]
+    pub resume_checkpoint: Option<String>,
+    /// name of the job, which is its folder's; default the model's and the time
+    #[argh(option, arg_name = "NAME")]
+    pub job_name: Option<String>,
+    /// answer with what a job learned: its name or folder, and perhaps :STEPS (mlx engine)
+    #[argh(option, arg_name = "JOB")]
+    pub adapter: Option<String>,
+
     /// address of the API; default 0.0.0.0
     #[argh(option, arg_name = "HOST", default = "String::from(\"0.0.0.0\")")]
     pub chatgpt_api_host: String,
@@ -160,24 +224,6 @@ pub struct Args {
     /// no effect
     #[argh(option, arg_name = "NAME")]
     pub tailnet_name: Option<String>,
-    /// no effect
-    #[argh(option, arg_name = "COUNT")]
-    pub iters: Option<String>,
-    /// no effect
-    #[argh(option, arg_name = "COUNT")]
-    pub save_every: Option<String>,
-    /// no effect
-    #[argh(option, arg_name = "DIR")]
-    pub data: Option<String>,
-    /// no effect
-    #[argh(option, arg_name = "COUNT")]
-    pub batch_size: Option<String>,
-    /// no effect
-    #[argh(option, arg_name = "FILE")]
-    pub resume_checkpoint: Option<String>,
-    /// no effect
-    #[argh(option, arg_name = "DIR")]
-    pub save_checkpoint_dir: Option<String>,
 }
 
 impl Args {
@@ -193,12 +239,6 @@ impl Args {
             ("--interface-type-filter", &self.interface_type_filter),
             ("--tailscale-api-key", &self.tailscale_api_key),
             ("--tailnet-name", &self.tailnet_name),
-            ("--iters", &self.iters),
-            ("--save-every", &self.save_every),
-            ("--data", &self.data),
-            ("--batch-size", &self.batch_size),
-            ("--resume-checkpoint", &self.resume_checkpoint),
-            ("--save-checkpoint-dir", &self.save_checkpoint_dir),
         ];
         let given = filters
             .into_iter()

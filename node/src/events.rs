@@ -83,10 +83,17 @@ impl Events {
     /// Takes one piece of news.
     pub fn handle(&self, event: Event) {
         let request = match &event {
-            Event::Accepted { request, ring } => {
+            Event::Accepted { request, ring }
+            | Event::JobReady {
+                job: request, ring, ..
+            } => {
                 self.remember(ring);
                 request
             }
+            Event::ExampleDone { job, .. }
+            | Event::JobSaved { job, .. }
+            | Event::JobEnded { job }
+            | Event::JobFailed { job, .. } => job,
             Event::Token { request, .. }
             | Event::Finished { request, .. }
             | Event::Failed { request, .. }

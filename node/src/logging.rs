@@ -113,7 +113,8 @@ impl FormatTime for Clock {
     }
 }
 
-fn timestamp(unix_seconds: u64) -> String {
+/// The time in seconds since 1970 as `2026-11-28T16:05:01Z`.
+pub(crate) fn timestamp(unix_seconds: u64) -> String {
     let (days, second) = (unix_seconds / 86_400, unix_seconds % 86_400);
     let (year, month, day) = date(days);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);

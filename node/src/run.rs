@@ -105,20 +105,21 @@ fn print(mut answer: Answer, events: &Events, stop: &Stop) -> Result<bool, Faile
 }
 
 /// How far a load is, on a line of the terminal that goes away.
-struct Loading {
+#[derive(Debug)]
+pub(crate) struct Loading {
     terminal: bool,
     shown: bool,
 }
 
 impl Loading {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             terminal: io::stderr().is_terminal(),
             shown: false,
         }
     }
 
-    fn show(&mut self, loading: Option<(u64, u64)>) {
+    pub(crate) fn show(&mut self, loading: Option<(u64, u64)>) {
         let Some((done, total)) = loading.filter(|_| self.terminal) else {
             return;
         };
@@ -126,7 +127,7 @@ impl Loading {
         eprint!("\r\x1b[Kloading: {} of {} MiB", done >> 20, total >> 20);
     }
 
-    fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         if std::mem::take(&mut self.shown) {
             eprint!("\r\x1b[K");
         }

@@ -37,6 +37,8 @@ pub struct Settings {
     pub engine: EngineKind,
     /// With how many threads.
     pub threads: Option<usize>,
+    /// Where checkpoints of training jobs are.
+    pub checkpoints: PathBuf,
     /// Where models are looked for first.
     pub models_dirs: Vec<PathBuf>,
     /// The model for requests that name none.
@@ -94,10 +96,26 @@ impl Settings {
     /// When flags are missing, contradict each other or want what is not here, or when the file
     /// that names the peers is bad.
     pub fn new(args: &Args, serving: bool) -> Result<Self, SettingsError> {
-        let engine = args.inference_engine.unwrap_or_else(EngineKind::best);
+        Self::with_engine(args, serving, EngineKind::best())
+    }
+
+    /// The same for a node that is to train.
+    ///
+    /// # Errors
+    /// As [`Settings::new`].
+    pub fn to_train(args: &Args) -> Result<Self, SettingsError> {
+        Self::with_engine(args, false, EngineKind::best_to_train())
+    }
+
+    fn with_engine(args: &Args, serving: bool, usual: EngineKind) -> Result<Self, SettingsError> {
+        let engine = args.inference_engine.unwrap_or(usual);
         if engine == EngineKind::Mlx && !exo_engine_mlx::AVAILABLE {
             let why = exo_engine_mlx::MlxError::NotBuilt.to_string();
             return Err(SettingsError::Unavailable(why));
+        }
+        if args.adapter.is_some() {
+            let why = "--adapter is not in this version; use exo-node eval --resume-checkpoint";
+            return Err(SettingsError::Unavailable(why.to_owned()));
         }
         if args.threads == Some(0) {
             return Err(usage("--threads must be at least 1"));
@@ -133,6 +151,10 @@ impl Settings {
             runtime: args.runtime,
             engine,
             threads: args.threads,
+            checkpoints: args
+                .save_checkpoint_dir
+                .clone()
+                .unwrap_or_else(|| identity::home().join("checkpoints")),
             models_dirs,
             default_model: args.default_model.clone(),
             answering: Answering {

@@ -12,6 +12,7 @@ use crate::serve::serve;
 use crate::settings::{Settings, SettingsError};
 use crate::signals::{INTERRUPTED, Stop};
 use crate::terminal::Style;
+use crate::train::{self, DataError, JobError, JobFileError, Options, Purpose};
 use exo_models::ModelError;
 use std::io;
 use std::process::ExitCode;
@@ -40,6 +41,15 @@ pub enum Failed {
     /// The demo.
     #[error(transparent)]
     Demo(#[from] DemoError),
+    /// The examples.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The checkpoints.
+    #[error(transparent)]
+    JobFile(#[from] JobFileError),
+    /// The training job.
+    #[error(transparent)]
+    Job(#[from] JobError),
     /// The terminal, or the system.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -51,9 +61,10 @@ enum Task {
     Serve,
     Run(Run),
     Demo(Demo),
+    Train(Purpose, Option<String>),
 }
 
-const COMMANDS: [&str; 3] = ["serve", "run", "demo"];
+const COMMANDS: [&str; 5] = ["serve", "run", "demo", "train", "eval"];
 
 /// The question of the reference when none is asked.
 const PROMPT: &str = "Who are you?";
@@ -116,6 +127,14 @@ fn perform(args: &Args, task: Task) -> Result<bool, Failed> {
             Err(error) => Err(error.into()),
         },
         Task::Run(what) => run(&Settings::new(args, false)?, &what, &stop),
+        Task::Train(purpose, model) => {
+            let mut settings = Settings::to_train(args)?;
+            let options = Options::new(purpose, model.as_deref(), args, &mut settings)?;
+            match purpose {
+                Purpose::Train => train::train(&settings, &options, &stop),
+                Purpose::Eval => train::eval(&settings, &options, &stop),
+            }
+        }
     }
 }
 
@@ -129,6 +148,17 @@ fn task(args: &Args) -> Result<Task, UsageError> {
     }
     let named = [model, args.model.as_deref(), args.run_model.as_deref()];
     let named = named.into_iter().flatten().next();
+    let purpose = match command {
+        Some("train") => Some(Purpose::Train),
+        Some("eval") => Some(Purpose::Eval),
+        _ => None,
+    };
+    if let Some(purpose) = purpose {
+        return train_task(args, purpose, named);
+    }
+    if let Some(flag) = train::options::stray(args) {
+        return Err(UsageError(format!("{flag} goes with train or eval")));
+    }
     let run = || {
         Task::Run(Run {
             model: named.map(str::to_owned),
@@ -144,15 +174,14 @@ fn task(args: &Args) -> Result<Task, UsageError> {
         None => serve_task(args),
         Some("demo") => demo_task(args, named).map(Task::Demo),
         Some("serve") if model.is_none() => serve_task(args),
-        Some(command @ ("train" | "eval")) => {
-            Err(UsageError(format!("{command} is not in this version")))
-        }
         Some(command) => Err(UsageError(match nearest(command, COMMANDS.into_iter()) {
             Some(near) if near != command => {
                 format!("unknown command {command:?}; did you mean {near}?")
             }
             Some(_) => format!("{command} takes no model"),
-            None => format!("unknown command {command:?}; commands are serve, run and demo"),
+            None => format!(
+                "unknown command {command:?}; commands are serve, run, demo, train and eval"
+            ),
         })),
     }
 }
@@ -167,6 +196,18 @@ fn serve_task(args: &Args) -> Result<Task, UsageError> {
     match given.into_iter().find(|(_, given)| *given) {
         Some((flag, _)) => Err(UsageError(format!("{flag} goes with run or demo"))),
         None => Ok(Task::Serve),
+    }
+}
+
+fn train_task(args: &Args, purpose: Purpose, model: Option<&str>) -> Result<Task, UsageError> {
+    let given = [
+        ("--prompt", args.prompt.is_some()),
+        ("--max-tokens", args.max_tokens.is_some()),
+        ("--unplug", args.unplug),
+    ];
+    match given.into_iter().find(|(_, given)| *given) {
+        Some((flag, _)) => Err(UsageError(format!("{flag} goes with run or demo"))),
+        None => Ok(Task::Train(purpose, model.map(str::to_owned))),
     }
 }
 

@@ -58,6 +58,22 @@ impl EngineKind {
         }
     }
 
+    /// The one that a node takes which is to train; where there is none, the other nodes train.
+    #[must_use]
+    pub fn best_to_train() -> Self {
+        if exo_engine_mlx::AVAILABLE {
+            Self::Mlx
+        } else {
+            Self::best()
+        }
+    }
+
+    /// Whether training jobs may be placed on a node with it.
+    #[must_use]
+    pub fn trains(self) -> bool {
+        matches!(self, Self::Mlx | Self::Dummy)
+    }
+
     /// Its name on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -79,6 +95,27 @@ impl FromStr for EngineKind {
             "dummy" => Ok(Self::Dummy),
             "tinygrad" => Err("there is no tinygrad here; it is cpu, mlx or dummy".to_owned()),
             _ => Err("it is cpu, mlx or dummy".to_owned()),
+        }
+    }
+}
+
+/// How parameters follow their gradients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OptimizerKind {
+    /// With moments and decoupled weight decay.
+    AdamW,
+    /// Straight.
+    Sgd,
+}
+
+impl FromStr for OptimizerKind {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "adamw" => Ok(Self::AdamW),
+            "sgd" => Ok(Self::Sgd),
+            _ => Err("it is adamw or sgd".to_owned()),
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::terminal::Style;
 use argh::{ArgsInfo, FlagInfo, FlagInfoKind};
 use std::fmt::Write as _;
 
-const COMMANDS: [(&str, &str); 4] = [
+const COMMANDS: [(&str, &str); 6] = [
     (
         "exo-node",
         "join the ring and serve the API (the same as serve)",
@@ -16,10 +16,18 @@ const COMMANDS: [(&str, &str); 4] = [
         "start a ring of three nodes on this machine and let it talk",
     ),
     ("exo-node serve", "join the ring and serve the API"),
+    (
+        "exo-node train MODEL --data DIR",
+        "train adapters, or layers, over the whole ring",
+    ),
+    (
+        "exo-node eval MODEL --data DIR",
+        "print how well the model predicts test.jsonl",
+    ),
 ];
 
 /// Flags in the order in which they are read; those of no group have no effect.
-const GROUPS: [(&str, &[&str]); 6] = [
+const GROUPS: [(&str, &[&str]); 7] = [
     (
         "run and demo",
         &[
@@ -32,10 +40,36 @@ const GROUPS: [(&str, &[&str]); 6] = [
         ],
     ),
     (
+        "train and eval",
+        &[
+            "--data",
+            "--iters",
+            "--batch-size",
+            "--max-seq-length",
+            "--mask-prompt",
+            "--learning-rate",
+            "--optimizer",
+            "--weight-decay",
+            "--lora-rank",
+            "--lora-scale",
+            "--lora-layers",
+            "--full-layers",
+            "--seed",
+            "--steps-per-report",
+            "--steps-per-eval",
+            "--val-batches",
+            "--save-every",
+            "--save-checkpoint-dir",
+            "--resume-checkpoint",
+            "--job-name",
+        ],
+    ),
+    (
         "models",
         &[
             "--models-dir",
             "--models-seed-dir",
+            "--adapter",
             "--default-model",
             "--inference-engine",
             "--threads",
@@ -165,10 +199,11 @@ mod tests {
                 .split_whitespace()
                 .filter(|word| *word == flag.long)
                 .count();
-            let wanted = if flag.long == "--models-dir" || flag.long == "--prompt" {
-                2
-            } else {
-                1
+            // Some stand in the description of another one, or of a command, too.
+            let wanted = match flag.long {
+                "--models-dir" | "--prompt" => 2,
+                "--data" => 3,
+                _ => 1,
             };
             assert_eq!(times, wanted, "{}", flag.long);
             let no_effect = flag.description == "no effect";

@@ -51,10 +51,14 @@ impl Batch {
                 let tokens = tokens.iter().copied().chain(std::iter::repeat(0));
                 tokens.take(width).collect::<Vec<_>>()
             };
-            let (inputs, targets) = match example.tokens.as_slice() {
-                [inputs @ .., _] => (inputs, &example.tokens[1..]),
-                [] => (&[][..], &[][..]),
-            };
+            let inputs = example
+                .tokens
+                .split_last()
+                .map_or(&[][..], |(_, rest)| rest);
+            let targets = example
+                .tokens
+                .split_first()
+                .map_or(&[][..], |(_, rest)| rest);
             batch.tokens.extend(padded(inputs));
             batch.targets.tokens.extend(padded(targets));
             // Position p predicts token p + 1.
