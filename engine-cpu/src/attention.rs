@@ -1,101 +1,106 @@
-//! Causal attention over a KV cache.
+//! The attention of a layer.
 
-use crate::kernels::PAGE;
-use crate::kv::Kv;
-use crate::machine::{Machine, grown, scratch};
+mod scores;
 
-/// What one call attends with.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Queries<'a> {
-    /// `[token][stride]`; each row begins with the queries of all heads, turned and scaled.
-    pub(crate) rows: &'a [f32],
-    /// Elements from one row to the next.
-    pub(crate) stride: usize,
-    /// Position of the first token; the rest follow.
-    pub(crate) position: usize,
-    /// Query heads that share a key and value head.
-    pub(crate) group: usize,
-    /// Elements of a head.
-    pub(crate) head_dim: usize,
-}
+use crate::layer::Layer;
+use crate::machine::{grown, scratch};
+use crate::pass::Pass;
+use scores::{Queries, attend};
 
-/// Bytes of scores a thread holds at most, unless one token needs more: they should stay in its
-/// cache.
-const SCORES: usize = 256 << 10;
-/// Tokens that share a piece at most: together they widen each page once.
-const TOKENS: usize = 16;
-
-/// Writes `[token][head][element]` to `out`: for every token the values up to its own position,
-/// weighted by how well their keys answer its queries.
-pub(crate) fn attend(
-    machine: &mut Machine,
-    kv: &Kv,
-    layer: usize,
-    queries: Queries<'_>,
-    out: &mut [f32],
+/// Adds to `x`, `[row][hidden]`, what attention of layer `n` gives.
+///
+/// With `kept`, only those rows of `x` are wanted, in rising order: they become its first ones, and
+/// what is behind them means nothing. Keys and values are stored of all rows.
+pub(crate) fn attention(
+    pass: &mut Pass<'_, '_>,
+    (n, layer): (usize, &Layer),
+    x: &mut [f32],
+    kept: Option<&[usize]>,
 ) {
-    let Queries {
-        rows,
-        stride,
-        position,
-        group,
-        head_dim,
-    } = queries;
-    let width = group * head_dim;
-    let tokens = rows.len() / stride.max(1);
-    let padded = (position + tokens).next_multiple_of(PAGE);
-    let per_piece = (SCORES / (4 * group * padded)).clamp(1, TOKENS);
-    let cols = out.len() / tokens.max(1);
-    let (kernels, pool, scratches) = machine.split();
-    pool.run_tiles(out, cols, (per_piece, width), |mut tile, worker| {
-        let scratch = &mut *scratch(scratches, worker);
-        let head = tile.cols().start / width;
-        let tokens = tile.rows();
-        let pages = (position + tokens.end).div_ceil(PAGE);
-        let scores = grown(&mut scratch.scores, tokens.len() * group * padded, 0.0);
-        let page = grown(&mut scratch.floats, head_dim * PAGE, 0.0);
-        for p in 0..pages {
-            (kernels.widen_f16)(kv.keys(layer, head, p), page);
-            for (t, scores) in tokens.clone().zip(scores.chunks_exact_mut(group * padded)) {
-                if p * PAGE > position + t {
-                    continue;
-                }
-                let row = &rows[t * stride + head * width..][..width];
-                let queries = row.chunks_exact(head_dim);
-                for (query, scores) in queries.zip(scores.chunks_exact_mut(padded)) {
-                    if let Some(scores) = scores[p * PAGE..].first_chunk_mut::<PAGE>() {
-                        (kernels.scores)(query, page, scores);
+    let config = &pass.model.config;
+    let weights = &layer.attention;
+    let (width, head_dim, eps) = (config.hidden, config.head_dim, config.norm_eps);
+    let (q, k) = (config.heads * head_dim, config.kv_heads * head_dim);
+    let stride = q + 2 * k;
+    let rows = x.len() / width;
+    let kernels = pass.machine.kernels;
+    let inputs = &mut pass.buffers.inputs;
+    inputs.fill(pass.machine, (rows, width), &weights.qkv, |t, row| {
+        (kernels.rms_norm)(&x[t * width..][..width], &layer.attn_norm, eps, row);
+    });
+    let qkv = grown(&mut pass.buffers.qkv, rows * stride, 0.0);
+    inputs.multiply(pass.machine, &weights.qkv.each_ref(), false, qkv);
+
+    // Each head is normed, turned by its position, and (queries only) scaled for its scores.
+    let rope = pass.model.rope(n);
+    let rope = rope.map(|(number, rope)| (rope, &*pass.buffers.angles[number]));
+    let norms = weights.norms.as_ref();
+    let (_, pool, scratches) = pass.machine.split();
+    pool.run_tiles(qkv, stride, (16, stride), |mut tile, worker| {
+        let mut scratch = scratch(scratches, worker);
+        let copy = grown(&mut scratch.floats, head_dim, 0.0);
+        for t in tile.rows() {
+            let (queries, rest) = tile.row(t).split_at_mut(q);
+            for (heads, norm, scale) in [
+                (queries, norms.map(|[q, _]| q), config.score_scale),
+                (&mut rest[..k], norms.map(|[_, k]| k), 1.0),
+            ] {
+                for head in heads.chunks_exact_mut(head_dim) {
+                    if let Some(norm) = norm {
+                        copy.copy_from_slice(head);
+                        (kernels.rms_norm)(copy, norm, eps, head);
+                    }
+                    if let Some((rope, angles)) = rope {
+                        let dims = rope.dims();
+                        rope.turn(head, &angles[t * dims..][..dims], scale);
+                    } else if scale != 1.0 {
+                        head.iter_mut().for_each(|x| *x *= scale);
                     }
                 }
-            }
-        }
-        let sums = grown(&mut scratch.sums, tokens.len() * group, 0.0);
-        for (t, (scores, sums)) in tokens.clone().zip(
-            scores
-                .chunks_exact_mut(group * padded)
-                .zip(sums.chunks_exact_mut(group)),
-        ) {
-            for (scores, sum) in scores.chunks_exact_mut(padded).zip(sums) {
-                *sum = (kernels.softmax)(&mut scores[..=position + t]);
-            }
-            tile.row(t).fill(0.0);
-        }
-        for p in 0..pages {
-            (kernels.widen_f16)(kv.values(layer, head, p), page);
-            for (t, scores) in tokens.clone().zip(scores.chunks_exact(group * padded)) {
-                let end = (position + t + 1).min((p + 1) * PAGE);
-                let outs = tile.row(t).chunks_exact_mut(head_dim);
-                for (out, scores) in outs.zip(scores.chunks_exact(padded)) {
-                    if let Some(weights) = scores.get(p * PAGE..end) {
-                        (kernels.weigh)(weights, page, out);
-                    }
-                }
-            }
-        }
-        for (t, sums) in tokens.zip(sums.chunks_exact(group)) {
-            for (out, sum) in tile.row(t).chunks_exact_mut(head_dim).zip(sums) {
-                out.iter_mut().for_each(|out| *out *= sum);
             }
         }
     });
+    for segment in &pass.segments {
+        let kv = &mut *pass.runs[segment.run].kv;
+        let rows = qkv[segment.rows.start * stride..segment.rows.end * stride].chunks_exact(stride);
+        for (position, row) in (segment.position..).zip(rows) {
+            let (keys, values) = row[q..].split_at(k);
+            kv.write(n, position, keys, values);
+        }
+    }
+
+    let rows = kept.map_or(rows, <[usize]>::len);
+    let attended = grown(&mut pass.buffers.attention, rows * q, 0.0);
+    let mut left = &mut *attended;
+    for segment in &pass.segments {
+        let wanted = match kept {
+            None => segment.rows.clone(),
+            Some(kept) => match kept.iter().find(|row| segment.rows.contains(row)) {
+                Some(row) => *row..row + 1,
+                None => continue,
+            },
+        };
+        let (out, behind) = left.split_at_mut(wanted.len() * q);
+        left = behind;
+        let queries = Queries {
+            rows: &qkv[wanted.start * stride..wanted.end * stride],
+            stride,
+            position: segment.position + (wanted.start - segment.rows.start),
+            group: config.heads / config.kv_heads,
+            window: weights.window,
+            cap: config.score_cap,
+        };
+        attend(pass.machine, pass.runs[segment.run].kv, n, queries, out);
+    }
+    for (to, from) in kept.into_iter().flatten().enumerate() {
+        x.copy_within(from * width..(from + 1) * width, to * width);
+    }
+    let x = &mut x[..rows * width];
+    let attended = &*attended;
+    inputs.fill(pass.machine, (rows, q), [&weights.output], |t, row| {
+        row.copy_from_slice(&attended[t * q..][..q]);
+    });
+    let post = layer.post_attn_norm.as_deref();
+    let branch = &mut pass.buffers.branch;
+    inputs.add_product(pass.machine, &weights.output, (post, eps), branch, x);
 }

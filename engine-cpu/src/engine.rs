@@ -5,9 +5,11 @@ use crate::input::{Checked, to_tensor};
 use crate::kernels::Kernels;
 use crate::kv::Kv;
 use crate::machine::Machine;
+use crate::matrix::Matrix;
 use crate::options::CpuOptions;
+use crate::pass::{Buffers, Run, forward};
 use crate::sampling::choose;
-use crate::shard::{Buffers, ShardModel};
+use crate::shard::ShardModel;
 use exo_models::{Model, ModelError};
 use exo_protocol::Shard;
 use exo_protocol::engine::{
@@ -31,6 +33,7 @@ pub struct CpuEngine {
     open: OpenModel,
     machine: Machine,
     buffers: Buffers,
+    logits: Vec<f32>,
     shards: BTreeMap<Shard, Loaded>,
     requests: BTreeMap<RequestId, BTreeMap<Shard, Kv>>,
 }
@@ -84,7 +87,7 @@ impl CpuEngine {
         kernels: &'static Kernels,
     ) -> Result<Self, CpuError> {
         let threads = options.threads.max(1);
-        let machine = Machine::new(kernels, threads)
+        let machine = Machine::new(kernels, threads, options.precision)
             .map_err(|source| CpuError::Threads { threads, source })?;
         tracing::debug!(kernels = kernels.name, threads, "cpu engine");
         Ok(Self {
@@ -92,6 +95,7 @@ impl CpuEngine {
             open,
             machine,
             buffers: Buffers::default(),
+            logits: Vec::new(),
             shards: BTreeMap::new(),
             requests: BTreeMap::new(),
         })
@@ -101,7 +105,7 @@ impl CpuEngine {
     /// for each token id; empty before.
     #[must_use]
     pub fn last_logits(&self) -> &[f32] {
-        &self.buffers.logits
+        &self.logits
     }
 
     /// What computes: the name of the instruction set in use.
@@ -160,7 +164,7 @@ impl CpuEngine {
         }
         let ready = ShardModel::load(&model, range)?;
         let bytes = ready.bytes();
-        let page = ready.kv_shape().bytes(1);
+        let page = ready.kv_shape(self.options.precision).bytes(1);
         self.check_memory(
             "the shard, with the smallest KV cache,",
             bytes.saturating_add(page),
@@ -234,7 +238,7 @@ impl CpuEngine {
             return Err(CpuError::Context { positions, context });
         };
         let positions = position as usize + count;
-        let shape = loaded.shard.kv_shape();
+        let shape = loaded.shard.kv_shape(self.options.precision);
         let before = cached.map_or(0, Kv::bytes);
         let after = cached.map_or_else(|| shape.bytes(positions), |kv| kv.bytes_for(positions));
         self.check_memory(
@@ -259,21 +263,30 @@ impl CpuEngine {
         // From here on nothing fails, and what lies beyond the position is forgotten.
         kv.set_len(position as usize);
         kv.trim(positions);
-        let mut hidden = Vec::new();
-        loaded.shard.forward(
+        let last = loaded.shard.is_last();
+        let mut runs = [Run {
+            kv,
+            input: input.borrowed(),
+            logits: last && sampling.is_some(),
+            out: match sampling {
+                Some(_) if last => std::mem::take(&mut self.logits),
+                _ => Vec::new(),
+            },
+        }];
+        forward(
+            &loaded.shard,
             &mut self.machine,
             &mut self.buffers,
-            kv,
-            input.borrowed(),
-            sampling.is_some(),
-            &mut hidden,
+            &mut runs,
         );
+        let [Run { out, .. }] = runs;
         let output = match sampling {
-            _ if !loaded.shard.is_last() => EngineOutput::Hidden(to_tensor(&hidden, count)?),
+            _ if !last => EngineOutput::Hidden(to_tensor(&out, count)?),
             None => EngineOutput::Nothing,
             Some(sampling) => {
+                self.logits = out;
                 let position = u32::try_from(positions).unwrap_or(u32::MAX);
-                let token = choose(&self.buffers.logits, sampling, position);
+                let token = choose(&self.logits, sampling, position);
                 EngineOutput::Token {
                     token,
                     end: loaded.shard.config.eos.contains(&token),
@@ -335,8 +348,9 @@ fn read_ahead(shard: &ShardModel, total: u64, report: &mut dyn FnMut(u64)) {
     const PAGE: usize = 4096;
     const STEP: usize = 8 << 20;
     let mut done = 0;
-    for matrix in shard.matrices() {
-        for piece in matrix.bytes().chunks(STEP) {
+    let parts = shard.matrices().flat_map(Matrix::parts);
+    for part in parts {
+        for piece in part.chunks(STEP) {
             let sum = piece.iter().step_by(PAGE).fold(0u8, |sum, byte| sum ^ byte);
             std::hint::black_box(sum);
             done += piece.len() as u64;

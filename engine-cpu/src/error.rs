@@ -1,6 +1,6 @@
 //! What can go wrong, apart from what an [`EngineFailure`] says.
 
-use exo_models::{ModelError, WeightKind, WeightName};
+use exo_models::{Family, ModelError, WeightKind, WeightName};
 use exo_protocol::engine::{EngineFailure, FailureKind};
 
 /// Why a shard could not be made ready or computed.
@@ -10,6 +10,16 @@ pub enum CpuError {
     /// The model's files are missing, damaged or unsupported.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The model is of a family that this engine does not compute.
+    #[error(
+        "{family:?} has {what}, which the cpu engine does not compute: use `--inference-engine mlx`"
+    )]
+    Family {
+        /// The family.
+        family: Family,
+        /// What it has.
+        what: &'static str,
+    },
     /// A weight is stored in a way this engine does not multiply with.
     #[error("{weight:?} is stored as {kind}, which does not multiply at its shape")]
     WeightKind {
@@ -114,7 +124,7 @@ impl From<CpuError> for EngineFailure {
             | CpuError::Range { .. } => FailureKind::BadModel,
             CpuError::Memory { .. } | CpuError::Allocation { .. } => FailureKind::OutOfMemory,
             CpuError::Context { .. } => FailureKind::ContextFull,
-            CpuError::Training => FailureKind::Unsupported,
+            CpuError::Training | CpuError::Family { .. } => FailureKind::Unsupported,
             CpuError::Threads { .. } => FailureKind::Internal,
         };
         Self::new(kind, error.to_string())

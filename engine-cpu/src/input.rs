@@ -1,7 +1,8 @@
 //! Inputs as they come from peers, checked.
 
 use crate::error::CpuError;
-use crate::shard::{Input, ShardModel};
+use crate::pass::Input;
+use crate::shard::ShardModel;
 use bytes::Bytes;
 use exo_models::Model;
 use exo_protocol::engine::EngineInput;

@@ -1,6 +1,7 @@
 //! The keys and values of one request on one shard.
 
-use crate::kernels::PAGE;
+use crate::kernels::{Kernels, PAGE};
+use crate::options::Precision;
 use std::collections::TryReserveError;
 
 /// What a position takes.
@@ -8,35 +9,64 @@ use std::collections::TryReserveError;
 pub(crate) struct KvShape {
     pub(crate) layers: usize,
     pub(crate) heads: usize,
-    pub(crate) head_dim: usize,
+    /// Elements of a head's key.
+    pub(crate) key_dim: usize,
+    /// Elements of a head's value.
+    pub(crate) value_dim: usize,
+    pub(crate) precision: Precision,
 }
 
 impl KvShape {
-    /// Halves of one head in one layer's part of a page.
+    /// Elements of one head in one layer's part of a page.
     fn head(self) -> usize {
-        self.head_dim * PAGE
+        (self.key_dim + self.value_dim) * PAGE
     }
 
     fn page(self) -> usize {
-        self.layers * self.heads * 2 * self.head()
+        self.layers * self.heads * self.head()
     }
 
     /// Bytes that `positions` take, in whole pages.
     pub(crate) fn bytes(self, positions: usize) -> u64 {
-        (positions.div_ceil(PAGE) as u64).saturating_mul(2 * self.page() as u64)
+        let element = match self.precision {
+            Precision::Mixed => 2,
+            Precision::Single => 4,
+        };
+        (positions.div_ceil(PAGE) as u64).saturating_mul(element * self.page() as u64)
     }
 }
 
-/// A KV cache: pages of [`PAGE`] positions in half precision, which halves both its memory and the
-/// traffic of long contexts. Growing never moves what is there.
+/// A KV cache: pages of [`PAGE`] positions, in half precision unless asked otherwise, which halves
+/// both its memory and the traffic of long contexts. Growing never moves what is there.
 ///
 /// In a page, each layer's head has its keys as `[element][position]`, so that one query is
 /// compared with many keys at once, then its values as `[position][element]`.
 #[derive(Debug)]
 pub(crate) struct Kv {
     shape: KvShape,
-    pages: Vec<Vec<u16>>,
+    pages: Vec<Page>,
     len: usize,
+}
+
+#[derive(Debug)]
+enum Page {
+    Half(Vec<u16>),
+    Single(Vec<f32>),
+}
+
+impl Page {
+    fn new(shape: KvShape) -> Result<Self, TryReserveError> {
+        fn zeros<T: Clone + Default>(len: usize) -> Result<Vec<T>, TryReserveError> {
+            let mut zeros = Vec::new();
+            zeros.try_reserve_exact(len)?;
+            zeros.resize(len, T::default());
+            Ok(zeros)
+        }
+        Ok(match shape.precision {
+            Precision::Mixed => Self::Half(zeros(shape.page())?),
+            Precision::Single => Self::Single(zeros(shape.page())?),
+        })
+    }
 }
 
 impl Kv {
@@ -46,6 +76,10 @@ impl Kv {
             pages: Vec::new(),
             len: 0,
         }
+    }
+
+    pub(crate) fn shape(&self) -> KvShape {
+        self.shape
     }
 
     /// Positions that are filled.
@@ -73,9 +107,7 @@ impl Kv {
     pub(crate) fn reserve(&mut self, positions: usize) -> Result<(), TryReserveError> {
         let pages = positions.div_ceil(PAGE);
         while self.pages.len() < pages {
-            let mut page = Vec::new();
-            page.try_reserve_exact(self.shape.page())?;
-            page.resize(self.shape.page(), 0);
+            let page = Page::new(self.shape)?;
             self.pages.try_reserve(1)?;
             self.pages.push(page);
         }
@@ -89,38 +121,88 @@ impl Kv {
     }
 
     fn at(&self, layer: usize, head: usize) -> usize {
-        (layer * self.shape.heads + head) * 2 * self.shape.head()
+        (layer * self.shape.heads + head) * self.shape.head()
     }
 
     /// Stores the keys and values of all heads at `position`, for which there is room.
     pub(crate) fn write(&mut self, layer: usize, position: usize, keys: &[f32], values: &[f32]) {
-        let (size, slot) = (self.shape.head(), position % PAGE);
-        for (head, (keys, values)) in keys
-            .chunks_exact(self.shape.head_dim)
-            .zip(values.chunks_exact(self.shape.head_dim))
-            .enumerate()
-        {
-            let at = self.at(layer, head);
-            let page = &mut self.pages[position / PAGE][at..at + 2 * size];
-            let (key_page, value_page) = page.split_at_mut(size);
-            for (column, key) in key_page.chunks_exact_mut(PAGE).zip(keys) {
-                column[slot] = narrow(*key);
-            }
-            let row = &mut value_page[slot * keys.len()..][..keys.len()];
-            for (half, value) in row.iter_mut().zip(values) {
-                *half = narrow(*value);
+        let (shape, start) = (self.shape, self.at(layer, 0));
+        match &mut self.pages[position / PAGE] {
+            Page::Half(page) => write(shape, &mut page[start..], position, (keys, values), narrow),
+            Page::Single(page) => {
+                write(shape, &mut page[start..], position, (keys, values), |x| x);
             }
         }
     }
 
-    /// Keys of a page, `[element][position]`.
-    pub(crate) fn keys(&self, layer: usize, head: usize, page: usize) -> &[u16] {
-        &self.pages[page][self.at(layer, head)..][..self.shape.head()]
+    /// Keys of a page, `[element][position]`. `wide` has room for them.
+    pub(crate) fn keys<'a>(
+        &'a self,
+        (layer, head, page): (usize, usize, usize),
+        kernels: &Kernels,
+        wide: &'a mut [f32],
+    ) -> &'a [f32] {
+        self.read(
+            page,
+            self.at(layer, head),
+            self.shape.key_dim,
+            kernels,
+            wide,
+        )
     }
 
-    /// Values of a page, `[position][element]`.
-    pub(crate) fn values(&self, layer: usize, head: usize, page: usize) -> &[u16] {
-        &self.pages[page][self.at(layer, head) + self.shape.head()..][..self.shape.head()]
+    /// Values of a page, `[position][element]`. `wide` has room for them.
+    pub(crate) fn values<'a>(
+        &'a self,
+        (layer, head, page): (usize, usize, usize),
+        kernels: &Kernels,
+        wide: &'a mut [f32],
+    ) -> &'a [f32] {
+        let start = self.at(layer, head) + self.shape.key_dim * PAGE;
+        self.read(page, start, self.shape.value_dim, kernels, wide)
+    }
+
+    fn read<'a>(
+        &'a self,
+        page: usize,
+        start: usize,
+        dim: usize,
+        kernels: &Kernels,
+        wide: &'a mut [f32],
+    ) -> &'a [f32] {
+        let len = dim * PAGE;
+        match &self.pages[page] {
+            Page::Half(halves) => {
+                let wide = &mut wide[..len];
+                (kernels.widen_f16)(&halves[start..][..len], wide);
+                wide
+            }
+            Page::Single(floats) => &floats[start..][..len],
+        }
+    }
+}
+
+/// Stores one position of all heads of a layer, whose part of the page is `layer`.
+fn write<T>(
+    shape: KvShape,
+    layer: &mut [T],
+    position: usize,
+    (keys, values): (&[f32], &[f32]),
+    to: impl Fn(f32) -> T,
+) {
+    let slot = position % PAGE;
+    let keys = keys.chunks_exact(shape.key_dim);
+    let values = values.chunks_exact(shape.value_dim);
+    let heads = layer.chunks_exact_mut(shape.head());
+    for ((head, keys), values) in heads.zip(keys).zip(values) {
+        let (key_page, value_page) = head.split_at_mut(shape.key_dim * PAGE);
+        for (column, key) in key_page.chunks_exact_mut(PAGE).zip(keys) {
+            column[slot] = to(*key);
+        }
+        let row = &mut value_page[slot * values.len()..][..values.len()];
+        for (stored, value) in row.iter_mut().zip(values) {
+            *stored = to(*value);
+        }
     }
 }
 

@@ -1,87 +1,248 @@
 //! The weights of a layer, and of the output head.
 
 use crate::error::CpuError;
-use crate::machine::Part;
-use crate::matrix::Matrix;
+use crate::matrix::{Linear, Matrix};
 use exo_models::{FfnPart, LayerWeight, ModelConfig, WeightName, Weights};
 
 /// The weights of one layer.
 #[derive(Debug)]
 pub(crate) struct Layer {
     pub(crate) attn_norm: Vec<f32>,
-    /// Queries, keys, values.
-    pub(crate) qkv: [Matrix; 3],
-    pub(crate) biases: Option<[Vec<f32>; 3]>,
-    pub(crate) attn_output: Matrix,
+    pub(crate) attention: Attention,
+    /// Of what attention gives.
+    pub(crate) post_attn_norm: Option<Vec<f32>>,
     pub(crate) ffn_norm: Vec<f32>,
-    pub(crate) gate: Matrix,
-    pub(crate) up: Matrix,
-    pub(crate) down: Matrix,
+    pub(crate) ffn: FeedForward,
+    /// Of what the feed-forward part gives.
+    pub(crate) post_ffn_norm: Option<Vec<f32>>,
+}
+
+/// Weights of attention, and what each layer does its own way.
+#[derive(Debug)]
+pub(crate) struct Attention {
+    /// Queries, keys, values.
+    pub(crate) qkv: [Linear; 3],
+    /// Of each head of queries, and of keys.
+    pub(crate) norms: Option<[Vec<f32>; 2]>,
+    pub(crate) output: Linear,
+    /// Positions that a position sees, itself among them.
+    pub(crate) window: Option<usize>,
+}
+
+/// What follows attention.
+#[derive(Debug)]
+pub(crate) enum FeedForward {
+    Dense(Gated),
+    Experts(Mixture),
+}
+
+/// `down(activation(gate(x)) * up(x))`.
+#[derive(Debug)]
+pub(crate) struct Gated {
+    /// Gate and up, of the same width.
+    pub(crate) wide: [Linear; 2],
+    pub(crate) down: Linear,
+}
+
+/// Of many gated parts each position uses a few.
+#[derive(Debug)]
+pub(crate) struct Mixture {
+    pub(crate) router: Linear,
+    /// Added to scores while experts are chosen.
+    pub(crate) choice_bias: Option<Vec<f32>>,
+    pub(crate) experts: Vec<Gated>,
+    pub(crate) shared: Option<Gated>,
 }
 
 /// What comes after the last layer.
 #[derive(Debug)]
 pub(crate) struct Head {
     pub(crate) norm: Vec<f32>,
-    pub(crate) output: Matrix,
+    pub(crate) output: Linear,
+}
+
+/// Loads the weights of one layer.
+struct Loader<'a> {
+    weights: &'a Weights,
+    config: &'a ModelConfig,
+    n: u32,
+}
+
+impl Loader<'_> {
+    fn vector(&self, weight: LayerWeight, len: usize) -> Result<Vec<f32>, CpuError> {
+        Matrix::load_vector(self.weights, WeightName::Layer(self.n, weight), len)
+    }
+
+    fn norm(&self, weight: LayerWeight, len: usize) -> Result<Vec<f32>, CpuError> {
+        let mut norm = self.vector(weight, len)?;
+        add_offset(self.config, &mut norm);
+        Ok(norm)
+    }
+
+    fn post_norm(&self, weight: LayerWeight) -> Result<Option<Vec<f32>>, CpuError> {
+        let wanted = self.config.post_norms;
+        let norm = || self.norm(weight, self.config.hidden);
+        wanted.then(norm).transpose()
+    }
+
+    fn linear(
+        &self,
+        weight: LayerWeight,
+        bias: Option<LayerWeight>,
+        shape: (usize, usize),
+    ) -> Result<Linear, CpuError> {
+        let name = WeightName::Layer(self.n, weight);
+        let bias = bias.map(|bias| self.vector(bias, shape.0)).transpose()?;
+        let matrix = Matrix::load(self.weights, name, shape)?;
+        Ok(Linear { matrix, bias })
+    }
+
+    fn attention(&self) -> Result<Attention, CpuError> {
+        let config = self.config;
+        let (q, k) = (
+            config.heads * config.head_dim,
+            config.kv_heads * config.head_dim,
+        );
+        let project = |weight, bias, rows| {
+            let bias = config.biases.qkv.then_some(bias);
+            self.linear(weight, bias, (rows, config.hidden))
+        };
+        let norms = if config.qk_norm {
+            Some([
+                self.norm(LayerWeight::AttnQNorm, config.head_dim)?,
+                self.norm(LayerWeight::AttnKNorm, config.head_dim)?,
+            ])
+        } else {
+            None
+        };
+        let output_bias = config.biases.attention_output;
+        Ok(Attention {
+            qkv: [
+                project(LayerWeight::AttnQ, LayerWeight::AttnQBias, q)?,
+                project(LayerWeight::AttnK, LayerWeight::AttnKBias, k)?,
+                project(LayerWeight::AttnV, LayerWeight::AttnVBias, k)?,
+            ],
+            norms,
+            output: self.linear(
+                LayerWeight::AttnOutput,
+                output_bias.then_some(LayerWeight::AttnOutputBias),
+                (config.hidden, q),
+            )?,
+            window: config
+                .layer_kind(self.n)
+                .window
+                .map(|window| window.max(1) as usize),
+        })
+    }
+
+    fn gated(
+        &self,
+        weight: impl Fn(FfnPart) -> LayerWeight,
+        bias: Option<fn(FfnPart) -> LayerWeight>,
+        wide: usize,
+    ) -> Result<Gated, CpuError> {
+        let hidden = self.config.hidden;
+        let part = |part, shape| self.linear(weight(part), bias.map(|bias| bias(part)), shape);
+        Ok(Gated {
+            wide: [
+                part(FfnPart::Gate, (wide, hidden))?,
+                part(FfnPart::Up, (wide, hidden))?,
+            ],
+            down: part(FfnPart::Down, (hidden, wide))?,
+        })
+    }
+
+    fn feed_forward(&self) -> Result<FeedForward, CpuError> {
+        let config = self.config;
+        let experts = config.experts.filter(|_| config.layer_kind(self.n).experts);
+        let Some(experts) = experts else {
+            let bias: Option<fn(_) -> _> = if config.biases.ffn {
+                Some(LayerWeight::FfnBias)
+            } else {
+                None
+            };
+            let dense = self.gated(LayerWeight::Ffn, bias, config.intermediate)?;
+            return Ok(FeedForward::Dense(dense));
+        };
+        let shape = (experts.count, config.hidden);
+        let numbers = 0..u16::try_from(experts.count).unwrap_or(u16::MAX);
+        let choice_bias = || self.vector(LayerWeight::RouterBias, experts.count);
+        let shared = experts.shared_intermediate;
+        let gated_shared = || self.gated(LayerWeight::SharedExpert, None, shared);
+        Ok(FeedForward::Experts(Mixture {
+            router: self.linear(LayerWeight::Router, None, shape)?,
+            choice_bias: experts.choice_bias.then(choice_bias).transpose()?,
+            experts: numbers
+                .map(|n| {
+                    let weight = move |part| LayerWeight::Expert(n, part);
+                    self.gated(weight, None, experts.intermediate)
+                })
+                .collect::<Result<_, _>>()?,
+            shared: (shared > 0).then(gated_shared).transpose()?,
+        }))
+    }
 }
 
 impl Layer {
     /// Maps layer `n` of the model.
     pub(crate) fn load(weights: &Weights, config: &ModelConfig, n: u32) -> Result<Self, CpuError> {
-        let (q, k) = (
-            config.heads * config.head_dim,
-            config.kv_heads * config.head_dim,
-        );
-        let (hidden, wide) = (config.hidden, config.intermediate);
-        let matrix =
-            |weight, rows, cols| Matrix::load(weights, WeightName::Layer(n, weight), (rows, cols));
-        let vector = |weight, len| Matrix::load_vector(weights, WeightName::Layer(n, weight), len);
-        let biases = if config.biases.qkv {
-            Some([
-                vector(LayerWeight::AttnQBias, q)?,
-                vector(LayerWeight::AttnKBias, k)?,
-                vector(LayerWeight::AttnVBias, k)?,
-            ])
-        } else {
-            None
-        };
+        let load = Loader { weights, config, n };
         Ok(Self {
-            attn_norm: vector(LayerWeight::AttnNorm, hidden)?,
-            qkv: [
-                matrix(LayerWeight::AttnQ, q, hidden)?,
-                matrix(LayerWeight::AttnK, k, hidden)?,
-                matrix(LayerWeight::AttnV, k, hidden)?,
-            ],
-            biases,
-            attn_output: matrix(LayerWeight::AttnOutput, hidden, q)?,
-            ffn_norm: vector(LayerWeight::FfnNorm, hidden)?,
-            gate: matrix(LayerWeight::Ffn(FfnPart::Gate), wide, hidden)?,
-            up: matrix(LayerWeight::Ffn(FfnPart::Up), wide, hidden)?,
-            down: matrix(LayerWeight::Ffn(FfnPart::Down), hidden, wide)?,
+            attn_norm: load.norm(LayerWeight::AttnNorm, config.hidden)?,
+            attention: load.attention()?,
+            post_attn_norm: load.post_norm(LayerWeight::PostAttnNorm)?,
+            ffn_norm: load.norm(LayerWeight::FfnNorm, config.hidden)?,
+            ffn: load.feed_forward()?,
+            post_ffn_norm: load.post_norm(LayerWeight::PostFfnNorm)?,
         })
     }
 
-    /// Queries, keys and values side by side.
-    pub(crate) fn qkv_parts(&self) -> [Part<'_>; 3] {
-        let [q, k, v] = &self.qkv;
-        let [qb, kb, vb] = match &self.biases {
-            Some([q, k, v]) => [Some(&**q), Some(&**k), Some(&**v)],
-            None => [None; 3],
+    /// Every matrix.
+    pub(crate) fn matrices(&self) -> impl Iterator<Item = &Matrix> {
+        let attention = self.attention.qkv.iter().chain([&self.attention.output]);
+        let (dense, mixture) = match &self.ffn {
+            FeedForward::Dense(dense) => (Some(dense), None),
+            FeedForward::Experts(mixture) => (None, Some(mixture)),
         };
-        [
-            Part {
-                matrix: q,
-                bias: qb,
-            },
-            Part {
-                matrix: k,
-                bias: kb,
-            },
-            Part {
-                matrix: v,
-                bias: vb,
-            },
-        ]
+        let gated = mixture
+            .into_iter()
+            .flat_map(|mixture| mixture.experts.iter().chain(&mixture.shared))
+            .chain(dense)
+            .flat_map(|gated| gated.wide.iter().chain([&gated.down]));
+        let router = mixture.map(|mixture| &mixture.router);
+        attention
+            .chain(router)
+            .chain(gated)
+            .map(|linear| &linear.matrix)
+    }
+}
+
+impl Head {
+    /// Maps what comes after the last layer; `embedding` is the output when they are tied.
+    pub(crate) fn load(
+        weights: &Weights,
+        config: &ModelConfig,
+        embedding: Option<&Matrix>,
+    ) -> Result<Self, CpuError> {
+        let table = (config.vocab, config.hidden);
+        let output = match (config.tied_embeddings, embedding) {
+            (false, _) => Matrix::load(weights, WeightName::Output, table)?,
+            (true, Some(embedding)) => embedding.clone(),
+            (true, None) => Matrix::load(weights, WeightName::TokenEmbedding, table)?,
+        };
+        let mut norm = Matrix::load_vector(weights, WeightName::OutputNorm, config.hidden)?;
+        add_offset(config, &mut norm);
+        Ok(Self {
+            norm,
+            output: output.into(),
+        })
+    }
+}
+
+/// Norms multiply with their weights and this; adding it once is adding it every time.
+fn add_offset(config: &ModelConfig, norm: &mut [f32]) {
+    if config.norm_offset != 0.0 {
+        norm.iter_mut()
+            .for_each(|weight| *weight += config.norm_offset);
     }
 }

@@ -12,6 +12,7 @@
 mod attention;
 mod engine;
 mod error;
+mod feed_forward;
 mod input;
 pub mod kernels;
 mod kv;
@@ -19,6 +20,8 @@ mod layer;
 mod machine;
 mod matrix;
 mod options;
+mod pass;
+mod product;
 mod rope;
 mod sampling;
 mod shard;
@@ -26,5 +29,5 @@ mod unchecked;
 
 pub use engine::{CpuEngine, OpenModel};
 pub use error::CpuError;
-pub use options::CpuOptions;
+pub use options::{CpuOptions, Precision};
 pub use sampling::choose;

@@ -1,14 +1,18 @@
 //! A weight as the kernels take it.
 
 use crate::error::CpuError;
-use crate::kernels::{FloatFormat, Format, Kernels};
-use exo_models::{WeightBytes, WeightKind, WeightName, Weights};
+use crate::kernels::format::Block;
+use crate::kernels::{FloatFormat, Format, Kernels, PackedRows};
+use exo_models::{Packing, Scales, WeightBytes, WeightKind, WeightName, Weights};
+use std::ops::Range;
 
 /// How the bytes of a matrix are read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// Multiplied with 8-bit activations.
+#[derive(Clone, Debug)]
+enum Kind {
+    /// Blocks that hold their scales; multiplied with 8-bit activations.
     Quantised(Format),
+    /// Scales apart from the numbers; multiplied with 8-bit activations.
+    Packed(Packing, FloatFormat, Scales),
     /// Multiplied with `f32` activations.
     Float(FloatFormat),
 }
@@ -18,8 +22,24 @@ pub(crate) enum Kind {
 pub(crate) struct Matrix {
     kind: Kind,
     rows: usize,
+    cols: usize,
     row_bytes: usize,
     data: WeightBytes,
+}
+
+/// Some rows of a matrix, for the kernels.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Rows<'a> {
+    Quantised(Format, &'a [u8]),
+    Packed(PackedRows<'a>),
+    Float(FloatFormat, &'a [u8]),
+}
+
+/// A matrix, and what is added to its products.
+#[derive(Clone, Debug)]
+pub(crate) struct Linear {
+    pub(crate) matrix: Matrix,
+    pub(crate) bias: Option<Vec<f32>>,
 }
 
 impl Matrix {
@@ -30,50 +50,48 @@ impl Matrix {
         (rows, cols): (usize, usize),
     ) -> Result<Self, CpuError> {
         let view = weights.get(name)?;
-        let kind = match view.kind {
-            WeightKind::F32 => Kind::Float(FloatFormat::F32),
-            WeightKind::F16 => Kind::Float(FloatFormat::F16),
-            WeightKind::Bf16 => Kind::Float(FloatFormat::Bf16),
-            WeightKind::Q4_0 => Kind::Quantised(Format::Q4_0),
-            WeightKind::Q4_1 => Kind::Quantised(Format::Q4_1),
-            WeightKind::Q5_0 => Kind::Quantised(Format::Q5_0),
-            WeightKind::Q5_1 => Kind::Quantised(Format::Q5_1),
-            WeightKind::Q8_0 => Kind::Quantised(Format::Q8_0),
-            WeightKind::Q4K => Kind::Quantised(Format::Q4K),
-            WeightKind::Q5K => Kind::Quantised(Format::Q5K),
-            WeightKind::Q6K => Kind::Quantised(Format::Q6K),
-            other => {
-                return Err(CpuError::WeightKind {
-                    weight: name,
-                    kind: other,
-                });
-            }
+        let stored = view.kind;
+        let unknown = || CpuError::WeightKind {
+            weight: name,
+            kind: stored,
         };
-        let row_bytes = match kind {
-            Kind::Quantised(format) if cols.is_multiple_of(format.unit()) => format.row_bytes(cols),
-            Kind::Float(format) => cols * format.bytes(),
-            Kind::Quantised(_) => {
-                return Err(CpuError::WeightKind {
-                    weight: name,
-                    kind: view.kind,
-                });
+        let kind = match (stored, view.scales) {
+            (WeightKind::Packed(packing), Some(scales)) => {
+                let format = float_format(scales.kind).ok_or_else(unknown)?;
+                let known = PackedRows::knows(packing.bits, packing.group.into());
+                if !known || !cols.is_multiple_of(packing.group.into()) {
+                    return Err(unknown());
+                }
+                Kind::Packed(packing, format, scales)
             }
+            _ => match (float_format(stored), format(stored)) {
+                (Some(format), _) => Kind::Float(format),
+                (None, Some(format)) if cols.is_multiple_of(format.unit()) => {
+                    Kind::Quantised(format)
+                }
+                _ => return Err(unknown()),
+            },
         };
-        let fits = row_bytes > 0 && rows.checked_mul(row_bytes) == Some(view.data.len());
-        if (view.rows, view.cols) != (rows, cols) || !fits {
+        let matrix = Self {
+            row_bytes: match &kind {
+                Kind::Quantised(format) => format.row_bytes(cols),
+                Kind::Packed(packing, ..) => cols / 8 * usize::from(packing.bits),
+                Kind::Float(format) => cols * format.bytes(),
+            },
+            kind,
+            rows,
+            cols,
+            data: view.data,
+        };
+        if (view.rows, view.cols) != (rows, cols) || !matrix.fits() {
             return Err(CpuError::WeightShape {
                 weight: name,
                 expected: [rows, cols],
                 found: [view.rows, view.cols],
-                bytes: view.data.len(),
+                bytes: matrix.bytes(),
             });
         }
-        Ok(Self {
-            kind,
-            rows,
-            row_bytes,
-            data: view.data,
-        })
+        Ok(matrix)
     }
 
     /// The vector called `name` of `len` elements, as `f32`.
@@ -88,8 +106,23 @@ impl Matrix {
         Ok(values)
     }
 
-    pub(crate) fn kind(&self) -> Kind {
-        self.kind
+    /// Whether there are as many bytes as the shape takes.
+    fn fits(&self) -> bool {
+        let whole =
+            |bytes: &[u8], row: usize| row > 0 && self.rows.checked_mul(row) == Some(bytes.len());
+        let scales = match &self.kind {
+            Kind::Packed(packing, format, scales) => {
+                let row = self.cols / usize::from(packing.group) * format.bytes();
+                whole(&scales.scales, row) && whole(&scales.biases, row)
+            }
+            Kind::Quantised(_) | Kind::Float(_) => true,
+        };
+        scales && whole(&self.data, self.row_bytes)
+    }
+
+    /// Whether it multiplies with 8-bit activations.
+    pub(crate) fn is_quantised(&self) -> bool {
+        !matches!(self.kind, Kind::Float(_))
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -100,30 +133,100 @@ impl Matrix {
         self.row_bytes
     }
 
-    /// All bytes, row after row.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.data
+    /// All bytes: of the numbers, row after row, and of scales and biases that lie apart.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        let scales = match &self.kind {
+            Kind::Packed(_, _, scales) => Some([&*scales.scales, &*scales.biases]),
+            Kind::Quantised(_) | Kind::Float(_) => None,
+        };
+        std::iter::once(&*self.data).chain(scales.into_iter().flatten())
+    }
+
+    /// How many bytes there are.
+    pub(crate) fn bytes(&self) -> usize {
+        self.parts().map(<[u8]>::len).sum()
+    }
+
+    /// Some of its rows.
+    ///
+    /// # Panics
+    /// If it has not all of them.
+    pub(crate) fn some(&self, rows: Range<usize>) -> Rows<'_> {
+        let bytes = &self.data[rows.start * self.row_bytes..rows.end * self.row_bytes];
+        match &self.kind {
+            Kind::Quantised(format) => Rows::Quantised(*format, bytes),
+            Kind::Float(format) => Rows::Float(*format, bytes),
+            Kind::Packed(packing, format, scales) => {
+                let group = usize::from(packing.group);
+                let row = self.cols / group * format.bytes();
+                Rows::Packed(PackedRows {
+                    bits: packing.bits,
+                    group,
+                    scale_format: *format,
+                    rows: rows.len(),
+                    cols: self.cols,
+                    numbers: bytes,
+                    scales: &scales.scales[rows.start * row..rows.end * row],
+                    biases: &scales.biases[rows.start * row..rows.end * row],
+                })
+            }
+        }
     }
 
     /// Row `row` as numbers; zeros if there is no such row.
     pub(crate) fn read_row(&self, row: usize, kernels: &Kernels, out: &mut [f32]) {
-        let start = row * self.row_bytes;
-        let Some(bytes) = self.bytes().get(start..start + self.row_bytes) else {
+        if row >= self.rows {
             out.fill(0.0);
             return;
-        };
-        match self.kind {
-            Kind::Float(format) => (kernels.widen)(format, bytes, out),
-            Kind::Quantised(format) => {
+        }
+        match self.some(row..row + 1) {
+            Rows::Float(format, bytes) => (kernels.widen)(format, bytes, out),
+            Rows::Quantised(format, bytes) => {
                 for (b, out) in out.chunks_exact_mut(32).enumerate() {
-                    let block = format.block(bytes, b);
-                    for (i, out) in out.iter_mut().enumerate() {
-                        let quant = i32::from(block.quants[i]) - format.offset();
-                        let quant = block.factors[i / 16] * quant;
-                        *out = block.scale.mul_add(quant as f32, block.min);
-                    }
+                    write_block(&format.block(bytes, b), format.offset(), out);
+                }
+            }
+            Rows::Packed(rows) => {
+                for (b, out) in out.chunks_exact_mut(32).enumerate() {
+                    write_block(&rows.block(0, b), 0, out);
                 }
             }
         }
+    }
+}
+
+impl From<Matrix> for Linear {
+    fn from(matrix: Matrix) -> Self {
+        Self { matrix, bias: None }
+    }
+}
+
+fn write_block(block: &Block, offset: i32, out: &mut [f32]) {
+    for (i, (out, quant)) in out.iter_mut().zip(block.quants).enumerate() {
+        let quant = block.factors[i / 16] * (i32::from(quant) - offset);
+        *out = block.scale.mul_add(quant as f32, block.min);
+    }
+}
+
+fn float_format(kind: WeightKind) -> Option<FloatFormat> {
+    match kind {
+        WeightKind::F32 => Some(FloatFormat::F32),
+        WeightKind::F16 => Some(FloatFormat::F16),
+        WeightKind::Bf16 => Some(FloatFormat::Bf16),
+        _ => None,
+    }
+}
+
+fn format(kind: WeightKind) -> Option<Format> {
+    match kind {
+        WeightKind::Q4_0 => Some(Format::Q4_0),
+        WeightKind::Q4_1 => Some(Format::Q4_1),
+        WeightKind::Q5_0 => Some(Format::Q5_0),
+        WeightKind::Q5_1 => Some(Format::Q5_1),
+        WeightKind::Q8_0 => Some(Format::Q8_0),
+        WeightKind::Q4K => Some(Format::Q4K),
+        WeightKind::Q5K => Some(Format::Q5K),
+        WeightKind::Q6K => Some(Format::Q6K),
+        _ => None,
     }
 }

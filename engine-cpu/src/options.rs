@@ -14,6 +14,21 @@ pub struct CpuOptions {
     /// Read all weights once while loading, with progress. Otherwise they come from disk when they
     /// are first multiplied.
     pub read_ahead: bool,
+    /// How exactly products and KV caches are computed.
+    pub precision: Precision,
+}
+
+/// How exactly a [`CpuEngine`](crate::CpuEngine) computes. Activations between layers, norms and
+/// sums are `f32` either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Precision {
+    /// Quantised weights multiply with activations of 8 bits, keys and values are kept in half
+    /// precision: fast, and far below what quantising the weights has cost.
+    #[default]
+    Mixed,
+    /// Everything is `f32`: many times slower, and twice the KV cache. What to compare with.
+    Single,
 }
 
 impl Default for CpuOptions {
@@ -25,6 +40,7 @@ impl Default for CpuOptions {
             memory_limit: None,
             max_context: 0,
             read_ahead: true,
+            precision: Precision::default(),
         }
     }
 }

@@ -208,11 +208,13 @@ proptest! {
                 (kernels.gelu_product)(&mut gelu, y);
                 let mut capped = x.clone();
                 (kernels.soft_cap)(&mut capped, 3.0);
+                let mut sigmoid = x.clone();
+                (kernels.sigmoid)(&mut sigmoid);
                 let mut sum = x.clone();
                 (kernels.add)(&mut sum, y);
                 let mut softmax = x.clone();
                 let inverse = (kernels.softmax)(&mut softmax);
-                [norm, silu, gelu, capped, sum, softmax, vec![inverse]].map(|values| bits(&values))
+                [norm, silu, gelu, capped, sigmoid, sum, softmax, vec![inverse]].map(|values| bits(&values))
             });
             prop_assert_eq!(&both[0], &both[1], "on {}", kernels.name);
         }

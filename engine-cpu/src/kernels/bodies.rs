@@ -240,6 +240,14 @@ pub(crate) fn silu_product(gate: &mut [f32], up: &[f32]) {
     }
 }
 
+/// Every `x` becomes its sigmoid.
+#[inline(always)]
+pub(crate) fn sigmoid(x: &mut [f32]) {
+    for x in x {
+        *x = 1.0 / (1.0 + exp(-*x));
+    }
+}
+
 /// `gate` = gelu(`gate`) × `up`, by the tanh approximation.
 ///
 /// Half of one plus tanh of `u` is the sigmoid of `2u`.

@@ -40,6 +40,8 @@ pub struct Kernels {
     pub silu_product: fn(&mut [f32], &[f32]),
     /// `gelu_product(gate, up)`: `gate` = gelu(`gate`) × `up`, by the tanh approximation.
     pub gelu_product: fn(&mut [f32], &[f32]),
+    /// `sigmoid(x)`, in place.
+    pub sigmoid: fn(&mut [f32]),
     /// `soft_cap(x, cap)`: every `x` becomes `cap` × tanh(`x` / `cap`).
     pub soft_cap: fn(&mut [f32], f32),
     /// `add(x, y)`: `x` += `y`.
@@ -71,6 +73,7 @@ impl Kernels {
         rms_norm: bodies::rms_norm,
         silu_product: bodies::silu_product,
         gelu_product: bodies::gelu_product,
+        sigmoid: bodies::sigmoid,
         soft_cap: bodies::soft_cap,
         add: bodies::add,
         softmax: bodies::softmax,

@@ -23,6 +23,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     rms_norm: wide::rms_norm,
     silu_product: wide::silu_product,
     gelu_product: wide::gelu_product,
+    sigmoid: wide::sigmoid,
     soft_cap: wide::soft_cap,
     add: wide::add,
     softmax: wide::softmax,

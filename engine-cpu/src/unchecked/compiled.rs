@@ -64,6 +64,9 @@ macro_rules! compiled_for {
                 fn gelu_product(gate: &mut [f32], up: &[f32]) { bodies::gelu_product(gate, up) }
             );
             compiled_for!(@ $features
+                fn sigmoid(x: &mut [f32]) { bodies::sigmoid(x) }
+            );
+            compiled_for!(@ $features
                 fn soft_cap(x: &mut [f32], cap: f32) { bodies::soft_cap(x, cap) }
             );
             compiled_for!(@ $features
