@@ -33,7 +33,7 @@ pub(crate) struct Attention {
 #[derive(Debug)]
 pub(crate) enum FeedForward {
     Dense(Gated),
-    Experts(Mixture),
+    Experts(Box<Mixture>),
 }
 
 /// `down(activation(gate(x)) * up(x))`.
@@ -169,7 +169,7 @@ impl Loader<'_> {
         let choice_bias = || self.vector(LayerWeight::RouterBias, experts.count);
         let shared = experts.shared_intermediate;
         let gated_shared = || self.gated(LayerWeight::SharedExpert, None, shared);
-        Ok(FeedForward::Experts(Mixture {
+        Ok(FeedForward::Experts(Box::new(Mixture {
             router: self.linear(LayerWeight::Router, None, shape)?,
             choice_bias: experts.choice_bias.then(choice_bias).transpose()?,
             experts: numbers
@@ -179,7 +179,7 @@ impl Loader<'_> {
                 })
                 .collect::<Result<_, _>>()?,
             shared: (shared > 0).then(gated_shared).transpose()?,
-        }))
+        })))
     }
 }
 

@@ -2,89 +2,15 @@
 
 mod common;
 
+use common::pieces::{cut, prompt, run};
 use common::tiny::Tiny;
-use common::{
-    engine, forward, forward_with, hidden, load, load_told, options, shard, token, tokens,
-};
+use common::{engine, forward, hidden, load, load_told, options, shard, tokens};
 use exo_engine_cpu::kernels::Kernels;
 use exo_engine_cpu::{CpuEngine, CpuOptions};
 use exo_models::Model;
-use exo_protocol::engine::{EngineInput, EngineOutput, Sampling};
-use exo_protocol::{Shard, Tensor};
+use exo_protocol::Tensor;
+use exo_protocol::engine::EngineInput;
 use proptest::prelude::*;
-use std::ops::Range;
-
-/// Runs a prompt in `blocks` through `shards`, then `answer` greedy tokens; returns the tokens and
-/// the logits of every one of them. Of the prompt, only the last block asks for a token.
-fn run(
-    engine: &mut CpuEngine,
-    shards: &[Shard],
-    prompt: &[u32],
-    blocks: &[usize],
-    answer: usize,
-) -> (Vec<u32>, Vec<Vec<u32>>) {
-    for shard in shards {
-        load(engine, shard).expect("loads");
-    }
-    let (mut position, mut at) = (0u32, 0);
-    let (mut chosen, mut logits) = (Vec::new(), Vec::new());
-    let mut sizes = blocks.iter().copied().cycle();
-    while chosen.len() <= answer {
-        let block = match chosen.last() {
-            Some(last) => vec![*last],
-            None => {
-                let end = (at + sizes.next().unwrap_or(prompt.len()).max(1)).min(prompt.len());
-                let block = prompt[at..end].to_vec();
-                at = end;
-                block
-            }
-        };
-        let mut input = EngineInput::Tokens(block.clone());
-        let mut result = EngineOutput::Nothing;
-        let sampling = (at == prompt.len()).then(Sampling::default);
-        for shard in shards {
-            let (output, added) =
-                forward_with(engine, shard, "request", position, input.clone(), sampling)
-                    .expect("runs");
-            assert_eq!(added as usize, block.len());
-            if shard.is_last() {
-                result = output;
-            } else {
-                input = EngineInput::Hidden(hidden(output));
-            }
-        }
-        position += block.len() as u32;
-        if sampling.is_none() {
-            assert_eq!(result, EngineOutput::Nothing);
-        } else {
-            chosen.push(token(result));
-            logits.push(
-                engine
-                    .last_logits()
-                    .iter()
-                    .map(|logit| logit.to_bits())
-                    .collect(),
-            );
-        }
-    }
-    (chosen, logits)
-}
-
-fn cut(at: &[u32], layers: u32) -> Vec<Shard> {
-    let mut ends: Vec<u32> = at.iter().copied().chain([0, layers]).collect();
-    ends.sort_unstable();
-    ends.dedup();
-    let ranges = ends.windows(2).map(|pair| pair[0]..pair[1]);
-    ranges
-        .map(|range: Range<u32>| shard(range, layers))
-        .collect()
-}
-
-fn prompt(len: usize, vocab: usize) -> Vec<u32> {
-    (0..len)
-        .map(|i| ((i * i * 7 + i * 13 + 5) % vocab) as u32)
-        .collect()
-}
 
 fn whole(model: &Model, prompt: &[u32]) -> (Vec<u32>, Vec<Vec<u32>>) {
     let layers = model.config().layers;

@@ -254,7 +254,7 @@ pub(crate) fn sigmoid(x: &mut [f32]) {
 #[inline(always)]
 pub(crate) fn gelu_product(gate: &mut [f32], up: &[f32]) {
     // 2 · sqrt(2 / π), and the same times 0.044715.
-    const LINEAR: f32 = 1.595_769_1;
+    const LINEAR: f32 = 1.595_769;
     const CUBIC: f32 = 0.071_354_814;
     for (gate, up) in gate.iter_mut().zip(up) {
         let x = *gate;

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub(crate) mod pieces;
 pub(crate) mod tiny;
 
 use exo_engine_cpu::{CpuEngine, CpuOptions};
