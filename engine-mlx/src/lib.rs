@@ -48,6 +48,9 @@ pub use options::{ComputeDtype, MlxOptions, WeightForm};
 
 use exo_models::{Model, ModelError};
 
+/// The version of mlx-rs that this crate is written for.
+pub const MLX_RS: &str = "0.33";
+
 /// Whether this build can compute with MLX.
 pub const AVAILABLE: bool = cfg!(mlx);
 

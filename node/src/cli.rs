@@ -73,10 +73,10 @@ pub struct Args {
     #[argh(option, arg_name = "COUNT", default = "0")]
     pub wait_for_peers: usize,
 
-    /// what computes: cpu, mlx or dummy; default cpu
+    /// what computes: cpu, mlx or dummy; default mlx on Apple Silicon, else cpu
     #[argh(option, arg_name = "NAME")]
     pub inference_engine: Option<EngineKind>,
-    /// threads of the cpu engine; default the machine's cores
+    /// threads of the cpu engine; default the machine's cores; MLX chooses its own
     #[argh(option, arg_name = "COUNT")]
     pub threads: Option<usize>,
     /// folder with models, or one model; may be given several times

@@ -3,25 +3,39 @@
 use crate::cli::EngineKind;
 use exo_protocol::topology::EngineInfo;
 
-/// Formats of weights that both engines take: safetensors and GGUF.
-const COMMON: [&str; 11] = [
-    "F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K",
+/// Formats of weights that both engines take, in safetensors and GGUF; the last ones are MLX's.
+const FORMATS: [&str; 16] = [
+    "F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "2-bit",
+    "3-bit", "4-bit", "6-bit", "8-bit",
 ];
+
+/// On a GPU MLX computes in the half precision of the model.
+const MLX_DTYPE: &str = if cfg!(target_os = "macos") {
+    "float16 or bfloat16, as the model"
+} else {
+    "float32"
+};
 
 /// What is told of an engine.
 #[must_use]
 pub fn info(kind: EngineKind) -> EngineInfo {
     let formats: &[&str] = match kind {
-        EngineKind::Cpu | EngineKind::Mlx => &COMMON,
+        EngineKind::Cpu | EngineKind::Mlx => &FORMATS,
         EngineKind::Dummy => &[],
     };
     let dtype = match kind {
-        EngineKind::Cpu | EngineKind::Mlx => "float32",
+        EngineKind::Cpu => "float32",
+        EngineKind::Mlx => MLX_DTYPE,
         EngineKind::Dummy => "uint32",
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    let version = match kind {
+        EngineKind::Mlx => format!("{version} (mlx-rs {})", exo_engine_mlx::MLX_RS),
+        EngineKind::Cpu | EngineKind::Dummy => version.to_owned(),
     };
     EngineInfo {
         name: kind.name().to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version,
         dtype: dtype.to_owned(),
         formats: formats.iter().map(|&name| name.to_owned()).collect(),
     }

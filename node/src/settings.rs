@@ -345,6 +345,18 @@ mod tests {
     }
 
     #[test]
+    fn mlx_computes_where_it_was_built_in() {
+        let asked = settings("--node-id a --inference-engine mlx");
+        if exo_engine_mlx::AVAILABLE {
+            assert_eq!(asked.unwrap().engine, EngineKind::Mlx);
+        } else {
+            let told = asked.unwrap_err().to_string();
+            assert!(told.contains("engine-mlx/setup-linux"), "{told}");
+            assert!(told.contains("--inference-engine cpu"), "{told}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_is_told_in_one_line() {
         for (line, wanted) in [
             (
@@ -361,7 +373,6 @@ mod tests {
                 "--discovery-config-path /nowhere/x.json",
                 "/nowhere/x.json: No such file",
             ),
-            ("--inference-engine mlx", "--inference-engine cpu"),
             (
                 "--models-dir /nowhere/models",
                 "--models-dir /nowhere/models: No such file",

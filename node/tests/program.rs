@@ -113,7 +113,6 @@ fn usage_errors_are_2_and_failures_are_1() {
             1,
             "not in this version; use manual",
         ),
-        ("--inference-engine mlx", 1, "--inference-engine cpu"),
         (
             "--discovery-config-path /nowhere.json",
             1,
@@ -143,6 +142,20 @@ fn usage_errors_are_2_and_failures_are_1() {
             error.starts_with("error: ") && error.contains(told),
             "{words}: {error}"
         );
+    }
+}
+
+#[test]
+fn mlx_answers_or_says_how_to_get_it() {
+    let words = "run stories --prompt x --max-tokens 8";
+    let (status, out, error) = run(&format!("{words} --inference-engine mlx"));
+    if exo_engine_mlx::AVAILABLE {
+        assert_eq!((status, error.as_str()), (0, ""));
+        let (_, cpu, _) = run(&format!("{words} --inference-engine cpu"));
+        assert_eq!(out, cpu);
+    } else {
+        assert_eq!((status, out.as_str()), (1, ""));
+        assert!(error.contains("engine-mlx/setup-linux"), "{error}");
     }
 }
 
