@@ -1,11 +1,13 @@
 //! What the forward pass needs to know about a model, whatever file said it.
 
 mod fields;
-mod from_gguf;
-mod from_hf;
+pub(crate) mod from_gguf;
+pub(crate) mod from_hf;
+mod keys;
 mod mlx_quantization;
 mod rope;
 mod rope_fields;
+mod rope_keys;
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -13,9 +15,8 @@ pub use self::rope::{RopeConfig, RopeLayout, RopeScaling};
 pub(crate) use self::{
     fields::Fields,
     from_gguf::from_gguf,
-    from_hf::{
-        Shape, common, declared_dtype, even_head, expert_layers, from_folder, unstretched, windows,
-    },
+    from_hf::{Shape, declared_dtype, expert_layers, from_folder, unstretched},
+    keys::Keys,
     rope_fields::{scaling as rope_scaling, section as rope_section, yarn_magnitude},
 };
 use crate::ModelError;

@@ -15,15 +15,23 @@ mod qwen3;
 mod qwen3_moe;
 mod smollm3;
 
-use crate::{ModelConfig, ModelError, config::Fields};
+use crate::{
+    ModelConfig, ModelError,
+    config::{Fields, Keys},
+};
 
 /// Fills a configuration from config.json.
 pub(crate) type ReadFields = fn(&Fields) -> Result<ModelConfig, ModelError>;
+
+/// Fills a configuration from GGUF metadata.
+pub(crate) type ReadKeys = fn(&Keys<'_>) -> Result<ModelConfig, ModelError>;
 
 /// How the files of a family are told, and who reads them.
 pub(crate) struct Architecture {
     /// By `model_type` in config.json.
     hugging_face: &'static [(&'static str, ReadFields)],
+    /// By `general.architecture` in GGUF.
+    gguf: &'static [(&'static str, ReadKeys)],
 }
 
 const ALL: [Architecture; 10] = [
@@ -52,3 +60,20 @@ pub(crate) fn model_types() -> String {
     let known = ALL.iter().flat_map(|family| family.hugging_face);
     known.map(|&(name, _)| name).collect::<Vec<_>>().join(", ")
 }
+
+/// Who reads GGUF files of this `general.architecture`.
+pub(crate) fn gguf(architecture: &str) -> Option<ReadKeys> {
+    let mut known = ALL.iter().flat_map(|family| family.gguf);
+    known
+        .find(|(name, _)| *name == architecture)
+        .map(|&(_, read)| read)
+}
+
+/// Every `general.architecture` that is read.
+pub(crate) fn gguf_architectures() -> String {
+    let known = ALL.iter().flat_map(|family| family.gguf);
+    known.map(|&(name, _)| name).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests;

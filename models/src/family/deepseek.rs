@@ -3,15 +3,17 @@
 
 use super::Architecture;
 use crate::{
-    Biases, Experts, Family, LatentAttention, ModelConfig, ModelError, RopeLayout, Scoring,
+    Biases, Experts, Family, LatentAttention, ModelConfig, ModelError, RopeLayout, RopeScaling,
+    Scoring,
     config::{
-        Fields, MAX_DIMENSION, MAX_EXPERTS, MAX_INTERMEDIATE, Shape, common, expert_layers,
-        rope_section, yarn_magnitude,
+        Fields, Keys, MAX_DIMENSION, MAX_EXPERTS, MAX_INTERMEDIATE, Shape, expert_layers,
+        from_gguf, from_hf, rope_section, yarn_magnitude,
     },
 };
 
 pub(super) const ARCHITECTURE: Architecture = Architecture {
     hugging_face: &[("deepseek_v2", read_2), ("deepseek_v3", read_3)],
+    gguf: &[("deepseek2", read_gguf)],
 };
 
 /// Of the norms inside of the attention, whatever `rms_norm_eps` is.
@@ -90,7 +92,7 @@ fn read(fields: &Fields, family: Family) -> Result<ModelConfig, ModelError> {
         let expected = "even, because rotary positions work on pairs";
         return Err(fields.wrong("qk_rope_head_dim", expected));
     }
-    let config = common(&fields, &shape)?;
+    let config = from_hf::common(&fields, &shape)?;
     if config.biases != Biases::default() {
         let what = "biases of linear weights (`attention_bias`)";
         return Err(fields.unsupported(what, "DeepSeek without them"));
@@ -156,5 +158,120 @@ fn experts(fields: &Fields) -> Result<Option<Experts>, ModelError> {
         group_by_two: false,
         normalise: false,
         scale: fields.number("routed_scaling_factor")?.unwrap_or(1.0),
+    }))
+}
+
+/// `expert_gating_func` of GGUF files.
+const GATING_SOFTMAX: usize = 1;
+const GATING_SIGMOID: usize = 2;
+
+/// Files of both, which the gating tells apart.
+fn read_gguf(keys: &Keys<'_>) -> Result<ModelConfig, ModelError> {
+    let dim = |name| keys.required_count(name, MAX_DIMENSION);
+    if !keys.has("blk.0.attn_kv_b.weight") {
+        let what = "keys and values apart (`attn_k_b`, `attn_v_b`), as converters since April 2025 \
+                    write them";
+        let supported = "files with `attn_kv_b`, and the model's Hugging Face folder";
+        return Err(keys.unsupported(what, supported));
+    }
+    let scoring = match keys.count_or_zero("expert_gating_func", GATING_SIGMOID as u64)? {
+        GATING_SIGMOID => Scoring::Sigmoid,
+        // Older files do not say, and are DeepSeek 2's.
+        0 | GATING_SOFTMAX => Scoring::Softmax,
+        _ => return Err(keys.wrong("expert_gating_func", "1 (softmax) or 2 (sigmoid)")),
+    };
+    let family = match scoring {
+        Scoring::Softmax => Family::DeepSeek2,
+        Scoring::Sigmoid => Family::DeepSeek3,
+    };
+    let rope_dim = dim("rope.dimension_count")?;
+    // The newer name says what the older one did: a head's width before it is compressed.
+    let width = |newer, older| match keys.count(newer, MAX_DIMENSION)? {
+        Some(width) => Ok(width),
+        None => dim(older),
+    };
+    let head_dim = width("attention.key_length_mla", "attention.key_length")?;
+    let Some(plain_dim) = head_dim.checked_sub(rope_dim).filter(|&n| n > 0) else {
+        let expected = format!("less than the width of a head, which is {head_dim}");
+        return Err(keys.wrong("rope.dimension_count", expected));
+    };
+    let shape = Shape {
+        rope_dims: rope_dim,
+        ..Shape::of_heads(family, head_dim)
+    };
+    let config = from_gguf::common(keys, &shape, RopeLayout::Interleaved)?;
+    let latent = LatentAttention {
+        query_rank: keys.count("attention.q_lora_rank", MAX_DIMENSION)?,
+        kv_rank: dim("attention.kv_lora_rank")?,
+        plain_dim,
+        rope_dim,
+        value_dim: width("attention.value_length_mla", "attention.value_length")?,
+        // llama.cpp has one epsilon for all.
+        norm_eps: config.norm_eps,
+    };
+    let (rope, factor) = gguf_rope(keys, &config)?;
+    let mut config = ModelConfig {
+        kv_heads: config.heads,
+        latent: Some(latent),
+        score_scale: config.score_scale * factor,
+        rope,
+        experts: gguf_experts(keys, scoring)?,
+        ..config
+    };
+    let first = keys.count_or_zero("leading_dense_block_count", MAX_DIMENSION)?;
+    let some = config.experts.is_some();
+    expert_layers(&mut config, |layer| some && layer >= first);
+    Ok(config)
+}
+
+/// Published models stretch scores and turned elements by the same, so that the scores' scale says
+/// it all; files only say a tenth of the exponent.
+fn gguf_rope(
+    keys: &Keys<'_>,
+    config: &ModelConfig,
+) -> Result<(crate::RopeConfig, f32), ModelError> {
+    let mut rope = config.rope.clone();
+    let RopeScaling::Yarn {
+        factor, magnitude, ..
+    } = &mut rope.scaling
+    else {
+        return Ok((rope, 1.0));
+    };
+    *magnitude = 1.0;
+    let tenth = keys.number("rope.scaling.yarn_log_multiplier")?;
+    let scores = yarn_magnitude(*factor, tenth.unwrap_or(0.0) * 10.0);
+    Ok((rope, (scores * scores) as f32))
+}
+
+fn gguf_experts(keys: &Keys<'_>, scoring: Scoring) -> Result<Option<Experts>, ModelError> {
+    let count = keys.count_or_zero("expert_count", MAX_EXPERTS)?;
+    if count == 0 {
+        return Ok(None);
+    }
+    let sigmoid = scoring == Scoring::Sigmoid;
+    let intermediate = keys.required_count("expert_feed_forward_length", MAX_INTERMEDIATE)?;
+    let shared = keys.count_or_zero("expert_shared_count", MAX_EXPERTS)?;
+    let groups = keys.count("expert_group_count", count as u64)?.unwrap_or(1);
+    if !count.is_multiple_of(groups) {
+        let expected = format!("a divisor of the expert count, which is {count}");
+        return Err(keys.wrong("expert_group_count", expected));
+    }
+    let active_groups = keys.count("expert_group_used_count", groups as u64)?;
+    let active_groups = active_groups.unwrap_or(groups);
+    let most = active_groups * (count / groups);
+    let active = keys.required_count("expert_used_count", most as u64)?;
+    let normalise = keys.flag("expert_weights_norm")?.unwrap_or(false);
+    Ok(Some(Experts {
+        count,
+        active,
+        intermediate,
+        shared_intermediate: intermediate * shared,
+        scoring,
+        choice_bias: sigmoid,
+        groups,
+        active_groups,
+        group_by_two: sigmoid,
+        normalise: normalise && active > 1,
+        scale: keys.number("expert_weights_scale")?.unwrap_or(1.0),
     }))
 }

@@ -4,14 +4,18 @@
 use half::bf16;
 use serde_json::{Map, Value};
 
-use super::{Architecture, gemma2::score_scale};
+use super::{
+    Architecture,
+    gemma2::{gguf_score_scale, score_scale},
+};
 use crate::{
-    Activation, Family, ModelConfig, ModelError, RopeConfig,
-    config::{Fields, MAX_DIMENSION, Shape, common, rope_scaling, unstretched, windows},
+    Activation, Family, ModelConfig, ModelError, RopeConfig, RopeLayout,
+    config::{Fields, Keys, MAX_DIMENSION, Shape, from_gguf, from_hf, rope_scaling, unstretched},
 };
 
 pub(super) const ARCHITECTURE: Architecture = Architecture {
     hugging_face: &[("gemma3_text", read_text), ("gemma3", read)],
+    gguf: &[("gemma3", read_gguf)],
 };
 
 /// Every how many layers one sees everything, unless the file says it.
@@ -45,7 +49,7 @@ fn read_text(fields: &Fields) -> Result<ModelConfig, ModelError> {
         activation: Activation::GeluTanh,
         ..Shape::usual(Family::Gemma3, &fields)?
     };
-    let config = common(&fields, &shape)?;
+    let config = from_hf::common(&fields, &shape)?;
     let (rope, local_rope) = ropes(&fields, &config.rope)?;
     let mut config = ModelConfig {
         embedding_scale: embedding_scale(config.hidden),
@@ -61,7 +65,9 @@ fn read_text(fields: &Fields) -> Result<ModelConfig, ModelError> {
     };
     let pattern = fields.count("sliding_window_pattern", MAX_DIMENSION)?;
     let pattern = pattern.unwrap_or(PATTERN);
-    windows(&fields, &mut config, |layer| (layer + 1) % pattern != 0)?;
+    from_hf::windows(&fields, &mut config, |layer| {
+        !(layer + 1).is_multiple_of(pattern)
+    })?;
     Ok(config)
 }
 
@@ -94,4 +100,41 @@ fn ropes(fields: &Fields, plain: &RopeConfig) -> Result<(RopeConfig, RopeConfig)
         None => unstretched(plain, local_theta),
     };
     Ok((global, local))
+}
+
+/// As for Gemma 2, the largest model has a scale of its own.
+const LAYERS_OF_27B: u32 = 62;
+
+/// The converter adds the norms' offset to their weights.
+fn read_gguf(keys: &Keys<'_>) -> Result<ModelConfig, ModelError> {
+    const PATTERN_KEY: &str = "attention.sliding_window_pattern";
+    let shape = Shape {
+        activation: Activation::GeluTanh,
+        ..from_gguf::usual(Family::Gemma3, keys)?
+    };
+    let config = from_gguf::common(keys, &shape, RopeLayout::Half)?;
+    let local_theta = keys.number("rope.freq_base_swa")?.unwrap_or(10_000.0);
+    let mut config = ModelConfig {
+        embedding_scale: embedding_scale(config.hidden),
+        post_norms: true,
+        qk_norm: true,
+        score_scale: gguf_score_scale(&config, LAYERS_OF_27B),
+        logit_cap: keys.number("final_logit_softcapping")?,
+        local_rope: Some(unstretched(&config.rope, local_theta)),
+        ..config
+    };
+    let window = from_gguf::window(keys)?;
+    let flags = keys.flags(PATTERN_KEY, config.layer_kinds.len())?;
+    let pattern = match flags {
+        Some(_) => PATTERN,
+        None => keys.count(PATTERN_KEY, MAX_DIMENSION)?.unwrap_or(PATTERN),
+    };
+    for (layer, kind) in config.layer_kinds.iter_mut().enumerate() {
+        let slides = match flags.and_then(|flags| flags.get(layer)) {
+            Some(&slides) => slides,
+            None => !(layer + 1).is_multiple_of(pattern),
+        };
+        kind.window = window.filter(|_| slides);
+    }
+    Ok(config)
 }

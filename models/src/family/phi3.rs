@@ -2,23 +2,24 @@
 
 use super::Architecture;
 use crate::{
-    Family, ModelConfig, ModelError,
-    config::{Fields, Shape, common, even_head},
+    Family, ModelConfig, ModelError, RopeLayout,
+    config::{Fields, Keys, Shape, from_gguf, from_hf},
 };
 
 pub(super) const ARCHITECTURE: Architecture = Architecture {
     hugging_face: &[("phi3", read)],
+    gguf: &[("phi3", read_gguf)],
 };
 
 /// All layers see everything, whatever `sliding_window` says: so it is in mlx-lm and in llama.cpp.
 fn read(fields: &Fields) -> Result<ModelConfig, ModelError> {
     let fields = fields.with_defaults(&[("max_position_embeddings", 131_072.0)]);
-    let head_dim = even_head(&fields)?;
+    let head_dim = from_hf::even_head(&fields)?;
     let shape = Shape {
         rope_dims: rope_dims(&fields, head_dim)?,
         ..Shape::of_heads(Family::Phi3, head_dim)
     };
-    let config = common(&fields, &shape)?;
+    let config = from_hf::common(&fields, &shape)?;
     if config.biases.qkv || config.biases.ffn {
         return Err(fields.unsupported("biases of linear weights", "Phi 3 without them"));
     }
@@ -46,4 +47,12 @@ fn rope_dims(fields: &Fields, head_dim: usize) -> Result<usize, ModelError> {
         return Err(fields.wrong(NAME, expected));
     }
     Ok(dims)
+}
+
+fn read_gguf(keys: &Keys<'_>) -> Result<ModelConfig, ModelError> {
+    if keys.has("blk.0.attn_qkv.bias") {
+        return Err(keys.unsupported("biases of linear weights", "Phi 3 without them"));
+    }
+    let shape = from_gguf::partly_turned(Family::Phi3, keys)?;
+    from_gguf::common(keys, &shape, RopeLayout::Half)
 }

@@ -2,12 +2,13 @@
 
 use super::Architecture;
 use crate::{
-    Biases, Family, ModelConfig, ModelError,
-    config::{Fields, Shape, common},
+    Biases, Family, ModelConfig, ModelError, RopeLayout,
+    config::{Fields, Keys, Shape, from_gguf, from_hf},
 };
 
 pub(super) const ARCHITECTURE: Architecture = Architecture {
     hugging_face: &[("qwen2", read)],
+    gguf: &[("qwen2", read_gguf)],
 };
 
 /// All layers see everything, whatever `use_sliding_window` and `max_window_layers` say: mlx-lm does
@@ -17,7 +18,7 @@ fn read(fields: &Fields) -> Result<ModelConfig, ModelError> {
         ("max_position_embeddings", 32_768.0),
         ("rope_theta", 1_000_000.0),
     ]);
-    let config = common(&fields, &Shape::usual(Family::Qwen2, &fields)?)?;
+    let config = from_hf::common(&fields, &Shape::usual(Family::Qwen2, &fields)?)?;
     Ok(ModelConfig {
         biases: Biases {
             qkv: true,
@@ -26,4 +27,9 @@ fn read(fields: &Fields) -> Result<ModelConfig, ModelError> {
         },
         ..config
     })
+}
+
+fn read_gguf(keys: &Keys<'_>) -> Result<ModelConfig, ModelError> {
+    let shape = from_gguf::usual(Family::Qwen2, keys)?;
+    from_gguf::common(keys, &shape, RopeLayout::Half)
 }

@@ -2,16 +2,20 @@
 
 use super::Architecture;
 use crate::{
-    Experts, Family, ModelConfig, ModelError, Scoring,
-    config::{Fields, MAX_DIMENSION, MAX_EXPERTS, MAX_INTERMEDIATE, Shape, common, expert_layers},
+    Experts, Family, ModelConfig, ModelError, RopeLayout, Scoring,
+    config::{
+        Fields, Keys, MAX_DIMENSION, MAX_EXPERTS, MAX_INTERMEDIATE, Shape, expert_layers,
+        from_gguf, from_hf,
+    },
 };
 
 pub(super) const ARCHITECTURE: Architecture = Architecture {
     hugging_face: &[("qwen3_moe", read)],
+    gguf: &[("qwen3moe", read_gguf)],
 };
 
 fn read(fields: &Fields) -> Result<ModelConfig, ModelError> {
-    let mut config = common(fields, &Shape::usual(Family::Qwen3Moe, fields)?)?;
+    let mut config = from_hf::common(fields, &Shape::usual(Family::Qwen3Moe, fields)?)?;
     config.qk_norm = true;
     let count = fields.count_or_zero("num_experts", MAX_EXPERTS)?;
     if count == 0 {
@@ -51,4 +55,21 @@ fn experts(count: usize, active: usize, intermediate: usize, normalise: bool) ->
         normalise,
         scale: 1.0,
     }
+}
+
+/// Which layers have experts goes without saying: those that have a router.
+fn read_gguf(keys: &Keys<'_>) -> Result<ModelConfig, ModelError> {
+    let shape = from_gguf::usual(Family::Qwen3Moe, keys)?;
+    let mut config = from_gguf::common(keys, &shape, RopeLayout::Half)?;
+    config.qk_norm = true;
+    let count = keys.required_count("expert_count", MAX_EXPERTS)?;
+    let active = keys.required_count("expert_used_count", count as u64)?;
+    let intermediate = keys.required_count("expert_feed_forward_length", MAX_INTERMEDIATE)?;
+    // All published models do it, and llama.cpp does not ask.
+    let normalise = true;
+    config.experts = Some(experts(count, active, intermediate, normalise));
+    expert_layers(&mut config, |layer| {
+        keys.has(&format!("blk.{layer}.ffn_gate_inp.weight"))
+    });
+    Ok(config)
 }

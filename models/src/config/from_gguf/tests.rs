@@ -1,8 +1,8 @@
 use std::path::Path;
 
-use super::{Family, ModelConfig, RopeLayout, RopeScaling, from_gguf};
+use super::from_gguf;
 use crate::{
-    Model, ModelError,
+    Family, Model, ModelConfig, ModelError, RopeLayout, RopeScaling,
     gguf::{Array, Gguf, Value},
     test_files::{self, F32, GgufFile, IM_END},
 };
@@ -68,12 +68,11 @@ fn gguf_details() {
             .intermediate,
         64
     );
-    assert_eq!(
-        with_key("llama.attention.sliding_window", Value::U32(64))
-            .unwrap()
-            .context,
-        64
-    );
+    for (written, window) in [(64, Some(64)), (0, None)] {
+        let config = with_key("llama.attention.sliding_window", Value::U32(written)).unwrap();
+        let windows: Vec<_> = config.layer_kinds.iter().map(|kind| kind.window).collect();
+        assert_eq!((windows, config.context), (vec![window; 2], 128));
+    }
     assert_eq!(
         with_key("tokenizer.ggml.eot_token_id", Value::U32(9))
             .unwrap()
@@ -147,12 +146,12 @@ fn every_wrong_gguf_key_is_named_with_its_file() {
             Value::String("mamba".to_owned()),
             "mamba",
         ),
-        ("llama.expert_count", Value::U32(8), "mixture"),
+        ("llama.expert_count", Value::U32(8), "experts"),
         ("split.count", Value::U16(3), "llama-gguf-split"),
         (
             "llama.rope.scaling.type",
-            Value::String("yarn".to_owned()),
-            "yarn",
+            Value::String("dynamic".to_owned()),
+            "dynamic",
         ),
     ] {
         let error = with_key(key, value).unwrap_err();
@@ -195,7 +194,10 @@ fn llama3_scaling_is_known_by_its_divisors() {
     assert_eq!(read(&[1.0; 4]).unwrap(), RopeScaling::None);
     let mut other = rope_factors(8.0, 500_000.0, 8);
     other[0] = 1.5;
-    for unknown in [&other[..], &[1.0, 1.0], &[f32::NAN; 4], &[0.0; 4]] {
+    for unknown in [&other[..], &[1.0, 1.0]] {
         assert!(matches!(read(unknown), Err(ModelError::Unsupported { .. })));
+    }
+    for wrong in [&[f32::NAN; 4], &[0.0; 4]] {
+        assert!(matches!(read(wrong), Err(ModelError::Field { .. })));
     }
 }
