@@ -31,9 +31,13 @@ pub(crate) struct Attention {
 
 /// What follows attention.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one in each layer, beside what it points to"
+)]
 pub(crate) enum FeedForward {
     Dense(Gated),
-    Experts(Box<Mixture>),
+    Experts(Mixture),
 }
 
 /// `down(activation(gate(x)) * up(x))`.
@@ -169,7 +173,7 @@ impl Loader<'_> {
         let choice_bias = || self.vector(LayerWeight::RouterBias, experts.count);
         let shared = experts.shared_intermediate;
         let gated_shared = || self.gated(LayerWeight::SharedExpert, None, shared);
-        Ok(FeedForward::Experts(Box::new(Mixture {
+        Ok(FeedForward::Experts(Mixture {
             router: self.linear(LayerWeight::Router, None, shape)?,
             choice_bias: experts.choice_bias.then(choice_bias).transpose()?,
             experts: numbers
@@ -179,7 +183,7 @@ impl Loader<'_> {
                 })
                 .collect::<Result<_, _>>()?,
             shared: (shared > 0).then(gated_shared).transpose()?,
-        })))
+        }))
     }
 }
 
