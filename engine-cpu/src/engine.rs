@@ -1,21 +1,19 @@
 //! The engine: commands in, completions out.
 
+mod forward;
+
 use crate::error::CpuError;
-use crate::input::{Checked, to_tensor};
 use crate::kernels::Kernels;
-use crate::kv::Kv;
+use crate::kv::{Kv, KvShape};
 use crate::machine::Machine;
-use crate::matrix::Matrix;
 use crate::options::CpuOptions;
-use crate::pass::{Buffers, Run, forward};
-use crate::sampling::choose;
+use crate::pass::Buffers;
 use crate::shard::ShardModel;
 use exo_models::{Model, ModelError};
 use exo_protocol::Shard;
-use exo_protocol::engine::{
-    Engine, EngineCommand, EngineEvent, EngineInput, EngineOutput, Sampling,
-};
+use exo_protocol::engine::{Engine, EngineCommand, EngineEvent, EngineOutput};
 use exo_protocol::id::{CallId, RequestId};
+use forward::{Ready, Step};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -147,37 +145,37 @@ impl CpuEngine {
         if let Some(loaded) = self.shards.get(&shard) {
             return Ok(loaded.told(call));
         }
-        let range = shard.range();
         if shard.is_empty() {
             let (start, end, layers) = (shard.start, shard.end, shard.layers);
             return Err(CpuError::Range { start, end, layers });
         }
         let model = (self.open)(&shard.model)?;
-        let found = model.config().layers;
-        if found != shard.layers {
-            let (model, asked) = (shard.model.to_string(), shard.layers);
+        let config = model.config();
+        if config.layers != shard.layers {
             return Err(CpuError::Layers {
-                model,
-                asked,
-                found,
+                model: shard.model.to_string(),
+                asked: shard.layers,
+                found: config.layers,
             });
         }
-        let ready = ShardModel::load(&model, range)?;
-        let bytes = ready.bytes();
-        let page = ready.kv_shape(self.options.precision).bytes(1);
+        ShardModel::check(config)?;
+        let weights = model.weights(shard.range())?;
+        let bytes = weights.bytes();
+        let page = KvShape::of(config, shard.len() as usize, self.options.precision).bytes(1);
         self.check_memory(
             "the shard, with the smallest KV cache,",
             bytes.saturating_add(page),
             self.memory_used(),
         )?;
+        let ready = ShardModel::load(config.clone(), &weights)?;
         if self.options.read_ahead {
-            read_ahead(&ready, bytes, &mut |done| {
+            weights.check_numbers(&mut |done| {
                 progress(EngineEvent::Progress {
                     call,
                     done,
                     total: bytes,
                 });
-            });
+            })?;
         }
         // A stage can do without what tells it, which may be another node's part of the files.
         let fingerprint = model.fingerprint().unwrap_or_else(|error| {
@@ -204,102 +202,11 @@ impl CpuEngine {
         });
     }
 
-    fn forward(
-        &mut self,
-        shard: &Shard,
-        request: RequestId,
-        position: u32,
-        input: &EngineInput,
-        sampling: Option<&Sampling>,
-    ) -> Result<(EngineOutput, u32), CpuError> {
-        let loaded = self
-            .shards
-            .get(shard)
-            .ok_or_else(|| CpuError::Input(format!("{shard} is not loaded")))?;
-        let input = Checked::new(&loaded.model, &loaded.shard, input)?;
-        let count = input.len(loaded.shard.config.hidden);
-        let cached = self
-            .requests
-            .get(&request)
-            .and_then(|caches| caches.get(shard));
-        let len = cached.map_or(0, Kv::len);
-        if position as usize > len {
-            return Err(CpuError::Input(format!(
-                "the input begins at position {position}, but only {len} positions of request \
-                 {request} are cached for {shard}"
-            )));
-        }
-        let context = match self.options.max_context {
-            0 => loaded.shard.config.context,
-            limit => limit.min(loaded.shard.config.context),
-        };
-        let positions = u64::from(position) + count as u64;
-        let (Ok(added), true) = (u32::try_from(count), positions <= u64::from(context)) else {
-            return Err(CpuError::Context { positions, context });
-        };
-        let positions = position as usize + count;
-        let shape = loaded.shard.kv_shape(self.options.precision);
-        let before = cached.map_or(0, Kv::bytes);
-        let after = cached.map_or_else(|| shape.bytes(positions), |kv| kv.bytes_for(positions));
-        self.check_memory(
-            "the KV cache",
-            after,
-            self.memory_used().saturating_sub(before),
-        )?;
-
-        let mut fresh = Kv::new(shape);
-        let kv = match self
-            .requests
-            .get_mut(&request)
-            .and_then(|caches| caches.get_mut(shard))
-        {
-            Some(kv) => kv,
-            None => &mut fresh,
-        };
-        if kv.reserve(positions).is_err() {
-            kv.trim(0);
-            return Err(CpuError::Allocation { positions });
-        }
-        // From here on nothing fails, and what lies beyond the position is forgotten.
-        kv.set_len(position as usize);
-        kv.trim(positions);
-        let last = loaded.shard.is_last();
-        let mut runs = [Run {
-            kv,
-            input: input.borrowed(),
-            logits: last && sampling.is_some(),
-            out: match sampling {
-                Some(_) if last => std::mem::take(&mut self.logits),
-                _ => Vec::new(),
-            },
-        }];
-        forward(
-            &loaded.shard,
-            &mut self.machine,
-            &mut self.buffers,
-            &mut runs,
-        );
-        let [Run { out, .. }] = runs;
-        let output = match sampling {
-            _ if !last => EngineOutput::Hidden(to_tensor(&out, count)?),
-            None => EngineOutput::Nothing,
-            Some(sampling) => {
-                self.logits = out;
-                let position = u32::try_from(positions).unwrap_or(u32::MAX);
-                let token = choose(&self.logits, sampling, position);
-                EngineOutput::Token {
-                    token,
-                    end: loaded.shard.config.eos.contains(&token),
-                }
-            }
-        };
-        if fresh.len() > 0 {
-            self.requests
-                .entry(request)
-                .or_default()
-                .insert(shard.clone(), fresh);
-        }
-        Ok((output, added))
+    fn forward(&mut self, shard: &Shard, step: Step) -> Result<(EngineOutput, u32), CpuError> {
+        let ready = self.prepare(shard, step)?;
+        let mut computed = None;
+        self.compute(shard, vec![ready], &mut |_, result| computed = Some(result));
+        computed.unwrap_or_else(|| Err(CpuError::Input(format!("{shard} is not loaded"))))
     }
 }
 
@@ -323,40 +230,116 @@ impl Engine for CpuEngine {
                 input,
                 sampling,
                 ..
-            } => self
-                .forward(&shard, request, position, &input, sampling.as_ref())
-                .map(|(output, positions)| EngineEvent::Forwarded {
+            } => {
+                let step = Step {
                     call,
-                    output,
-                    positions,
-                }),
+                    request,
+                    position,
+                    input,
+                    sampling,
+                };
+                self.forward(&shard, step)
+                    .map(|(output, positions)| EngineEvent::Forwarded {
+                        call,
+                        output,
+                        positions,
+                    })
+            }
             EngineCommand::Free { request, .. } => {
                 self.requests.remove(&request);
                 Ok(EngineEvent::Freed { call })
             }
             EngineCommand::Train(_) => Err(CpuError::Training),
         };
-        done.unwrap_or_else(|error| EngineEvent::Failed {
-            call,
-            failure: error.into(),
-        })
+        done.unwrap_or_else(|error| failed(call, error))
+    }
+
+    fn execute_all(&mut self, commands: Vec<EngineCommand>, tell: &mut dyn FnMut(EngineEvent)) {
+        let mut together = Together::default();
+        for command in commands {
+            let EngineCommand::Forward {
+                call,
+                shard,
+                request,
+                position,
+                input,
+                sampling,
+            } = command
+            else {
+                together.compute(self, tell);
+                let done = self.execute(command, tell);
+                tell(done);
+                continue;
+            };
+            if !together.admits(&shard, &request) {
+                together.compute(self, tell);
+            }
+            let step = Step {
+                call,
+                request,
+                position,
+                input,
+                sampling,
+            };
+            match self.prepare(&shard, step) {
+                Ok(ready) => {
+                    let short = ready.is_short();
+                    if !short {
+                        together.compute(self, tell);
+                    }
+                    together.shard = Some(shard);
+                    together.steps.push(ready);
+                    if !short {
+                        together.compute(self, tell);
+                    }
+                }
+                Err(error) => {
+                    together.compute(self, tell);
+                    tell(failed(call, error));
+                }
+            }
+        }
+        together.compute(self, tell);
     }
 }
 
-/// Touches every page of the weights, so that the first token does not wait for the disk.
-fn read_ahead(shard: &ShardModel, total: u64, report: &mut dyn FnMut(u64)) {
-    const PAGE: usize = 4096;
-    const STEP: usize = 8 << 20;
-    let mut done = 0;
-    let parts = shard.matrices().flat_map(Matrix::parts);
-    for part in parts {
-        for piece in part.chunks(STEP) {
-            let sum = piece.iter().step_by(PAGE).fold(0u8, |sum, byte| sum ^ byte);
-            std::hint::black_box(sum);
-            done += piece.len() as u64;
-            if done == total || piece.len() == STEP {
-                report(done);
-            }
-        }
+/// Steps that wait to be computed together.
+#[derive(Default)]
+struct Together {
+    shard: Option<Shard>,
+    steps: Vec<Ready>,
+}
+
+impl Together {
+    /// Whether a step may join: on the same shard, and of a request that is not among them.
+    fn admits(&self, shard: &Shard, request: &RequestId) -> bool {
+        self.steps.is_empty()
+            || self.shard.as_ref() == Some(shard)
+                && self.steps.iter().all(|step| step.request != *request)
+    }
+
+    /// Computes them, and tells what comes of each.
+    fn compute(&mut self, engine: &mut CpuEngine, tell: &mut dyn FnMut(EngineEvent)) {
+        let steps = std::mem::take(&mut self.steps);
+        let Some(shard) = self.shard.take().filter(|_| !steps.is_empty()) else {
+            return;
+        };
+        engine.compute(&shard, steps, &mut |call, result| {
+            tell(match result {
+                Ok((output, positions)) => EngineEvent::Forwarded {
+                    call,
+                    output,
+                    positions,
+                },
+                Err(error) => failed(call, error),
+            });
+        });
+    }
+}
+
+fn failed(call: CallId, error: CpuError) -> EngineEvent {
+    EngineEvent::Failed {
+        call,
+        failure: error.into(),
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::kernels::{Kernels, PAGE};
 use crate::options::Precision;
+use exo_models::ModelConfig;
 use std::collections::TryReserveError;
 
 /// What a position takes.
@@ -17,6 +18,17 @@ pub(crate) struct KvShape {
 }
 
 impl KvShape {
+    /// What a position takes on `layers` layers of a model.
+    pub(crate) fn of(config: &ModelConfig, layers: usize, precision: Precision) -> Self {
+        Self {
+            layers,
+            heads: config.kv_heads,
+            key_dim: config.head_dim,
+            value_dim: config.head_dim,
+            precision,
+        }
+    }
+
     /// Elements of one head in one layer's part of a page.
     fn head(self) -> usize {
         (self.key_dim + self.value_dim) * PAGE

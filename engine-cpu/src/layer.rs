@@ -200,25 +200,6 @@ impl Layer {
             post_ffn_norm: load.post_norm(LayerWeight::PostFfnNorm)?,
         })
     }
-
-    /// Every matrix.
-    pub(crate) fn matrices(&self) -> impl Iterator<Item = &Matrix> {
-        let attention = self.attention.qkv.iter().chain([&self.attention.output]);
-        let (dense, mixture) = match &self.ffn {
-            FeedForward::Dense(dense) => (Some(dense), None),
-            FeedForward::Experts(mixture) => (None, Some(mixture)),
-        };
-        let gated = mixture
-            .into_iter()
-            .flat_map(|mixture| mixture.experts.iter().chain(&mixture.shared))
-            .chain(dense)
-            .flat_map(|gated| gated.wide.iter().chain([&gated.down]));
-        let router = mixture.map(|mixture| &mixture.router);
-        attention
-            .chain(router)
-            .chain(gated)
-            .map(|linear| &linear.matrix)
-    }
 }
 
 impl Head {

@@ -88,7 +88,7 @@ impl Matrix {
                 weight: name,
                 expected: [rows, cols],
                 found: [view.rows, view.cols],
-                bytes: matrix.bytes(),
+                bytes: matrix.data.len(),
             });
         }
         Ok(matrix)
@@ -131,20 +131,6 @@ impl Matrix {
 
     pub(crate) fn row_bytes(&self) -> usize {
         self.row_bytes
-    }
-
-    /// All bytes: of the numbers, row after row, and of scales and biases that lie apart.
-    pub(crate) fn parts(&self) -> impl Iterator<Item = &[u8]> {
-        let scales = match &self.kind {
-            Kind::Packed(_, _, scales) => Some([&*scales.scales, &*scales.biases]),
-            Kind::Quantised(_) | Kind::Float(_) => None,
-        };
-        std::iter::once(&*self.data).chain(scales.into_iter().flatten())
-    }
-
-    /// How many bytes there are.
-    pub(crate) fn bytes(&self) -> usize {
-        self.parts().map(<[u8]>::len).sum()
     }
 
     /// Some of its rows.

@@ -11,8 +11,8 @@ pub struct CpuOptions {
     pub memory_limit: Option<u64>,
     /// Most positions of a request; zero for what the model was trained with. Never more than that.
     pub max_context: u32,
-    /// Read all weights once while loading, with progress. Otherwise they come from disk when they
-    /// are first multiplied.
+    /// Read all weights once while loading, with progress, and refuse them when one is infinite or
+    /// no number. Otherwise they come from disk when they are first multiplied.
     pub read_ahead: bool,
     /// How exactly products and KV caches are computed.
     pub precision: Precision,

@@ -8,8 +8,7 @@ use crate::layer::{Head, Layer};
 use crate::matrix::Matrix;
 use crate::options::Precision;
 use crate::rope::Rope;
-use exo_models::{Model, ModelConfig, WeightName};
-use std::ops::Range;
+use exo_models::{ModelConfig, WeightName, Weights};
 
 /// A range of a model's layers with the weights mapped.
 #[derive(Debug)]
@@ -25,11 +24,9 @@ pub(crate) struct ShardModel {
 }
 
 impl ShardModel {
-    /// Maps what `range` of `model` needs, and checks its shapes.
-    pub(crate) fn load(model: &Model, range: Range<u32>) -> Result<Self, CpuError> {
-        let config = model.config().clone();
-        check(&config)?;
-        let weights = model.weights(range.clone())?;
+    /// Maps what its range of layers needs, and checks its shapes.
+    pub(crate) fn load(config: ModelConfig, weights: &Weights) -> Result<Self, CpuError> {
+        let range = weights.layers();
         let mut ropes = Vec::new();
         let rope_of = range.clone().map(|n| {
             let rope = Rope::new(config.rope_of(n)?);
@@ -42,14 +39,14 @@ impl ShardModel {
         let rope_of = rope_of.collect();
         let layers = range
             .clone()
-            .map(|n| Layer::load(&weights, &config, n))
+            .map(|n| Layer::load(weights, &config, n))
             .collect::<Result<_, _>>()?;
         let table = (config.vocab, config.hidden);
         let embedding = (range.start == 0)
-            .then(|| Matrix::load(&weights, WeightName::TokenEmbedding, table))
+            .then(|| Matrix::load(weights, WeightName::TokenEmbedding, table))
             .transpose()?;
         let head = (range.end == config.layers)
-            .then(|| Head::load(&weights, &config, embedding.as_ref()))
+            .then(|| Head::load(weights, &config, embedding.as_ref()))
             .transpose()?;
         Ok(Self {
             config,
@@ -59,23 +56,6 @@ impl ShardModel {
             ropes,
             rope_of,
         })
-    }
-
-    /// Every matrix once.
-    pub(crate) fn matrices(&self) -> impl Iterator<Item = &Matrix> {
-        let tied = self.config.tied_embeddings && self.embedding.is_some();
-        let head = self
-            .head
-            .iter()
-            .filter(move |_| !tied)
-            .map(|head| &head.output.matrix);
-        let layers = self.layers.iter().flat_map(Layer::matrices);
-        self.embedding.iter().chain(layers).chain(head)
-    }
-
-    /// Bytes of weights.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.matrices().map(|matrix| matrix.bytes() as u64).sum()
     }
 
     pub(crate) fn is_first(&self) -> bool {
@@ -93,26 +73,20 @@ impl ShardModel {
     }
 
     pub(crate) fn kv_shape(&self, precision: Precision) -> KvShape {
-        KvShape {
-            layers: self.layers.len(),
-            heads: self.config.kv_heads,
-            key_dim: self.config.head_dim,
-            value_dim: self.config.head_dim,
-            precision,
-        }
+        KvShape::of(&self.config, self.layers.len(), precision)
     }
-}
 
-/// Whether this engine computes such a model.
-fn check(config: &ModelConfig) -> Result<(), CpuError> {
-    let family = config.family;
-    if config.latent.is_some() {
-        let what = "latent attention";
-        return Err(CpuError::Family { family, what });
+    /// Whether this engine computes such a model.
+    pub(crate) fn check(config: &ModelConfig) -> Result<(), CpuError> {
+        let family = config.family;
+        if config.latent.is_some() {
+            let what = "latent attention";
+            return Err(CpuError::Family { family, what });
+        }
+        if activation(&Kernels::SCALAR, config.activation).is_none() {
+            let what = "an activation that is new to it";
+            return Err(CpuError::Family { family, what });
+        }
+        Ok(())
     }
-    if activation(&Kernels::SCALAR, config.activation).is_none() {
-        let what = "an activation that is new to it";
-        return Err(CpuError::Family { family, what });
-    }
-    Ok(())
 }
