@@ -3,6 +3,11 @@
 //! Observable behaviour is the reference's: a prompt of any text is the token 1; the stage with the
 //! last layer adds one to what enters it; a value above 10 becomes the end token 69. Any prompt is
 //! thus answered with the tokens 2 to 10 and 69, over any number of stages.
+//!
+//! It also trains, which the reference's does not: one number for each layer, so that rings without
+//! a model can learn.
+
+mod training;
 
 use crate::engine::{
     Engine, EngineCommand, EngineEvent, EngineFailure, EngineInput, EngineOutput, FailureKind,
@@ -35,6 +40,7 @@ const LAST_VALUE: u32 = 10;
 pub struct DummyEngine {
     loaded: BTreeSet<Shard>,
     positions: BTreeMap<(Shard, RequestId), u32>,
+    trainer: training::Trainer,
 }
 
 impl DummyEngine {
@@ -151,7 +157,11 @@ impl Engine for DummyEngine {
                 EngineEvent::Freed { call }
             }
             EngineCommand::Train(command) => {
-                EngineEvent::unsupported(command.call(), "the dummy engine has nothing to train")
+                let call = command.call();
+                match self.trainer.execute(command, &self.loaded) {
+                    Ok(event) => EngineEvent::Trained(event),
+                    Err(failure) => EngineEvent::Failed { call, failure },
+                }
             }
         }
     }

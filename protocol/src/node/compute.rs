@@ -18,10 +18,13 @@ pub(super) struct Desk {
     shards: BTreeMap<Shard, ShardState>,
 }
 
+/// What a completion is for.
 #[derive(Debug)]
-enum Call {
+pub(super) enum Call {
     Load(Shard),
     Forward(RequestId),
+    /// A part of a training job.
+    Job(RequestId),
     /// Nobody waits for it.
     Other,
 }
@@ -52,7 +55,12 @@ impl Desk {
 
     /// Remembers whose step the engine has.
     pub(super) fn forward(&mut self, call: CallId, request: &RequestId) {
-        self.calls.insert(call, Call::Forward(request.clone()));
+        self.remember(call, Call::Forward(request.clone()));
+    }
+
+    /// Remembers what a call is for.
+    pub(super) fn remember(&mut self, call: CallId, what: Call) {
+        self.calls.insert(call, what);
     }
 }
 
@@ -64,6 +72,18 @@ impl Node {
         };
         match self.desk.shards.get(&shard) {
             Some(ShardState::Loaded { fingerprint }) => self.compare(id, *fingerprint),
+            Some(ShardState::Loading) => {}
+            None => self.load(shard),
+        }
+    }
+
+    /// Makes a training job's shard ready, if it is not.
+    pub(super) fn prepare_job(&mut self, id: &RequestId) {
+        let Some(shard) = self.job_stages.get(id).and_then(|s| s.shard()).cloned() else {
+            return;
+        };
+        match self.desk.shards.get(&shard) {
+            Some(ShardState::Loaded { fingerprint }) => self.begin_training(id, *fingerprint),
             Some(ShardState::Loading) => {}
             None => self.load(shard),
         }
@@ -84,10 +104,14 @@ impl Node {
         }
     }
 
-    /// Loads a shard, after giving back those that no request uses: a ring that changed its cuts
+    /// Loads a shard, after giving back those that no request and no job uses: a ring that changed its cuts
     /// must not need the memory of both.
     fn load(&mut self, shard: Shard) {
-        let used = |shard: &Shard| self.sessions.values().any(|s| s.shard() == Some(shard));
+        let used = |shard: &Shard| {
+            let mut jobs = self.job_stages.values();
+            self.sessions.values().any(|s| s.shard() == Some(shard))
+                || jobs.any(|s| s.shard() == Some(shard))
+        };
         let idle: Vec<Shard> = self
             .desk
             .loaded()
@@ -123,6 +147,9 @@ impl Node {
                 for id in self.waiting_for(&shard) {
                     self.touch(&id);
                 }
+                for id in self.jobs_waiting_for(&shard) {
+                    self.wait_for_engine(&id);
+                }
                 self.tell(Event::Loading { shard, done, total });
             }
             return;
@@ -152,6 +179,15 @@ impl Node {
                     self.fail_stage(&request, code(failure.kind), failure.message);
                 }
             }
+            (Call::Job(job), EngineEvent::Trained(event)) => self.trained(&job, event),
+            (Call::Job(job), EngineEvent::Failed { failure, .. }) => {
+                self.training_failed(&job, id, &failure);
+            }
+            (Call::Job(job), _) => {
+                let message = "the engine answered a part of a job with something else";
+                let failure = EngineFailure::new(FailureKind::Internal, message);
+                self.training_failed(&job, id, &failure);
+            }
             (Call::Load(shard), other) => {
                 let message = format!("the engine answered a load with {other:?}");
                 let failure = EngineFailure::new(FailureKind::Internal, message);
@@ -179,6 +215,16 @@ impl Node {
             self.compare(&id, fingerprint);
             self.advance(&id);
         }
+        for id in self.jobs_waiting_for(&shard) {
+            self.begin_training(&id, fingerprint);
+        }
+    }
+
+    fn training_failed(&mut self, id: &RequestId, call: CallId, failure: &EngineFailure) {
+        let stage = self.job_stages.get(id);
+        if stage.is_some_and(|stage| stage.doing.call() == Some(call)) {
+            self.fail_job_stage(id, code(failure.kind), failure.message.clone());
+        }
     }
 
     fn load_failed(&mut self, shard: &Shard, failure: &EngineFailure) {
@@ -190,6 +236,9 @@ impl Node {
         });
         for id in self.waiting_for(shard) {
             self.fail_stage(&id, code(failure.kind), reason.clone());
+        }
+        for id in self.jobs_waiting_for(shard) {
+            self.fail_job_stage(&id, code(failure.kind), reason.clone());
         }
     }
 

@@ -67,8 +67,12 @@ impl Node {
         };
         let sender = extended.node.clone();
         let id = &ending.request;
+        if self.job_end_came(from, ending) {
+            return;
+        }
         let session = self.sessions.get(id);
         let foreign = self.clients.contains_key(id)
+            || self.knows_job(id)
             || session
                 .and_then(|session| session.plan.origin.as_ref())
                 .is_some_and(|origin| *origin != sender);
@@ -275,12 +279,16 @@ impl Node {
         for route in routes {
             self.send(route, super::introduce::goodbye());
         }
+        self.leave_all_jobs();
         self.drained();
     }
 
     /// Tells the application once that nothing depends on this node any more.
     pub(super) fn drained(&mut self) {
-        let free = self.clients.is_empty() && self.sessions.is_empty();
+        let free = self.clients.is_empty()
+            && self.sessions.is_empty()
+            && self.jobs.is_empty()
+            && self.job_stages.is_empty();
         if self.leaving && free && !core::mem::replace(&mut self.drained, true) {
             self.tell(Event::Drained);
         }
@@ -292,6 +300,7 @@ impl Node {
         for id in self.clients.keys().cloned().collect::<Vec<_>>() {
             self.fail(&id, super::Failure::Stopping);
         }
+        self.leave_all_jobs();
         for id in self.sessions_where(|_| true) {
             let text = String::from("this node is shutting down");
             self.fail_stage(&id, failed::LEAVING, text);
@@ -315,6 +324,7 @@ impl Node {
             return;
         }
         self.tell(Event::PeerLeaving { node: node.clone() });
+        self.leave_jobs_with(&node);
         for id in self.clients_with(&node) {
             if self.can_be_placed(&id) {
                 let reason = String::from("it is shutting down");

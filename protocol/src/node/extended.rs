@@ -24,6 +24,8 @@ pub(super) struct Extended {
     pub(super) incarnation: u64,
     /// How hidden states go there.
     pub(super) activation: DType,
+    /// Its engine trains.
+    pub(super) trains: bool,
     pub(super) pulse: Pulse,
     pub(super) reassembly: Reassembly,
     /// What it told of itself last over this connection, and when it came.
@@ -109,6 +111,7 @@ impl Extended {
                 .find(mutual)
                 .copied()
                 .unwrap_or(DType::F32),
+            trains: hello.features.iter().any(|name| name == Hello::TRAIN),
             pulse: Pulse::new(now),
             reassembly: Reassembly::default(),
             view: None,

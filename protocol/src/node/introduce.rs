@@ -22,7 +22,10 @@ impl Node {
             version: Hello::VERSION,
             node_id: self.config.node.as_str().into(),
             incarnation: self.incarnation,
-            features: Vec::new(),
+            features: match self.config.trains {
+                true => alloc::vec![Hello::TRAIN.into()],
+                false => Vec::new(),
+            },
             dtypes: self.config.activations.clone(),
             window: self.config.limits.window_bytes,
             stream_window: self.config.limits.stream_window_bytes,

@@ -384,7 +384,7 @@ impl Node {
                 other.node == extended.node && (other.streams() > 0 || other.pulse.is_asking())
             })
         };
-        let busy = self.connections.values().any(depends);
+        let busy = self.connections.values().any(depends) || self.trains_with(&extended.node);
         Some(
             if busy {
                 timing.probe_busy

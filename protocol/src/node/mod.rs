@@ -12,7 +12,7 @@
 //! - A request has two sides. Its origin (`client`): `origin` starts and ends it, `recover` goes on
 //!   when a stage is lost. Its stages (`session`): `open` takes part, `step` computes, `streams`
 //!   carries, `ending` ends. `plan` is what both know. `plain` is all of that for rings with a
-//!   reference node. `compute` talks with the engine.
+//!   reference node. `jobs` is training. `compute` talks with the engine.
 
 mod client;
 mod compute;
@@ -51,7 +51,7 @@ mod write;
 pub use input::{Command, Example, Input, LinkFault, Origin, Submit, Train};
 pub use jobs::JobFailure;
 pub use output::{Event, Failure, FinishReason, Output, Rejection, Stage};
-pub use status::{ExtendedStatus, HopStatus, PeerStatus, RequestStatus, Status};
+pub use status::{ExtendedStatus, HopStatus, JobStatus, PeerStatus, RequestStatus, Status};
 
 use crate::config::{Config, Discovery};
 use crate::id::{CallId, ConnectionId, DialId, NodeId, RequestId};
@@ -64,6 +64,7 @@ use client::{Client, Ended};
 use compute::Desk;
 use connection::Connection;
 use discover::File;
+use jobs::{Job, JobStage};
 use links::Dialed;
 use peer::{Link, Peer, PeerKey};
 use session::{Session, Told};
@@ -93,6 +94,8 @@ pub enum Timer {
     Request,
     /// A stage waited too long.
     Stage,
+    /// A training job or a stage of one waited too long.
+    Job,
     /// A reference peer is due for a health check.
     Health,
     /// A node of ours was silent for too long.
@@ -126,6 +129,10 @@ pub struct Node {
     clients: BTreeMap<RequestId, Client>,
     /// Stages that this node has in requests.
     sessions: BTreeMap<RequestId, Session>,
+    /// Training jobs that were begun here.
+    jobs: BTreeMap<RequestId, Job>,
+    /// Stages that this node has in training jobs.
+    job_stages: BTreeMap<RequestId, JobStage>,
     ended: Ended,
     desk: Desk,
     file: File,
@@ -174,6 +181,8 @@ impl Node {
             pushed: None,
             clients: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            job_stages: BTreeMap::new(),
             ended: Ended::default(),
             desk: Desk::default(),
             file: File {
@@ -200,7 +209,7 @@ impl Node {
     pub fn handle_input(&mut self, now: Instant, input: Input) {
         self.handle_timeout(now);
         self.take(input);
-        self.refuse_full();
+        self.settle();
         self.deadline = self.next_deadline();
     }
 
@@ -247,12 +256,22 @@ impl Node {
                 Timer::Redial => self.redial(),
                 Timer::Request => self.expire_clients(),
                 Timer::Stage => self.expire_sessions(),
+                Timer::Job => self.expire_jobs(),
                 Timer::Health => self.check_health(),
                 Timer::Pulse => self.check_pulses(),
                 Timer::Topology => self.collect_topology(),
             }
-            self.refuse_full();
+            self.settle();
             self.deadline = self.next_deadline();
+        }
+    }
+
+    /// What must not happen while something else is half done.
+    fn settle(&mut self) {
+        self.refuse_full();
+        // What is told of a job that lost a connection may be too much for another one.
+        while self.check_job_routes() {
+            self.refuse_full();
         }
     }
 
@@ -320,6 +339,10 @@ impl Node {
             at: self.next_expiry(),
             timer: Timer::Stage,
         };
+        let jobs = Deadline {
+            at: self.next_job_expiry(),
+            timer: Timer::Job,
+        };
         let file = Deadline {
             at: self.file.read_at,
             timer: Timer::Discovery,
@@ -328,7 +351,7 @@ impl Node {
             .chain(pulses)
             .chain(peers)
             .chain(requests)
-            .chain([file, stages])
+            .chain([file, stages, jobs])
             .filter(|deadline| deadline.at < Instant::FAR_FUTURE)
             .min_by_key(|deadline| (deadline.at, deadline.timer))
     }

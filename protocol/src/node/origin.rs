@@ -67,7 +67,8 @@ impl Node {
 
     fn rejection(&self, submit: &Submit) -> Option<Rejection> {
         let id = &submit.request;
-        let known = self.clients.contains_key(id) || self.sessions.contains_key(id);
+        let known =
+            self.clients.contains_key(id) || self.sessions.contains_key(id) || self.knows_job(id);
         if self.stopping || self.leaving {
             Some(Rejection::Stopping)
         } else if known || self.ended.covers(id, 0) {

@@ -118,7 +118,7 @@ impl Plan {
         let json = Json::parse(text, Self::DEPTH).map_err(|_| PlanError::Json)?;
         let model = ModelId::from(text_of(&json, "model")?);
         let layers = number(&json, "layers")?;
-        let (ring, keep) = read_ring(&json, &model, layers, stages)?;
+        let (ring, keep) = read_ring(&json, &model, layers, stages, Rings::Requests)?;
         let sampling = json.get("sampling").ok_or(PlanError::Field("sampling"))?;
         let float = |key, field| {
             let value = sampling.get(key).and_then(Json::as_f64);
@@ -146,11 +146,22 @@ impl Plan {
     }
 }
 
-fn read_ring(
+/// What stands in a ring's list for each stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rings {
+    /// Node, layers, positions kept.
+    Requests,
+    /// Node and layers.
+    Jobs,
+}
+
+/// The stages, and what each keeps.
+pub(super) fn read_ring(
     json: &Json,
     model: &ModelId,
     layers: u32,
     most: usize,
+    rings: Rings,
 ) -> Result<(Vec<Stage>, Vec<u32>), PlanError> {
     const WRONG: PlanError = PlanError::Field("ring");
     let stages = json.get("ring").and_then(Json::as_array).ok_or(WRONG)?;
@@ -161,8 +172,10 @@ fn read_ring(
     let mut keeps = Vec::with_capacity(stages.len());
     let mut next = 0;
     for stage in stages {
-        let [node, start, end, keep] = stage.as_array().ok_or(WRONG)? else {
-            return Err(WRONG);
+        let (node, start, end, keep) = match (rings, stage.as_array().ok_or(WRONG)?) {
+            (Rings::Requests, [node, start, end, keep]) => (node, start, end, keep),
+            (Rings::Jobs, [node, start, end]) => (node, start, end, &Json::Int(0)),
+            _ => return Err(WRONG),
         };
         let node = NodeId::from(node.as_str().ok_or(WRONG)?);
         let int = |json: &Json| json.as_u64().and_then(|n| u32::try_from(n).ok());
@@ -193,21 +206,21 @@ fn read_ring(
     Ok((ring, keeps))
 }
 
-fn text_of<'a>(object: &'a Json, key: &'static str) -> Result<&'a str, PlanError> {
+pub(super) fn text_of<'a>(object: &'a Json, key: &'static str) -> Result<&'a str, PlanError> {
     object
         .get(key)
         .and_then(Json::as_str)
         .ok_or(PlanError::Field(key))
 }
 
-fn wide(object: &Json, key: &'static str) -> Result<u64, PlanError> {
+pub(super) fn wide(object: &Json, key: &'static str) -> Result<u64, PlanError> {
     object
         .get(key)
         .and_then(Json::as_u64)
         .ok_or(PlanError::Field(key))
 }
 
-fn number(object: &Json, key: &'static str) -> Result<u32, PlanError> {
+pub(super) fn number(object: &Json, key: &'static str) -> Result<u32, PlanError> {
     u32::try_from(wide(object, key)?).map_err(|_| PlanError::Field(key))
 }
 

@@ -280,6 +280,9 @@ impl Node {
             return;
         };
         let node = extended.node.clone();
+        if self.job_failure_came(from, &node, &ending) {
+            return;
+        }
         self.stage_failed(
             &ending.request,
             ending.epoch,

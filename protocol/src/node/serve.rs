@@ -36,7 +36,6 @@ impl Node {
 
     /// A message, whether it came whole or in pieces.
     fn dispatch(&mut self, id: ConnectionId, message: Message) {
-        let kind = message.message_type();
         match message {
             Message::HealthCheckRequest { payload } => self.health_asked(id, &payload),
             Message::HealthCheckResponse { is_healthy, exo } => {
@@ -84,15 +83,12 @@ impl Node {
             Message::Failed(ending) => self.failure_came(id, ending),
             Message::Chunk(chunk) => self.chunk_came(id, chunk),
             Message::Abort { transfer } => self.abort_came(id, transfer),
-            // Nobody was told that this node trains.
-            Message::Begin(_)
-            | Message::Begun(_)
-            | Message::Example(_)
-            | Message::Gradient(_)
-            | Message::Loss(_)
-            | Message::Save(_)
-            | Message::Saved(_) => {
-                self.violated(id, &Violation::NotNegotiated(kind));
+            Message::Begin(begin) => self.begin_came(id, &begin),
+            Message::Example(example) => self.example_came(id, example),
+            Message::Gradient(gradient) => self.gradient_came(id, gradient),
+            Message::Save(save) => self.save_came(id, &save),
+            Message::Begun(_) | Message::Loss(_) | Message::Saved(_) => {
+                self.job_word_came(id, message);
             }
         }
     }

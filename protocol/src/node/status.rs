@@ -25,6 +25,8 @@ pub struct Status {
     pub incarnation: u64,
     /// Requests under way that were submitted here or of which it has a stage.
     pub requests: Vec<RequestStatus>,
+    /// Training jobs under way that were begun here or of which it has a stage.
+    pub jobs: Vec<JobStatus>,
     /// Shards that its engine holds.
     pub shards: Vec<Shard>,
     /// Transport connections, both directions.
@@ -102,6 +104,23 @@ pub struct RequestStatus {
     pub tokens: u32,
 }
 
+/// One training job.
+#[derive(Clone, Debug)]
+pub struct JobStatus {
+    /// Which.
+    pub job: RequestId,
+    /// Whether it was begun here.
+    pub origin: bool,
+    /// Its ring.
+    pub ring: Vec<Stage>,
+    /// Steps done, those of the checkpoint that it was resumed from included.
+    pub steps: u32,
+    /// How many numbers are trained: of all stages at the origin, of its layers at a stage.
+    pub trainable: u64,
+    /// What it is at, for people.
+    pub doing: &'static str,
+}
+
 impl Node {
     /// What the node knows and holds.
     #[must_use]
@@ -122,6 +141,7 @@ impl Node {
             topology: self.topology.clone(),
             peers: self.peers.values().map(peer).collect(),
             requests: self.requests(),
+            jobs: self.job_status(),
             shards: self.desk.loaded(),
             connections: self.connections.len(),
             queued: self.connections.values().map(Connection::queued).sum(),
@@ -152,6 +172,28 @@ impl Node {
             tokens: session.chosen,
         });
         submitted.chain(joined).collect()
+    }
+
+    fn job_status(&self) -> Vec<JobStatus> {
+        let begun = self.jobs.iter().map(|(id, job)| JobStatus {
+            job: id.clone(),
+            origin: true,
+            ring: job.plan.ring.clone(),
+            steps: job.steps,
+            trainable: job.trainable,
+            doing: job.phase.name(),
+        });
+        let others = self.job_stages.iter();
+        let others = others.filter(|(id, _)| !self.jobs.contains_key(*id));
+        let joined = others.map(|(id, stage)| JobStatus {
+            job: id.clone(),
+            origin: false,
+            ring: stage.plan.ring.clone(),
+            steps: stage.steps,
+            trainable: stage.trainable,
+            doing: stage.doing.name(),
+        });
+        begun.chain(joined).collect()
     }
 
     fn extended_status(&self) -> ExtendedStatus {

@@ -2,6 +2,8 @@
 
 mod any;
 mod base;
+mod job_violations;
+mod jobs;
 mod large;
 mod net;
 mod peers;

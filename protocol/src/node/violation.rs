@@ -42,6 +42,8 @@ pub(super) enum Violation {
         expected: u32,
         index: u32,
     },
+    #[error("{kind} of training job {job} came where it cannot come")]
+    JobTurn { kind: &'static str, job: RequestId },
     #[error("another node with the id {0} is connected already")]
     Duplicate(NodeId),
     #[error("{what}: {got} came, at most {limit} are taken")]
@@ -55,6 +57,12 @@ pub(super) enum Violation {
 }
 
 impl Violation {
+    /// A message of a training job that is not due.
+    pub(super) fn job_turn(kind: &'static str, job: &RequestId) -> Self {
+        let job = job.clone();
+        Self::JobTurn { kind, job }
+    }
+
     /// The code under which the peer is told.
     pub(super) fn code(&self) -> u16 {
         match self {
@@ -67,7 +75,9 @@ impl Violation {
             Self::Foreign { .. } => error::FOREIGN,
             Self::Duplicate(_) => error::DUPLICATE,
             Self::Streams(_) | Self::TooMany { .. } => error::LIMIT,
-            Self::Malformed(_) | Self::TokenOrder { .. } | Self::Base(_) => error::PROTOCOL,
+            Self::Malformed(_) | Self::TokenOrder { .. } | Self::JobTurn { .. } | Self::Base(_) => {
+                error::PROTOCOL
+            }
         }
     }
 }

@@ -37,6 +37,9 @@ impl Hello {
     /// The version of the extension that this crate speaks. Version 1 was never released.
     pub const VERSION: u32 = 2;
 
+    /// The feature of a node whose engine trains: it understands the messages of training jobs.
+    pub const TRAIN: &str = "train";
+
     /// Incarnations are below this: every reader of JSON keeps such integers exact.
     pub const INCARNATIONS: u64 = 1 << 53;
 

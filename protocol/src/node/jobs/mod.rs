@@ -1,28 +1,18 @@
 //! Training jobs.
+//!
+//! A job has two sides, like a request: its origin (`origin`), which sends examples one at a time
+//! and hears what came of each, and its stages (`stage`). `job` is what both remember, `plan` and
+//! `setup` what the origin tells the stages. A job never changes its ring: whatever is lost ends it
+//! (`ending`), and another one goes on from the newest checkpoint.
 
+mod ending;
 mod failure;
+mod job;
+mod origin;
+mod plan;
+mod setup;
+mod stage;
 
 pub use failure::JobFailure;
-
-use super::Node;
-use super::input::{Example, Train};
-use super::output::Event;
-use crate::id::RequestId;
-use alloc::string::String;
-
-impl Node {
-    pub(super) fn train(&mut self, train: Train) {
-        self.tell(Event::JobFailed {
-            job: train.job,
-            failure: JobFailure::Unsupported(String::from("this version does not train")),
-            saved: None,
-        });
-    }
-
-    /// No job is ever ready, so all are over.
-    pub(super) fn example(&mut self, _: Example) {}
-
-    pub(super) fn save(&mut self, _: &RequestId) {}
-
-    pub(super) fn end_job(&mut self, _: &RequestId) {}
-}
+pub(super) use job::{Job, JobStage};
+pub(super) use plan::JobPlan;

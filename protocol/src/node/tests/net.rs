@@ -327,6 +327,7 @@ impl Net {
                 "n{index} keeps {:?}",
                 status.requests
             );
+            assert!(status.jobs.is_empty(), "n{index} keeps {:?}", status.jobs);
             assert_eq!(status.calls, 0, "n{index} awaits its engine");
             assert_eq!(status.queued, 0, "n{index} has messages to send");
         }

@@ -30,7 +30,7 @@ fn net() -> Net {
     net
 }
 
-fn introduced() -> Net {
+pub(super) fn introduced() -> Net {
     let mut net = net();
     introduce(&mut net);
     net
@@ -50,7 +50,7 @@ fn introduce(net: &mut Net) {
 }
 
 /// Hands a message in; says with which code the connection was closed, if it was.
-fn say(net: &mut Net, message: Message) -> Option<u16> {
+pub(super) fn say(net: &mut Net, message: Message) -> Option<u16> {
     let now = net.now;
     let input = Input::Received {
         connection: BAD,
