@@ -4,7 +4,7 @@ mod choices;
 mod help;
 mod parse;
 
-pub use choices::{Activations, DiscoveryModule, EngineKind, OptimizerKind, RuntimeKind};
+pub use choices::{Activations, DiscoveryModule, EngineKind, Engines, OptimizerKind, RuntimeKind};
 pub use help::{help, version};
 pub(crate) use parse::nearest;
 pub use parse::{Parsed, UsageError, parse};
@@ -37,6 +37,9 @@ pub struct Args {
     /// nodes of the demo's ring; default 3
     #[argh(option, arg_name = "COUNT", default = "3")]
     pub nodes: usize,
+    /// what the demo's nodes compute with, in turn: cpu,mlx; default all the same
+    #[argh(option, arg_name = "NAMES")]
+    pub engines: Option<Engines>,
 
     /// this node's name; default one kept in the home folder
     #[argh(option, arg_name = "ID")]

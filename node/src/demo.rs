@@ -27,6 +27,8 @@ use std::time::{Duration, Instant};
 pub struct Demo {
     /// How many nodes.
     pub nodes: usize,
+    /// What they compute with, in turn; the settings' engine if nothing is said.
+    pub engines: Option<Vec<EngineKind>>,
     /// Whether one of them is killed in the middle of the answer.
     pub unplug: bool,
     /// The model's name or path.
@@ -35,6 +37,20 @@ pub struct Demo {
     pub prompt: String,
     /// Most tokens of the answer.
     pub max_tokens: Option<u32>,
+}
+
+impl Demo {
+    /// What the node of a place computes with.
+    fn engine(&self, place: usize, settings: &Settings) -> EngineKind {
+        let engines = self.engines.as_deref().unwrap_or_default();
+        let chosen = engines.iter().cycle().nth(place);
+        chosen.copied().unwrap_or(settings.engine)
+    }
+
+    /// Whether the nodes compute with models, and not without any.
+    fn has_models(&self, settings: &Settings) -> bool {
+        self.engine(0, settings) != EngineKind::Dummy
+    }
 }
 
 /// The question when none is asked.
@@ -92,7 +108,7 @@ fn said(lines: &[String]) -> String {
 /// # Errors
 /// When a node does not start, or the ring does not answer.
 pub fn demo(demo: &Demo, settings: &Settings, stop: &Stop) -> Result<(), DemoError> {
-    if settings.engine == EngineKind::Cpu {
+    if demo.has_models(settings) {
         // Better here and once than by every node.
         let library = Library::on_disk(settings.models_dirs.clone(), None);
         library.name(&demo.model).map_err(DemoError::Model)?;
@@ -130,7 +146,7 @@ pub fn demo(demo: &Demo, settings: &Settings, stop: &Stop) -> Result<(), DemoErr
     }
     out.flush()?;
     stage.children.stop();
-    let own = settings.engine == EngineKind::Cpu && demo.model == exo_models::embedded::ID;
+    let own = demo.has_models(settings) && demo.model == exo_models::embedded::ID;
     if own {
         writeln!(out, "\n{}", style.dim(FAREWELL))?;
     }

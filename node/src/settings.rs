@@ -107,12 +107,21 @@ impl Settings {
         Self::with_engine(args, false, EngineKind::best_to_train())
     }
 
-    fn with_engine(args: &Args, serving: bool, usual: EngineKind) -> Result<Self, SettingsError> {
-        let engine = args.inference_engine.unwrap_or(usual);
+    /// Whether this build has an engine.
+    ///
+    /// # Errors
+    /// How to get it, if not.
+    pub fn check_engine(engine: EngineKind) -> Result<(), SettingsError> {
         if engine == EngineKind::Mlx && !exo_engine_mlx::AVAILABLE {
             let why = exo_engine_mlx::MlxError::NotBuilt.to_string();
             return Err(SettingsError::Unavailable(why));
         }
+        Ok(())
+    }
+
+    fn with_engine(args: &Args, serving: bool, usual: EngineKind) -> Result<Self, SettingsError> {
+        let engine = args.inference_engine.unwrap_or(usual);
+        Self::check_engine(engine)?;
         if args.adapter.is_some() {
             let why = "--adapter is not in this version; use exo-node eval --resume-checkpoint";
             return Err(SettingsError::Unavailable(why.to_owned()));

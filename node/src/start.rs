@@ -120,12 +120,17 @@ fn perform(args: &Args, task: Task) -> Result<bool, Failed> {
     };
     match task {
         Task::Serve => serve(&Settings::new(args, true)?, &stop).map(|()| true),
-        Task::Demo(what) => match demo(&what, &Settings::new(args, false)?, &stop) {
-            Ok(()) => Ok(true),
-            Err(DemoError::Interrupted) => Ok(false),
-            Err(DemoError::Io(error)) => Err(error.into()),
-            Err(error) => Err(error.into()),
-        },
+        Task::Demo(what) => {
+            for engine in what.engines.iter().flatten() {
+                Settings::check_engine(*engine)?;
+            }
+            match demo(&what, &Settings::new(args, false)?, &stop) {
+                Ok(()) => Ok(true),
+                Err(DemoError::Interrupted) => Ok(false),
+                Err(DemoError::Io(error)) => Err(error.into()),
+                Err(error) => Err(error.into()),
+            }
+        }
         Task::Run(what) => run(&Settings::new(args, false)?, &what, &stop),
         Task::Train(purpose, model) => {
             let mut settings = Settings::to_train(args)?;
@@ -192,6 +197,7 @@ fn serve_task(args: &Args) -> Result<Task, UsageError> {
         ("--prompt", args.prompt.is_some()),
         ("--max-tokens", args.max_tokens.is_some()),
         ("--unplug", args.unplug),
+        ("--engines", args.engines.is_some()),
     ];
     match given.into_iter().find(|(_, given)| *given) {
         Some((flag, _)) => Err(UsageError(format!("{flag} goes with run or demo"))),
@@ -228,8 +234,14 @@ fn demo_task(args: &Args, model: Option<&str>) -> Result<Demo, UsageError> {
             "--unplug needs a node that is left: --nodes 2 or more".into(),
         ));
     }
+    if args.engines.is_some() && args.inference_engine.is_some() {
+        return Err(UsageError(
+            "--engines says what --inference-engine says for all nodes: give one of them".into(),
+        ));
+    }
     Ok(Demo {
         nodes: args.nodes,
+        engines: args.engines.clone().map(|engines| engines.0),
         unplug: args.unplug,
         model: model.unwrap_or(exo_models::embedded::ID).to_owned(),
         prompt: args

@@ -102,6 +102,13 @@ fn usage_errors_are_2_and_failures_are_1() {
             1,
             "--record /nowhere/x: No such file",
         ),
+        ("demo --engines cpu,dummy", 2, "dummy has no model to share"),
+        (
+            "demo --engines cpu --inference-engine cpu",
+            2,
+            "give one of them",
+        ),
+        ("--engines cpu", 2, "--engines goes with run or demo"),
         ("demo --nodes 0", 2, "--nodes must be from 1 to 16"),
         (
             "--discovery-module direct",
@@ -345,4 +352,22 @@ fn the_demo_shows_a_ring_that_answers() {
         assert!(out.contains(told), "{told}: {out}");
     }
     assert!(!out.contains('\x1b'), "{out}");
+}
+
+#[test]
+fn the_demo_mixes_engines() {
+    let engines = if exo_engine_mlx::AVAILABLE {
+        "mlx,cpu"
+    } else {
+        "cpu,cpu"
+    };
+    let (status, out, error) = run(&format!(
+        "demo --engines {engines} --nodes 2 --max-tokens 8"
+    ));
+    assert_eq!((status, error.as_str()), (0, ""), "{out}");
+    for (node, engine) in ["node1", "node2"].into_iter().zip(engines.split(',')) {
+        let row = format!("{node} {engine} ");
+        assert!(out.contains(&row), "{row}: {out}");
+    }
+    assert!(out.contains("tokens/s, 8 tokens"), "{out}");
 }

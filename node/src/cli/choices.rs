@@ -99,6 +99,26 @@ impl FromStr for EngineKind {
     }
 }
 
+/// Engines that nodes of one ring have, in turn; at least one, and all of them know the same models.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Engines(pub Vec<EngineKind>);
+
+impl FromStr for Engines {
+    type Err = String;
+
+    fn from_str(names: &str) -> Result<Self, String> {
+        let kinds: Result<Vec<EngineKind>, String> =
+            names.split(',').map(|name| name.trim().parse()).collect();
+        let kinds = kinds?;
+        let dummies = kinds.iter().filter(|kind| **kind == EngineKind::Dummy);
+        match dummies.count() {
+            0 => Ok(Self(kinds)),
+            count if count == kinds.len() => Ok(Self(kinds)),
+            _ => Err("dummy has no model to share with the others".to_owned()),
+        }
+    }
+}
+
 /// How parameters follow their gradients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OptimizerKind {

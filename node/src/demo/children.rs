@@ -86,6 +86,8 @@ impl Children {
                 .args(["--node-memory", &share.max(1).to_string()])
                 .args(["--discovery-module", "manual", "--discovery-config-path"])
                 .arg(&peers);
+            let engine = demo.engine(index, settings);
+            command.args(["--inference-engine", engine.name()]);
             pass_on(&mut command, demo, settings);
             children
                 .all
@@ -141,9 +143,7 @@ impl Drop for Children {
 
 /// The flags that are the same for all nodes.
 fn pass_on(command: &mut Command, demo: &Demo, settings: &Settings) {
-    let engine = settings.engine;
-    command.args(["--inference-engine", engine.name()]);
-    if engine == crate::cli::EngineKind::Cpu {
+    if demo.has_models(settings) {
         command.arg("--default-model");
         // The nodes start where this process did, but a path should not depend on it.
         let path = Path::new(&demo.model);

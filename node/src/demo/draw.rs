@@ -46,9 +46,10 @@ pub(super) fn ring(ring: &Ring, children: &[Child], style: Style) -> String {
             _ => "",
         };
         let line = format!(
-            "  {} {} {:<4} {:<6} {} {:<13} {}",
+            "  {} {} {:<5} {:<4} {:<6} {} {:<13} {}",
             style.dim(edge),
             style.node(row.colour, style.bold(name)),
+            row.engine,
             row.runtime,
             row.port,
             style.node(row.colour, &row.bar),
@@ -66,6 +67,7 @@ pub(super) fn ring(ring: &Ring, children: &[Child], style: Style) -> String {
 struct Row {
     name: String,
     colour: usize,
+    engine: String,
     runtime: &'static str,
     port: String,
     bar: String,
@@ -85,6 +87,7 @@ impl Row {
         Self {
             name: printable(&stage.node),
             colour: found.map_or(0, |(index, _)| index),
+            engine: stage.engine.as_deref().map(printable).unwrap_or_default(),
             runtime: found.map_or("", |(_, child)| child.runtime.name()),
             port: found.map_or(String::new(), |(_, child)| {
                 format!(":{}", child.node.port())
@@ -285,6 +288,7 @@ mod tests {
             node: node.into(),
             start,
             end,
+            engine: Some("cpu".into()),
         };
         let stages = vec![
             stage("node2", 0, 2),
@@ -297,11 +301,11 @@ mod tests {
             stages,
         };
         let wanted = "  stories 8 layers\n\n\
-            \x20 ┌▶ node2              ███····· layers 0-2    takes the prompt\n\
+            \x20 ┌▶ node2  cpu               ███····· layers 0-2    takes the prompt\n\
             \x20 │   ▼\n\
-            \x20 │  node10             ···███·· layers 3-5\n\
+            \x20 │  node10 cpu               ···███·· layers 3-5\n\
             \x20 │   ▼\n\
-            \x20 └─ node1              ······██ layers 6-7    chooses the token\n";
+            \x20 └─ node1  cpu               ······██ layers 6-7    chooses the token\n";
         assert_eq!(super::ring(&ring, &[], Style::plain()), wanted);
     }
 

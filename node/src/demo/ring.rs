@@ -16,6 +16,8 @@ pub(super) struct Stage {
     pub(super) start: u64,
     /// Inclusive.
     pub(super) end: u64,
+    /// What computes there, if the node has told.
+    pub(super) engine: Option<String>,
 }
 
 /// What one node handed over to another.
@@ -38,8 +40,11 @@ impl Ring {
         let stages = stages
             .iter()
             .map(|stage| {
+                let node = stage["node_id"].as_str()?;
+                let engine = topology["nodes"][node]["engine"]["name"].as_str();
                 Some(Stage {
-                    node: stage["node_id"].as_str()?.to_owned(),
+                    node: node.to_owned(),
+                    engine: engine.map(str::to_owned),
                     start: stage["start"].as_u64()?,
                     end: stage["end"].as_u64()?,
                 })
@@ -110,7 +115,7 @@ mod tests {
     #[test]
     fn rings_and_hops_are_read() {
         let mut topology = json!({
-            "nodes": {"a": {"memory": 1}, "b": {"memory": 1}},
+            "nodes": {"a": {"memory": 1, "engine": {"name": "mlx"}}, "b": {"memory": 1}},
             "peer_graph": {"a": [{"to_id": "b"}], "b": [{"to_id": "a"}]},
             "exo": {
                 "peers": [{"node_id": "b", "up": true}, {"node_id": null, "up": false}],
@@ -131,7 +136,8 @@ mod tests {
             Stage {
                 node: "a".into(),
                 start: 4,
-                end: 7
+                end: 7,
+                engine: Some("mlx".into()),
             }
         );
         assert_eq!(Ring::read(&json!({})), None);
