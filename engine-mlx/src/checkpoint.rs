@@ -9,10 +9,18 @@
 //! So a job's folder may hold the files of several stages, of several steps, and of rings that were
 //! cut differently.
 
+mod error;
+mod file;
+
+pub use error::CheckpointError;
+pub use file::CheckpointFile;
+#[cfg(mlx)]
+pub(crate) use file::write;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// The name of one file.
@@ -67,6 +75,104 @@ impl FromStr for CheckpointName {
 pub fn is_job_name(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     (1..=64).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(plain)
+}
+
+/// A checkpoint of a job, to answer with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adapter {
+    /// The job's folder.
+    pub folder: PathBuf,
+    /// Steps done.
+    pub iteration: u32,
+}
+
+/// What an adapter says of itself, the same in the files of all its layers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdapterIdentity {
+    /// The name of the model that it was learned on.
+    pub model: String,
+    /// What that model was.
+    pub fingerprint: u64,
+    /// What the model is with the adapter.
+    pub adapted: u64,
+}
+
+impl Adapter {
+    /// Asks one of its files.
+    ///
+    /// # Errors
+    /// When there is none, or it is damaged.
+    pub fn identity(&self) -> Result<AdapterIdentity, CheckpointError> {
+        let names = self.names()?;
+        let mut names = names.iter().copied();
+        let name = names.find(|name| name.iteration == self.iteration);
+        let name = name.ok_or_else(|| self.missing(Vec::new(), &[]))?;
+        AdapterIdentity::of(&CheckpointFile::open(&self.path(name))?)
+    }
+
+    /// All checkpoints beside it.
+    pub(crate) fn names(&self) -> Result<Vec<CheckpointName>, CheckpointError> {
+        list(&self.folder).map_err(|source| CheckpointError::Io {
+            file: self.folder.clone(),
+            source,
+        })
+    }
+
+    pub(crate) fn path(&self, name: CheckpointName) -> PathBuf {
+        self.folder.join(name.to_string())
+    }
+
+    pub(crate) fn missing(&self, missing: Vec<u32>, names: &[CheckpointName]) -> CheckpointError {
+        CheckpointError::Missing {
+            folder: self.folder.clone(),
+            iteration: self.iteration,
+            missing,
+            found: iterations(names),
+        }
+    }
+}
+
+impl AdapterIdentity {
+    pub(crate) fn of(file: &CheckpointFile) -> Result<Self, CheckpointError> {
+        let (identity, iteration) = (file.hex("identity")?, file.text("iteration")?);
+        let mut hash = Hash::new();
+        hash.text("adapted").number(file.hex("fingerprint")?);
+        hash.number(identity).text(iteration);
+        Ok(Self {
+            model: file.text("model")?.to_owned(),
+            fingerprint: file.hex("fingerprint")?,
+            adapted: hash.value(),
+        })
+    }
+}
+
+/// FNV-1a over texts and numbers, each with its length before it.
+pub(crate) struct Hash(u64);
+
+impl Hash {
+    pub(crate) fn new() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        for &byte in bytes {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+        self
+    }
+
+    pub(crate) fn number(&mut self, number: u64) -> &mut Self {
+        self.bytes(&number.to_le_bytes())
+    }
+
+    pub(crate) fn text(&mut self, text: &str) -> &mut Self {
+        self.number(text.len() as u64).bytes(text.as_bytes())
+    }
+
+    /// Never zero, which means that nobody knows.
+    pub(crate) fn value(&self) -> u64 {
+        self.0.max(1)
+    }
 }
 
 /// The checkpoints in a job's folder, in order of their steps and layers; what else is there is

@@ -4,12 +4,13 @@ use crate::batch::{Done, Job, groups};
 use crate::cache::KvCache;
 use crate::input::Checked;
 use crate::shard::{Found, ShardModel};
+use crate::train::{Base, Trainer, adapt};
 use crate::weights::Form;
 use crate::{ComputeDtype, MlxError, MlxOptions, OpenModel, WeightForm};
 use exo_models::Model;
 use exo_protocol::Shard;
 use exo_protocol::engine::{
-    Engine, EngineCommand, EngineEvent, EngineInput, Sampling, TrainCommand,
+    Engine, EngineCommand, EngineEvent, EngineInput, Sampling, TrainCommand, TrainEvent,
 };
 use exo_protocol::id::{CallId, RequestId};
 use mlx_rs::{Array, Device, DeviceType, Dtype, memory};
@@ -32,6 +33,7 @@ pub struct MlxEngine {
     shards: BTreeMap<Shard, Loaded>,
     requests: BTreeMap<RequestId, BTreeMap<Shard, KvCache>>,
     logits: Option<Array>,
+    trainer: Trainer,
 }
 
 #[derive(Debug)]
@@ -83,6 +85,7 @@ impl MlxEngine {
         let device = device.map_err(|error| MlxError::mlx("looking for a device", error))?;
         let gpu = matches!(device, DeviceType::Gpu);
         tracing::debug!(gpu, "mlx engine");
+        let trainer = Trainer::new(options.checkpoints.clone());
         Ok(Self {
             options,
             open,
@@ -90,6 +93,7 @@ impl MlxEngine {
             shards: BTreeMap::new(),
             requests: BTreeMap::new(),
             logits: None,
+            trainer,
         })
     }
 
@@ -103,12 +107,13 @@ impl MlxEngine {
         values.unwrap_or_default()
     }
 
-    /// Bytes in weights and KV caches.
+    /// Bytes in weights, KV caches and what learns.
     #[must_use]
     pub fn memory_used(&self) -> u64 {
         let weights = self.shards.values().map(|loaded| loaded.bytes);
         let caches = self.requests.values().flat_map(BTreeMap::values);
-        weights.chain(caches.map(KvCache::bytes)).sum()
+        let used = weights.chain(caches.map(KvCache::bytes)).sum::<u64>();
+        used.saturating_add(self.trainer.bytes())
     }
 
     /// What computes: `cpu` or `gpu`.
@@ -159,15 +164,20 @@ impl MlxEngine {
         let found = Found::new(&model, shard.range())?;
         let form = self.form(&found)?;
         let total = found.stored();
-        let ready = found.load(form, &mut |done| {
+        let mut ready = found.load(form, &mut |done| {
             progress(EngineEvent::Progress { call, done, total });
         })?;
-        let bytes = ready.bytes();
         // A stage can do without what tells it, which may be another node's part of the files.
-        let fingerprint = model.fingerprint().unwrap_or_else(|error| {
+        let mut fingerprint = model.fingerprint().unwrap_or_else(|error| {
             tracing::warn!(%shard, "nobody can check that it is the same model everywhere: {error}");
             0
         });
+        if let Some(adapter) = &self.options.adapter
+            && let Some(adapted) = adapt(&mut ready, &shard.model, fingerprint, adapter)?
+        {
+            fingerprint = adapted;
+        }
+        let bytes = ready.bytes();
         let device = self.device();
         tracing::info!(%shard, bytes, device, dtype = ?form.dtype, packed = form.packed, "loaded");
         let loaded = Loaded {
@@ -211,6 +221,7 @@ impl MlxEngine {
 
     fn unload(&mut self, shard: &Shard) {
         self.shards.remove(shard);
+        self.trainer.forget(shard);
         self.requests.retain(|_, caches| {
             caches.remove(shard);
             !caches.is_empty()
@@ -337,11 +348,20 @@ impl MlxEngine {
         }
     }
 
-    fn train(&mut self, command: &TrainCommand) -> Result<EngineEvent, MlxError> {
-        let _ = command;
-        Err(MlxError::Unsupported(
-            "the mlx engine does not train yet".to_owned(),
-        ))
+    fn train(&mut self, command: TrainCommand) -> Result<EngineEvent, MlxError> {
+        let shards = &self.shards;
+        let done = self.trainer.execute(command, |shard| {
+            let loaded = shards.get(shard)?;
+            Some(Base {
+                model: &loaded.shard,
+                id: loaded.model.id(),
+                fingerprint: loaded.fingerprint,
+            })
+        });
+        if matches!(done, Ok(TrainEvent::Ended { .. })) {
+            self.give_back();
+        }
+        done.map(EngineEvent::Trained)
     }
 }
 
@@ -374,7 +394,7 @@ impl Engine for MlxEngine {
                 self.free(&request);
                 Ok(EngineEvent::Freed { call })
             }
-            EngineCommand::Train(command) => self.train(&command),
+            EngineCommand::Train(command) => self.train(command),
         };
         done.unwrap_or_else(|error| failed(call, error))
     }

@@ -1,5 +1,10 @@
 //! What can go wrong, apart from what an [`EngineFailure`] says.
 
+mod train;
+
+pub use train::TrainError;
+
+use crate::checkpoint::CheckpointError;
 use exo_models::ModelError;
 use exo_protocol::engine::{EngineFailure, FailureKind};
 
@@ -103,6 +108,9 @@ pub enum MlxError {
     /// The input is not what the shard takes.
     #[error("{0}")]
     Input(String),
+    /// A training job cannot go on.
+    #[error(transparent)]
+    Train(#[from] TrainError),
     /// This engine does not do that.
     #[error("{0}")]
     Unsupported(String),
@@ -116,6 +124,12 @@ impl MlxError {
             doing: doing.into(),
             why: why.to_string(),
         }
+    }
+}
+
+impl From<CheckpointError> for MlxError {
+    fn from(error: CheckpointError) -> Self {
+        Self::Train(error.into())
     }
 }
 
@@ -139,6 +153,7 @@ impl From<MlxError> for EngineFailure {
             MlxError::Memory { .. } => FailureKind::OutOfMemory,
             MlxError::Context { .. } => FailureKind::ContextFull,
             MlxError::NotBuilt | MlxError::Unsupported(_) => FailureKind::Unsupported,
+            MlxError::Train(error) => error.kind(),
             MlxError::Mlx { .. } => FailureKind::Internal,
         };
         Self::new(kind, error.to_string())

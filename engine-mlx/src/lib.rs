@@ -34,6 +34,8 @@ mod shard;
 #[cfg(mlx)]
 mod tensor;
 #[cfg(mlx)]
+mod train;
+#[cfg(mlx)]
 mod weights;
 
 #[cfg(not(mlx))]
@@ -43,7 +45,7 @@ mod absent;
 pub use absent::MlxEngine;
 #[cfg(mlx)]
 pub use engine::MlxEngine;
-pub use error::MlxError;
+pub use error::{MlxError, TrainError};
 pub use options::{ComputeDtype, MlxOptions, WeightForm};
 
 use exo_models::{Model, ModelError};

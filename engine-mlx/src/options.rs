@@ -1,5 +1,8 @@
 //! How the engine computes, and how much of the machine it may use.
 
+use crate::checkpoint::Adapter;
+use std::path::PathBuf;
+
 /// Choices and limits of an [`MlxEngine`](crate::MlxEngine).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -13,6 +16,10 @@ pub struct MlxOptions {
     pub dtype: Option<ComputeDtype>,
     /// How linear weights are kept.
     pub weights: WeightForm,
+    /// Where checkpoints of training jobs are; nowhere if none.
+    pub checkpoints: Option<PathBuf>,
+    /// What a job learned: added to the model that it was learned on, and to no other.
+    pub adapter: Option<Adapter>,
     /// Positions of a long input that go through the layers together; at least one.
     pub chunk: u32,
 }
@@ -50,6 +57,8 @@ impl Default for MlxOptions {
             max_context: 0,
             dtype: None,
             weights: WeightForm::Auto,
+            checkpoints: None,
+            adapter: None,
             chunk: 512,
         }
     }

@@ -127,7 +127,7 @@ impl<'a> KvUp<'a> {
     ) -> Result<Self> {
         let linear = parameters.linear(LayerWeight::AttnKvUp)?;
         let heads = layer.config.heads;
-        if unfold || linear.adapter.is_some() {
+        if unfold || !linear.adapters.is_empty() {
             return Ok(Self::Unfold(parameters, heads, latent.plain_dim));
         }
         let dtype = parameters.vector(LayerWeight::AttnKvDownNorm)?.dtype();

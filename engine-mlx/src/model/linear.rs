@@ -29,8 +29,8 @@ pub(crate) enum Weight {
 pub(crate) struct Linear {
     /// The matrix as it was trained first.
     pub(crate) weight: Weight,
-    /// What was learnt on top.
-    pub(crate) adapter: Option<Adapter>,
+    /// What was learnt on top, one after the other.
+    pub(crate) adapters: Vec<Adapter>,
 }
 
 /// A low-rank addition: `scale * (x A) B`.
@@ -48,21 +48,28 @@ impl From<Weight> for Linear {
     fn from(weight: Weight) -> Self {
         Self {
             weight,
-            adapter: None,
+            adapters: Vec::new(),
         }
     }
 }
 
 impl Linear {
+    /// Bytes in memory.
+    pub(crate) fn bytes(&self) -> u64 {
+        let adapters = self.adapters.iter();
+        let adapters = adapters.map(|adapter| adapter.a.nbytes() + adapter.b.nbytes());
+        self.weight.bytes() + adapters.sum::<usize>() as u64
+    }
+
     /// `[.., in]` to `[.., out]`.
     pub(crate) fn forward(&self, x: &Array) -> Result<Array> {
-        let y = self.weight.product(x)?;
-        let Some(Adapter { a, b, scale }) = &self.adapter else {
-            return Ok(y);
-        };
-        let scale = crate::tensor::scalar(*scale, y.dtype())?;
-        let added = matmul(matmul(x, a)?, b)?.multiply(scale)?;
-        y.add(added.as_dtype(y.dtype())?)
+        let mut y = self.weight.product(x)?;
+        for Adapter { a, b, scale } in &self.adapters {
+            let scale = crate::tensor::scalar(*scale, y.dtype())?;
+            let added = matmul(matmul(x, a)?, b)?.as_dtype(y.dtype())?;
+            y = y.add(added.multiply(scale)?)?;
+        }
+        Ok(y)
     }
 }
 

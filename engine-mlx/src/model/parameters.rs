@@ -28,25 +28,31 @@ impl LayerParameters {
         self.vectors.insert(name, vector);
     }
 
-    /// Puts an adapter beside a matrix, or takes it away.
+    /// Puts an adapter beside a matrix, and beside those that it has.
     ///
     /// # Errors
     /// When the layer has no such matrix.
-    #[expect(dead_code, reason = "learning, which will use it, is not here yet")]
-    pub(crate) fn adapt(&mut self, name: LayerWeight, adapter: Option<Adapter>) -> Result<()> {
+    pub(crate) fn adapt(&mut self, name: LayerWeight, adapter: Adapter) -> Result<()> {
         let linear = self.linears.get_mut(&name).ok_or_else(|| missing(name))?;
-        linear.adapter = adapter;
+        linear.adapters.push(adapter);
         Ok(())
     }
 
+    /// Puts plain numbers in the place of a matrix, of which nothing stays, or of a vector.
+    pub(crate) fn replace(&mut self, name: LayerWeight, value: Array) {
+        if self.vectors.contains_key(&name) {
+            self.set_vector(name, value);
+        } else {
+            self.set_matrix(name, Weight::Dense(value));
+        }
+    }
+
     /// Every matrix.
-    #[expect(dead_code, reason = "learning, which will use it, is not here yet")]
     pub(crate) fn linears(&self) -> impl Iterator<Item = (LayerWeight, &Linear)> {
         self.linears.iter().map(|(name, linear)| (*name, linear))
     }
 
     /// Every norm and bias.
-    #[expect(dead_code, reason = "learning, which will use it, is not here yet")]
     pub(crate) fn vectors(&self) -> impl Iterator<Item = (LayerWeight, &Array)> {
         self.vectors.iter().map(|(name, vector)| (*name, vector))
     }
@@ -78,7 +84,7 @@ impl LayerParameters {
 
     /// Bytes in memory.
     pub(crate) fn bytes(&self) -> u64 {
-        let matrices = self.linears.values().map(|linear| linear.weight.bytes());
+        let matrices = self.linears.values().map(Linear::bytes);
         let vectors = self.vectors.values().map(|vector| vector.nbytes() as u64);
         matrices.chain(vectors).sum()
     }

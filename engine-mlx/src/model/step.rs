@@ -52,7 +52,6 @@ impl fmt::Debug for Step<'_> {
 
 impl<'a> Step<'a> {
     /// Whole sequences of `length` positions, from position zero.
-    #[expect(dead_code, reason = "learning, which will use it, is not here yet")]
     pub(crate) fn whole(length: i32) -> Self {
         Self {
             past: Past::None,

@@ -4,6 +4,8 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub(crate) mod school;
+
 use exo_engine_mlx::{MlxEngine, MlxOptions};
 use exo_models::Model;
 use exo_protocol::engine::{
