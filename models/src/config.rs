@@ -269,6 +269,7 @@ struct FieldNames<'a> {
     heads: &'a str,
     kv_heads: &'a str,
     head_dim: &'a str,
+    rope: &'a str,
     eos: &'a str,
     bos: &'a str,
 }
@@ -334,6 +335,22 @@ impl ModelConfig {
                 expected,
                 self.head_dim,
             ));
+        }
+        for rope in [Some(&self.rope), self.local_rope.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            if rope.dims == 0 || !rope.dims.is_multiple_of(2) || rope.dims > self.head_dim {
+                let expected = format!("for an even part of a head of {}", self.head_dim);
+                return Err(ModelError::field(file, names.rope, expected, rope.dims));
+            }
+            let mut numbers = rope.frequencies();
+            numbers.extend([rope.magnitude(), self.score_scale].map(f64::from));
+            let finite = |&number: &f64| number.is_finite() && number as f32 > 0.0;
+            if let Some(wrong) = numbers.iter().find(|number| !finite(number)) {
+                let expected = "such that frequencies and scales are positive numbers";
+                return Err(ModelError::field(file, names.rope, expected, wrong));
+            }
         }
         let expected = format!("a token below {}", self.vocab);
         let outside = |token: u32| usize::try_from(token).is_ok_and(|token| token >= self.vocab);

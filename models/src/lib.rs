@@ -6,6 +6,11 @@
 //! tokens and tokens text ([`Tokenizer`]), and how a conversation becomes text ([`ChatTemplate`]). A
 //! [`Catalog`] finds models by name.
 //!
+//! What a family of models *is* (its norms, windows, rotary positions, experts, where its files keep
+//! which weight) is said here once, one small file for each family, and comes out as one
+//! [`ModelConfig`] and one set of [`WeightName`]s. Engines read those and never ask for the family:
+//! fused and stacked tensors are given as parts, whatever MLX packed comes with its [`Scales`].
+//!
 //! ```
 //! use exo_models::{Catalog, ChatMessage, WeightName};
 //!

@@ -3,7 +3,8 @@
 
 use std::{fs, path::Path};
 
-use serde_json::json;
+use proptest::prelude::*;
+use serde_json::{Value as Json, json};
 
 use crate::gguf::{Array, Value};
 
@@ -399,4 +400,23 @@ pub(crate) fn write_folder(folder: &Path, tied: bool) {
     fs::write(folder.join("tokenizer.json"), tokenizer().to_string()).unwrap();
     let tensors = hugging_face_tensors(tied).concat();
     fs::write(folder.join("model.safetensors"), safetensors(&tensors)).unwrap();
+}
+
+/// Anything that a field may hold.
+pub(crate) fn any_json() -> impl Strategy<Value = Json> {
+    let leaf = prop_oneof![
+        Just(Json::Null),
+        any::<bool>().prop_map(Json::from),
+        any::<i64>().prop_map(Json::from),
+        (0_u64..300).prop_map(Json::from),
+        any::<f64>().prop_map(Json::from),
+        ".{0,8}".prop_map(Json::from),
+    ];
+    leaf.prop_recursive(2, 8, 3, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..3).prop_map(Json::from),
+            proptest::collection::hash_map("[a-z_]{1,6}", inner, 0..3)
+                .prop_map(|map| Json::Object(map.into_iter().collect())),
+        ]
+    })
 }

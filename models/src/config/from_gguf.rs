@@ -51,6 +51,7 @@ pub(crate) fn from_gguf(file: &Path, gguf: &Gguf, bytes: &[u8]) -> Result<ModelC
             heads: &keys.full("attention.head_count"),
             kv_heads: &keys.full("attention.head_count_kv"),
             head_dim: &keys.full("attention.key_length"),
+            rope: &keys.full("rope.scaling"),
             eos: "tokenizer.ggml.eos_token_id",
             bos: "tokenizer.ggml.bos_token_id",
         },

@@ -50,6 +50,7 @@ pub(crate) fn from_folder(folder: &Folder) -> Result<ModelConfig, ModelError> {
             heads: "num_attention_heads",
             kv_heads: "num_key_value_heads",
             head_dim: "head_dim",
+            rope: "rope_scaling",
             eos: "eos_token_id",
             bos: "bos_token_id",
         },

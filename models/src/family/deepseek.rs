@@ -88,10 +88,7 @@ fn read(fields: &Fields, family: Family) -> Result<ModelConfig, ModelError> {
         rope_dims: latent.rope_dim,
         ..Shape::of_heads(family, latent.plain_dim + latent.rope_dim)
     };
-    if !latent.rope_dim.is_multiple_of(2) {
-        let expected = "even, because rotary positions work on pairs";
-        return Err(fields.wrong("qk_rope_head_dim", expected));
-    }
+    check_turned(latent.rope_dim).map_err(|expected| fields.wrong("qk_rope_head_dim", expected))?;
     let config = from_hf::common(&fields, &shape)?;
     if config.biases != Biases::default() {
         let what = "biases of linear weights (`attention_bias`)";
@@ -116,6 +113,14 @@ fn read(fields: &Fields, family: Family) -> Result<ModelConfig, ModelError> {
         some && layer >= first && layer.is_multiple_of(step)
     });
     Ok(config)
+}
+
+/// What it should be, if it is not.
+fn check_turned(width: usize) -> Result<(), &'static str> {
+    match width.is_multiple_of(2) {
+        true => Ok(()),
+        false => Err("even, because rotary positions work on pairs"),
+    }
 }
 
 /// A longer context makes attention flatter; DeepSeek makes up for it here rather than in the
@@ -185,6 +190,7 @@ fn read_gguf(keys: &Keys<'_>) -> Result<ModelConfig, ModelError> {
         Scoring::Sigmoid => Family::DeepSeek3,
     };
     let rope_dim = dim("rope.dimension_count")?;
+    check_turned(rope_dim).map_err(|expected| keys.wrong("rope.dimension_count", expected))?;
     // The newer name says what the older one did: a head's width before it is compressed.
     let width = |newer, older| match keys.count(newer, MAX_DIMENSION)? {
         Some(width) => Ok(width),

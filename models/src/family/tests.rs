@@ -3,6 +3,7 @@
 mod deepseek;
 mod gemma;
 mod gguf;
+mod lies;
 
 use std::fs;
 

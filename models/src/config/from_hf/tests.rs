@@ -7,7 +7,7 @@ use super::from_folder;
 use crate::{
     Biases, Family, ModelConfig, ModelError, Packing, RopeLayout, RopeScaling,
     folder::Folder,
-    test_files::{self, IM_END, IM_START},
+    test_files::{self, IM_END, IM_START, any_json},
 };
 
 /// The configuration of a folder with these files, besides the tiny model's weights.
@@ -359,24 +359,6 @@ fn every_wrong_field_is_named_with_its_file() {
     fs::write(folder.path().join("config.json"), "{\"model_type\": ").unwrap();
     let error = from_folder(&Folder::Disk(folder.path().to_owned())).unwrap_err();
     assert!(matches!(error, ModelError::Json { .. }), "{error}");
-}
-
-fn any_json() -> impl Strategy<Value = Json> {
-    let leaf = prop_oneof![
-        Just(Json::Null),
-        any::<bool>().prop_map(Json::from),
-        any::<i64>().prop_map(Json::from),
-        (0_u64..300).prop_map(Json::from),
-        any::<f64>().prop_map(Json::from),
-        ".{0,8}".prop_map(Json::from),
-    ];
-    leaf.prop_recursive(2, 8, 3, |inner| {
-        prop_oneof![
-            proptest::collection::vec(inner.clone(), 0..3).prop_map(Json::from),
-            proptest::collection::hash_map("[a-z_]{1,6}", inner, 0..3)
-                .prop_map(|map| Json::Object(map.into_iter().collect())),
-        ]
-    })
 }
 
 proptest! {
