@@ -138,6 +138,7 @@ impl KvCache {
         for (layer, room) in self.layers.iter().zip(&self.shape.layers) {
             if let Some(window) = room.window
                 && layer.first > 0
+                && position > 0
                 && position < layer.first + window - 1
             {
                 return Err(MlxError::Forgotten {

@@ -163,7 +163,7 @@ impl MlxEngine {
         }
         let found = Found::new(&model, shard.range())?;
         let form = self.form(&found)?;
-        let total = found.stored();
+        let total = found.work();
         let mut ready = found.load(form, &mut |done| {
             progress(EngineEvent::Progress { call, done, total });
         })?;

@@ -73,9 +73,9 @@ impl Found {
         })
     }
 
-    /// Bytes in the files.
-    pub(crate) fn stored(&self) -> u64 {
-        self.views.iter().map(|(_, view)| stored(view)).sum()
+    /// How much there is to do, in bytes of the files: each is looked at, then taken over.
+    pub(crate) fn work(&self) -> u64 {
+        self.weights.bytes().saturating_mul(2)
     }
 
     /// Bytes in memory, in a form.
@@ -106,8 +106,8 @@ impl Found {
         }
     }
 
-    /// Reads it, one weight at a time; `progress` hears how many of the [`Found::stored`] bytes are
-    /// done.
+    /// Checks that all numbers are finite and takes them over, one weight at a time; `progress` hears
+    /// how much of the [`Found::work`] is done.
     pub(crate) fn load(
         self,
         form: Form,
@@ -125,7 +125,8 @@ impl Found {
             .collect::<std::result::Result<Vec<_>, _>>()?;
         let (mut embedding, mut norm, mut output) = (None, None, None);
         let mut parts: Vec<Weight> = Vec::new();
-        let mut done = 0;
+        self.weights.check_numbers(progress)?;
+        let mut done = self.weights.bytes();
         for (name, view) in self.views {
             let form = form_of(name, &view, form);
             match name {

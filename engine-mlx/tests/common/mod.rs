@@ -165,3 +165,10 @@ pub(crate) fn distance(got: &[f32], wanted: &[f32]) -> f32 {
         f32::INFINITY
     }
 }
+
+/// A small checkpoint of a family; the workspace's tests say what each must give.
+pub(crate) fn checkpoint(name: &str) -> Model {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = root.join("../tests/families/checkpoints").join(name);
+    Model::open(&folder).expect("the checkpoint is there")
+}
