@@ -20,11 +20,16 @@ pub(crate) struct KvShape {
 impl KvShape {
     /// What a position takes on `layers` layers of a model.
     pub(crate) fn of(config: &ModelConfig, layers: usize, precision: Precision) -> Self {
+        let (heads, key_dim, value_dim) = match config.latent {
+            None => (config.kv_heads, config.head_dim, config.head_dim),
+            // What was compressed serves all heads, as their keys and as their values.
+            Some(latent) => (1, latent.kv_rank + latent.rope_dim, latent.kv_rank),
+        };
         Self {
             layers,
-            heads: config.kv_heads,
-            key_dim: config.head_dim,
-            value_dim: config.head_dim,
+            heads,
+            key_dim,
+            value_dim,
             precision,
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::error::CpuError;
 use crate::matrix::{Linear, Matrix};
-use exo_models::{FfnPart, LayerWeight, ModelConfig, WeightName, Weights};
+use exo_models::{FfnPart, LatentAttention, LayerWeight, ModelConfig, WeightName, Weights};
 
 /// The weights of one layer.
 #[derive(Debug)]
@@ -20,13 +20,41 @@ pub(crate) struct Layer {
 /// Weights of attention, and what each layer does its own way.
 #[derive(Debug)]
 pub(crate) struct Attention {
+    pub(crate) projection: Projection,
+    pub(crate) output: Linear,
+    /// Positions that a position sees, itself among them.
+    pub(crate) window: Option<usize>,
+}
+
+/// Where queries, keys and values come from.
+#[derive(Debug)]
+pub(crate) enum Projection {
+    Plain(Plain),
+    Latent(Latent),
+}
+
+/// Directly from the hidden state.
+#[derive(Debug)]
+pub(crate) struct Plain {
     /// Queries, keys, values.
     pub(crate) qkv: [Linear; 3],
     /// Of each head of queries, and of keys.
     pub(crate) norms: Option<[Vec<f32>; 2]>,
-    pub(crate) output: Linear,
-    /// Positions that a position sees, itself among them.
-    pub(crate) window: Option<usize>,
+}
+
+/// Keys and values from one compressed vector, perhaps queries from another.
+#[derive(Debug)]
+pub(crate) struct Latent {
+    /// Where queries are compressed: how, and the norm of that.
+    pub(crate) query_down: Option<(Linear, Vec<f32>)>,
+    /// From that, or from the hidden state.
+    pub(crate) query: Linear,
+    /// To the compressed vector, and to the part of the keys that turns.
+    pub(crate) kv_down: Linear,
+    /// Of the compressed vector.
+    pub(crate) kv_norm: Vec<f32>,
+    /// Of each head the plain part of its keys, then its values.
+    pub(crate) kv_up: Matrix,
 }
 
 /// What follows attention.
@@ -103,6 +131,30 @@ impl Loader<'_> {
 
     fn attention(&self) -> Result<Attention, CpuError> {
         let config = self.config;
+        let (projection, value_dim) = match config.latent {
+            None => (Projection::Plain(self.plain()?), config.head_dim),
+            Some(latent) => {
+                let value_dim = latent.value_dim;
+                (Projection::Latent(self.latent(latent)?), value_dim)
+            }
+        };
+        let bias = config.biases.attention_output;
+        Ok(Attention {
+            projection,
+            output: self.linear(
+                LayerWeight::AttnOutput,
+                bias.then_some(LayerWeight::AttnOutputBias),
+                (config.hidden, config.heads * value_dim),
+            )?,
+            window: config
+                .layer_kind(self.n)
+                .window
+                .map(|window| window.max(1) as usize),
+        })
+    }
+
+    fn plain(&self) -> Result<Plain, CpuError> {
+        let config = self.config;
         let (q, k) = (
             config.heads * config.head_dim,
             config.kv_heads * config.head_dim,
@@ -119,23 +171,42 @@ impl Loader<'_> {
         } else {
             None
         };
-        let output_bias = config.biases.attention_output;
-        Ok(Attention {
+        Ok(Plain {
             qkv: [
                 project(LayerWeight::AttnQ, LayerWeight::AttnQBias, q)?,
                 project(LayerWeight::AttnK, LayerWeight::AttnKBias, k)?,
                 project(LayerWeight::AttnV, LayerWeight::AttnVBias, k)?,
             ],
             norms,
-            output: self.linear(
-                LayerWeight::AttnOutput,
-                output_bias.then_some(LayerWeight::AttnOutputBias),
-                (config.hidden, q),
-            )?,
-            window: config
-                .layer_kind(self.n)
-                .window
-                .map(|window| window.max(1) as usize),
+        })
+    }
+
+    fn latent(&self, latent: LatentAttention) -> Result<Latent, CpuError> {
+        let (hidden, heads) = (self.config.hidden, self.config.heads);
+        let queries = heads * self.config.head_dim;
+        let (query_down, query) = match latent.query_rank {
+            None => {
+                let query = self.linear(LayerWeight::AttnQ, None, (queries, hidden))?;
+                (None, query)
+            }
+            Some(rank) => {
+                let down = self.linear(LayerWeight::AttnQDown, None, (rank, hidden))?;
+                let norm = self.norm(LayerWeight::AttnQDownNorm, rank)?;
+                let query = self.linear(LayerWeight::AttnQUp, None, (queries, rank))?;
+                (Some((down, norm)), query)
+            }
+        };
+        let down = (latent.kv_rank + latent.rope_dim, hidden);
+        let up = (
+            heads * (latent.plain_dim + latent.value_dim),
+            latent.kv_rank,
+        );
+        Ok(Latent {
+            query_down,
+            query,
+            kv_down: self.linear(LayerWeight::AttnKvDown, None, down)?,
+            kv_norm: self.norm(LayerWeight::AttnKvDownNorm, latent.kv_rank)?,
+            kv_up: self.linear(LayerWeight::AttnKvUp, None, up)?.matrix,
         })
     }
 

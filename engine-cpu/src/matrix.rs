@@ -1,7 +1,6 @@
 //! A weight as the kernels take it.
 
 use crate::error::CpuError;
-use crate::kernels::format::Block;
 use crate::kernels::{FloatFormat, Format, Kernels, PackedRows};
 use exo_models::{Packing, Scales, WeightBytes, WeightKind, WeightName, Weights};
 use std::ops::Range;
@@ -167,16 +166,8 @@ impl Matrix {
         }
         match self.some(row..row + 1) {
             Rows::Float(format, bytes) => (kernels.widen)(format, bytes, out),
-            Rows::Quantised(format, bytes) => {
-                for (b, out) in out.chunks_exact_mut(32).enumerate() {
-                    write_block(&format.block(bytes, b), format.offset(), out);
-                }
-            }
-            Rows::Packed(rows) => {
-                for (b, out) in out.chunks_exact_mut(32).enumerate() {
-                    write_block(&rows.block(0, b), 0, out);
-                }
-            }
+            Rows::Quantised(format, bytes) => (kernels.read)(format, bytes, out),
+            Rows::Packed(rows) => (kernels.read_packed)(&rows, out),
         }
     }
 }
@@ -184,13 +175,6 @@ impl Matrix {
 impl From<Matrix> for Linear {
     fn from(matrix: Matrix) -> Self {
         Self { matrix, bias: None }
-    }
-}
-
-fn write_block(block: &Block, offset: i32, out: &mut [f32]) {
-    for (i, (out, quant)) in out.iter_mut().zip(block.quants).enumerate() {
-        let quant = block.factors[i / 16] * (i32::from(quant) - offset);
-        *out = block.scale.mul_add(quant as f32, block.min);
     }
 }
 

@@ -1,6 +1,6 @@
 //! One pass of new positions through the layers of a shard.
 
-use crate::attention::attention;
+use crate::attention::{LatentBuffers, attention};
 use crate::feed_forward::{Wide, feed_forward};
 use crate::kv::Kv;
 use crate::layer::Head;
@@ -45,6 +45,7 @@ pub(crate) struct Buffers {
     /// Of each rope of the shard, `[row][dims]`.
     pub(crate) angles: Vec<Vec<f32>>,
     pub(crate) qkv: Vec<f32>,
+    pub(crate) latent: LatentBuffers,
     pub(crate) attention: Vec<f32>,
     pub(crate) wide: Wide,
     /// What a part of a layer gives, where it is not added at once.

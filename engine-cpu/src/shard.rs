@@ -79,10 +79,6 @@ impl ShardModel {
     /// Whether this engine computes such a model.
     pub(crate) fn check(config: &ModelConfig) -> Result<(), CpuError> {
         let family = config.family;
-        if config.latent.is_some() {
-            let what = "latent attention";
-            return Err(CpuError::Family { family, what });
-        }
         if activation(&Kernels::SCALAR, config.activation).is_none() {
             let what = "an activation that is new to it";
             return Err(CpuError::Family { family, what });

@@ -27,6 +27,9 @@ pub(crate) struct Queries<'a> {
 const SCORES: usize = 256 << 10;
 /// Tokens that share a piece at most: together they widen each page once.
 const TOKENS: usize = 16;
+/// Query heads that share a piece at most, so that there are pieces for all threads also where many
+/// of them share one key and value head.
+const HEADS: usize = 8;
 
 impl Queries<'_> {
     /// The positions that token `t` sees.
@@ -42,10 +45,18 @@ impl Queries<'_> {
         self.seen(first).start / PAGE..self.seen(last).end.div_ceil(PAGE)
     }
 
+    /// How many query heads share a piece: always of one key and value head.
+    fn heads_per_piece(&self) -> usize {
+        let most = self.group.min(HEADS);
+        let divisor = (1..=most).rfind(|heads| self.group.is_multiple_of(*heads));
+        divisor.unwrap_or(1)
+    }
+
     /// How many tokens share a piece, when there are `tokens` in all.
-    fn per_piece(&self, tokens: usize) -> usize {
+    fn tokens_per_piece(&self, tokens: usize) -> usize {
         let pages = self.pages(tokens.saturating_sub(TOKENS)..tokens).len();
-        (SCORES / (4 * self.group * PAGE * pages.max(1))).clamp(1, TOKENS)
+        let token = 4 * self.heads_per_piece() * PAGE * pages.max(1);
+        (SCORES / token).clamp(1, TOKENS)
     }
 }
 
@@ -63,15 +74,17 @@ pub(crate) fn attend(
     queries: Queries<'_>,
     out: &mut [f32],
 ) {
-    let Queries { group, stride, .. } = queries;
+    let stride = queries.stride;
+    let group = queries.heads_per_piece();
     let (key_dim, value_dim) = (kv.shape().key_dim, kv.shape().value_dim);
     let tokens = queries.rows.len() / stride.max(1);
     let cols = out.len() / tokens.max(1);
-    let pieces = (queries.per_piece(tokens), group * value_dim);
+    let pieces = (queries.tokens_per_piece(tokens), group * value_dim);
     let (kernels, pool, scratches) = machine.split();
     pool.run_tiles(out, cols, pieces, |mut tile, worker| {
         let scratch = &mut *scratch(scratches, worker);
-        let head = tile.cols().start / (group * value_dim);
+        let first = tile.cols().start / value_dim;
+        let head = first / queries.group;
         let tokens = tile.rows();
         let pages = queries.pages(tokens.clone());
         let (start, padded) = (pages.start * PAGE, pages.len() * PAGE);
@@ -88,7 +101,7 @@ pub(crate) fn attend(
                 if seen(t, p).is_empty() {
                     continue;
                 }
-                let row = &queries.rows[t * stride + head * group * key_dim..][..group * key_dim];
+                let row = &queries.rows[t * stride + first * key_dim..][..group * key_dim];
                 let heads = row.chunks_exact(key_dim);
                 for (query, scores) in heads.zip(scores.chunks_exact_mut(padded)) {
                     let page = &mut scores[p * PAGE - start..];

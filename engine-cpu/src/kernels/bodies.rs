@@ -5,7 +5,7 @@
 //! gives the same bits; the loops are written in lanes to let the compiler use the vectors.
 
 use super::activations::Q8x8;
-use super::format::{Block, Format, bf16_to_f32, f16_to_f32, u16_at, u32_at};
+use super::format::{BLOCK, Block, Format, bf16_to_f32, f16_to_f32, u16_at, u32_at};
 use super::packed::PackedRows;
 use super::panel::tree;
 
@@ -117,6 +117,35 @@ pub(crate) fn widen(format: FloatFormat, row: &[u8], out: &mut [f32]) {
             for (out, bytes) in out.iter_mut().zip(row.as_chunks::<2>().0) {
                 *out = bf16_to_f32(u16::from_le_bytes(*bytes));
             }
+        }
+    }
+}
+
+/// A row of quantised weights as `f32`.
+#[inline(always)]
+pub(crate) fn read(format: Format, row: &[u8], out: &mut [f32]) {
+    let offset = format.offset();
+    for (b, out) in out.chunks_exact_mut(BLOCK).enumerate() {
+        read_block(&format.block(row, b), offset, out);
+    }
+}
+
+/// The first of packed rows as `f32`.
+#[inline(always)]
+pub(crate) fn read_packed(rows: &PackedRows<'_>, out: &mut [f32]) {
+    for (b, out) in out.chunks_exact_mut(BLOCK).enumerate() {
+        read_block(&rows.block(0, b), 0, out);
+    }
+}
+
+#[inline(always)]
+fn read_block(block: &Block, offset: i32, out: &mut [f32]) {
+    let halves = out.chunks_exact_mut(BLOCK / 2);
+    let quants = block.quants.chunks_exact(BLOCK / 2);
+    for ((out, quants), factor) in halves.zip(quants).zip(block.factors) {
+        for (out, quant) in out.iter_mut().zip(quants) {
+            let quant = factor * (i32::from(*quant) - offset);
+            *out = block.scale.mul_add(quant as f32, block.min);
         }
     }
 }

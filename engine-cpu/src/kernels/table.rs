@@ -32,6 +32,10 @@ pub struct Kernels {
     pub float_matvec: fn(FloatFormat, &[u8], &[f32], &mut [f32]),
     /// `widen(format, row, out)`: a row of weights as `f32`.
     pub widen: fn(FloatFormat, &[u8], &mut [f32]),
+    /// `read(format, row, out)`: a row of quantised weights as `f32`.
+    pub read: fn(Format, &[u8], &mut [f32]),
+    /// `read_packed(rows, out)`: the first of packed rows as `f32`.
+    pub read_packed: fn(&PackedRows<'_>, &mut [f32]),
     /// `float_tile(row, tokens)`: one widened row times four tokens.
     pub float_tile: fn(&[f32], [&[f32]; FLOAT_TOKENS]) -> [f32; FLOAT_TOKENS],
     /// `rms_norm(x, weight, eps, out)`.
@@ -69,6 +73,8 @@ impl Kernels {
         interleave: activations::interleave,
         float_matvec: bodies::float_matvec,
         widen: bodies::widen,
+        read: bodies::read,
+        read_packed: bodies::read_packed,
         float_tile: bodies::float_tile,
         rms_norm: bodies::rms_norm,
         silu_product: bodies::silu_product,

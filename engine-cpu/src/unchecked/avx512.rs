@@ -21,6 +21,8 @@ pub(super) static KERNELS: Kernels = Kernels {
     interleave: wide::interleave,
     float_matvec: super::floats::float_matvec,
     widen: super::floats::widen,
+    read: wide::read,
+    read_packed: wide::read_packed,
     float_tile: wide::float_tile,
     rms_norm: wide::rms_norm,
     silu_product: wide::silu_product,

@@ -1,5 +1,39 @@
 //! The plain bodies, compiled for wider vectors.
 
+/// The same code once for each format: a constant one folds the unpacking into straight code.
+macro_rules! each_format {
+    ($format:expr, |$constant:ident| $code:expr) => {
+        each_format!(@ $format, $constant, $code, Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q4K Q5K Q6K)
+    };
+    (@ $format:expr, $constant:ident, $code:expr, $($name:ident)*) => {
+        match $format {
+            $(Format::$name => {
+                let $constant = Format::$name;
+                $code
+            })*
+        }
+    };
+}
+
+/// The same for the bits of packed weights.
+macro_rules! each_width {
+    ($rows:ident, |$constant:ident| $code:expr) => {
+        each_width!(@ $rows, $constant, $code, 2 3 4 6 _ 8)
+    };
+    (@ $rows:ident, $constant:ident, $code:expr, $($bits:literal)* _ $last:literal) => {
+        match $rows.bits {
+            $($bits => {
+                let $constant = &PackedRows { bits: $bits, ..*$rows };
+                $code
+            })*
+            _ => {
+                let $constant = &PackedRows { bits: $last, ..*$rows };
+                $code
+            }
+        }
+    };
+}
+
 /// Defines `wide`, a module with a safe entry for each body, compiled for `$features`.
 ///
 /// The entries are safe to call only by promise 1 of the folder: they end up in a table that is
@@ -13,30 +47,22 @@ macro_rules! compiled_for {
 
             compiled_for!(@ $features
                 fn unpack(panel: &mut Panel, format: Format, rows: &[u8], row_bytes: usize) {
-                    match format {
-                        // A constant format folds the unpacking into straight code.
-                        Format::Q4_0 => panel.unpack(Format::Q4_0, rows, row_bytes),
-                        Format::Q4_1 => panel.unpack(Format::Q4_1, rows, row_bytes),
-                        Format::Q5_0 => panel.unpack(Format::Q5_0, rows, row_bytes),
-                        Format::Q5_1 => panel.unpack(Format::Q5_1, rows, row_bytes),
-                        Format::Q8_0 => panel.unpack(Format::Q8_0, rows, row_bytes),
-                        Format::Q4K => panel.unpack(Format::Q4K, rows, row_bytes),
-                        Format::Q5K => panel.unpack(Format::Q5K, rows, row_bytes),
-                        Format::Q6K => panel.unpack(Format::Q6K, rows, row_bytes),
-                    }
+                    each_format!(format, |format| panel.unpack(format, rows, row_bytes))
                 }
             );
             compiled_for!(@ $features
                 fn unpack_packed(panel: &mut Panel, rows: &PackedRows<'_>) {
-                    // The same for the bits.
-                    let with = |bits| PackedRows { bits, ..*rows };
-                    match rows.bits {
-                        2 => panel.unpack_packed(&with(2)),
-                        3 => panel.unpack_packed(&with(3)),
-                        4 => panel.unpack_packed(&with(4)),
-                        6 => panel.unpack_packed(&with(6)),
-                        _ => panel.unpack_packed(&with(8)),
-                    }
+                    each_width!(rows, |rows| panel.unpack_packed(rows))
+                }
+            );
+            compiled_for!(@ $features
+                fn read(format: Format, row: &[u8], out: &mut [f32]) {
+                    each_format!(format, |format| bodies::read(format, row, out))
+                }
+            );
+            compiled_for!(@ $features
+                fn read_packed(rows: &PackedRows<'_>, out: &mut [f32]) {
+                    each_width!(rows, |rows| bodies::read_packed(rows, out))
                 }
             );
             compiled_for!(@ $features
