@@ -76,7 +76,7 @@ def run(model, tokens, steps=STEPS):
 
 def hidden_states(model, tokens):
     """What leaves each layer at the last position of a prompt."""
-    kind = type(model.layers[0])
+    kind = type(getattr(model.layers[0], "layer", model.layers[0]))
     original, seen = kind.__call__, []
 
     def tapped(self, *arguments, **named):
@@ -89,6 +89,7 @@ def hidden_states(model, tokens):
         mx.eval(model(mx.array(tokens)[None], cache=make_prompt_cache(model)))
     finally:
         kind.__call__ = original
+    assert len(seen) == len(model.layers)
     return np.stack([np.array(state) for state in seen])
 
 

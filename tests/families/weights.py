@@ -140,7 +140,9 @@ def phi3(w):
     for layer in layers(config):
         w.block_norms(layer)
         rows = (w.heads + 2 * w.kv_heads) * w.head_dim
-        w.matrix(f"{layer}.self_attn.qkv_proj", rows, w.hidden, 1.4)
+        # longrope multiplies queries and keys besides.
+        gain = 0.9 if config["rope_scaling"] else 1.4
+        w.matrix(f"{layer}.self_attn.qkv_proj", rows, w.hidden, gain)
         w.matrix(f"{layer}.self_attn.o_proj", w.hidden, w.heads * w.head_dim)
         intermediate = config["intermediate_size"]
         w.matrix(f"{layer}.mlp.gate_up_proj", 2 * intermediate, w.hidden, 1.5)

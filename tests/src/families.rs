@@ -13,10 +13,10 @@ mod subject;
 pub mod table;
 pub mod tensors;
 
-pub use compare::{Deviation, largest};
+pub use compare::{Deviation, deviation, largest};
 pub use golden::{Case, Golden};
 pub use run::{Done, Runner, Stage, Step};
-pub use subject::{Kind, Subject};
+pub use subject::{BF16, Kind, Subject};
 
 use exo_models::{Model, ModelError};
 use std::path::{Path, PathBuf};

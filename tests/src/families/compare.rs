@@ -26,8 +26,11 @@ pub fn largest(numbers: &[f32]) -> f32 {
     numbers.iter().fold(0.0, |most, n| most.max(n.abs()))
 }
 
-/// The largest difference relative to the largest golden number.
-pub(crate) fn deviation(ours: &[f32], golden: &[f32], at: String) -> Result<Deviation, String> {
+/// The largest difference relative to the largest golden number; `at` says of what.
+///
+/// # Errors
+/// When there are more numbers or fewer.
+pub fn deviation(ours: &[f32], golden: &[f32], at: String) -> Result<Deviation, String> {
     if ours.len() != golden.len() {
         let (ours, golden) = (ours.len(), golden.len());
         return Err(format!("{at}: {ours} numbers instead of {golden}"));
