@@ -26,7 +26,7 @@ fn runner(kind: Kind, name: &str) -> Result<Runner, String> {
 /// A request that says what the golden case says, from `position` on and in pieces that end at
 /// `cuts`; all that lies before is cached. Every choice from the end of the prompt on is compared.
 fn tell(
-    runner: &mut Runner,
+    (runner, allowed): (&mut Runner, f32),
     stages: &[Stage],
     case: &Case,
     request: &str,
@@ -50,13 +50,13 @@ fn tell(
         };
         let (token, between) = runner.step(stages, &step).map_err(said)?;
         if end == prompt && start == 0 {
-            worst.merge(layers(runner.kind, stages, case, &between)?);
+            worst.merge(layers(allowed, stages, case, &between)?);
         }
         if let Some(token) = token {
             let chosen = end - prompt;
             let at = format!("{} +{chosen}", case.name);
             let golden = (&case.logits[chosen][..], case.tokens[chosen]);
-            worst.merge(logits(runner.kind, (&runner.logits(), token), golden, at)?);
+            worst.merge(logits(allowed, (&runner.logits(), token), golden, at)?);
         } else {
             assert!(!sample, "a token is chosen when one is asked for");
         }
@@ -66,12 +66,17 @@ fn tell(
 }
 
 /// The hidden states between stages: the first that is off says which layer computes wrongly.
-fn layers(kind: Kind, stages: &[Stage], case: &Case, between: &[exo_protocol::Tensor]) -> Outcome {
+fn layers(
+    allowed: f32,
+    stages: &[Stage],
+    case: &Case,
+    between: &[exo_protocol::Tensor],
+) -> Outcome {
     let mut worst = Deviation::default();
     for (stage, tensor) in stages.iter().zip(between) {
         let at = format!("{} after layer {}", case.name, stage.end);
         let found = deviation(&last_row(tensor), &case.hidden[stage.end as usize], at)?;
-        if found.relative.is_nan() || found.relative > kind.tolerance() {
+        if found.relative.is_nan() || found.relative > allowed {
             let Deviation { relative, at } = found;
             return Err(format!("{at}: the hidden state is off by {relative:.1e}"));
         }
@@ -83,11 +88,19 @@ fn layers(kind: Kind, stages: &[Stage], case: &Case, between: &[exo_protocol::Te
 /// In one piece: both prompts, and eight tokens after each.
 pub fn whole(kind: Kind, name: &str) -> Outcome {
     let golden = Golden::of(name);
+    let allowed = kind.tolerance(name);
     let mut runner = runner(kind, name)?;
     let stages = runner.load_cut(&[]).map_err(said)?;
     let mut worst = Deviation::default();
     for case in [&golden.short, &golden.long] {
-        worst.merge(tell(&mut runner, &stages, case, case.name, 0, &[])?);
+        worst.merge(tell(
+            (&mut runner, allowed),
+            &stages,
+            case,
+            case.name,
+            0,
+            &[],
+        )?);
     }
     Ok(worst)
 }
@@ -95,6 +108,7 @@ pub fn whole(kind: Kind, name: &str) -> Outcome {
 /// Cut at every layer boundary: in two at each, and into single layers.
 pub fn split(kind: Kind, name: &str) -> Outcome {
     let golden = Golden::of(name);
+    let allowed = kind.tolerance(name);
     let layers = open(name)
         .map_err(|error| error.to_string())?
         .config()
@@ -108,7 +122,15 @@ pub fn split(kind: Kind, name: &str) -> Outcome {
         let mut runner = runner(kind, name)?;
         let stages = runner.load_cut(cut).map_err(said)?;
         let here = |what: String| format!("cut before {cut:?}: {what}");
-        let told = tell(&mut runner, &stages, &golden.short, "cut", 0, &[]).map_err(here)?;
+        let told = tell(
+            (&mut runner, allowed),
+            &stages,
+            &golden.short,
+            "cut",
+            0,
+            &[],
+        )
+        .map_err(here)?;
         worst.merge(told);
         let logits = runner.logits();
         if kind.exact() && *same.get_or_insert_with(|| logits.clone()) != logits {
@@ -117,7 +139,15 @@ pub fn split(kind: Kind, name: &str) -> Outcome {
             ));
         }
         if n == 0 {
-            let told = tell(&mut runner, &stages, &golden.long, "long", 0, &[]).map_err(here)?;
+            let told = tell(
+                (&mut runner, allowed),
+                &stages,
+                &golden.long,
+                "long",
+                0,
+                &[],
+            )
+            .map_err(here)?;
             worst.merge(told);
         }
     }
@@ -128,6 +158,7 @@ pub fn split(kind: Kind, name: &str) -> Outcome {
 /// inside the prompt and behind it, after something else was computed there.
 pub fn resumed(kind: Kind, name: &str) -> Outcome {
     let golden = Golden::of(name);
+    let allowed = kind.tolerance(name);
     let mut runner = runner(kind, name)?;
     let cut = runner.layers() / 2;
     let stages = runner.load_cut(&[cut]).map_err(said)?;
@@ -144,16 +175,18 @@ pub fn resumed(kind: Kind, name: &str) -> Outcome {
         (short, "token by token", &(1..40).collect::<Vec<_>>()),
     ];
     for (case, words, cuts) in pieces {
-        let told = tell(&mut runner, &stages, case, words, 0, cuts).map_err(here(words))?;
+        let told =
+            tell((&mut runner, allowed), &stages, case, words, 0, cuts).map_err(here(words))?;
         worst.merge(told);
     }
 
     // Other tokens than the right ones, and then back: what was computed for them is forgotten.
-    for (case, request, positions) in [
-        (short, "in pieces", [45, 41, 40, 39, 20, 1, 0]),
-        (long, "in long pieces", [706, 700, 699, 650, 512, 9, 0]),
-    ] {
-        for position in positions {
+    let back: [(&Case, &str, &[usize]); 2] = [
+        (short, "in pieces", &[45, 40, 39, 20, 0]),
+        (long, "in long pieces", &[706, 699, 640]),
+    ];
+    for (case, request, positions) in back {
+        for &position in positions {
             let wrong = Step {
                 request,
                 position: position as u32,
@@ -162,14 +195,21 @@ pub fn resumed(kind: Kind, name: &str) -> Outcome {
             };
             runner.step(&stages, &wrong).map_err(said)?;
             let words = format!("back to {position} of {}", case.name);
-            let told = tell(&mut runner, &stages, case, request, position, &[]);
+            let told = tell(
+                (&mut runner, allowed),
+                &stages,
+                case,
+                request,
+                position,
+                &[],
+            );
             worst.merge(told.map_err(here(&words))?);
         }
     }
 
     // Freed, a request is as new as one that never was.
     runner.free("in pieces");
-    let told = tell(&mut runner, &stages, short, "in pieces", 0, &[5]);
+    let told = tell((&mut runner, allowed), &stages, short, "in pieces", 0, &[5]);
     worst.merge(told.map_err(here("freed and told anew"))?);
     Ok(worst)
 }
@@ -218,7 +258,7 @@ pub fn together(kind: Kind, name: &str) -> Outcome {
                 continue;
             };
             let (expected, logits) = (case.tokens[at], &case.logits[at]);
-            let near = 2.0 * kind.tolerance() * super::largest(logits);
+            let near = 2.0 * kind.tolerance(name) * super::largest(logits);
             if token != expected && super::compare::lead(logits) > near {
                 return Err(format!(
                     "{request} +{at}: token {token} instead of {expected}"

@@ -1,7 +1,5 @@
 //! How far numbers are from golden ones, and how far they may be.
 
-use super::Kind;
-
 /// The largest difference found, and where.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Deviation {
@@ -52,12 +50,11 @@ pub fn deviation(ours: &[f32], golden: &[f32], at: String) -> Result<Deviation, 
 
 /// Compares logits and the token chosen from them.
 pub(crate) fn logits(
-    kind: Kind,
+    tolerance: f32,
     (ours, token): (&[f32], u32),
     (golden, chosen): (&[f32], u32),
     at: String,
 ) -> Result<Deviation, String> {
-    let tolerance = kind.tolerance();
     let found = deviation(ours, golden, at)?;
     if found.relative.is_nan() || found.relative > tolerance {
         let Deviation { relative, at } = found;

@@ -14,8 +14,7 @@ pub type Stage = Shard;
 
 /// An engine with one model.
 pub struct Runner {
-    /// The engine, and how it computes.
-    pub kind: Kind,
+    kind: Kind,
     engine: Box<dyn Subject>,
     layers: u32,
     calls: u64,

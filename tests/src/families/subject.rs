@@ -1,6 +1,6 @@
 //! The engines, and the ways in which each computes.
 
-use exo_engine_cpu::{CpuEngine, CpuOptions};
+use exo_engine_cpu::{CpuEngine, CpuOptions, Precision};
 use exo_engine_mlx::{ComputeDtype, MlxEngine, MlxOptions, WeightForm};
 use exo_models::{Model, ModelError};
 use exo_protocol::engine::Engine;
@@ -28,6 +28,8 @@ impl Subject for MlxEngine {
 pub enum Kind {
     /// engine-cpu as it is by default.
     Cpu,
+    /// engine-cpu in single precision throughout.
+    CpuSingle,
     /// engine-mlx in single precision, with every weight as single precision.
     Mlx,
     /// engine-mlx in single precision, with packed weights as they are.
@@ -44,7 +46,7 @@ impl Kind {
     /// Every one that this build has.
     #[must_use]
     pub fn all() -> Vec<Self> {
-        let mut all = vec![Self::Cpu];
+        let mut all = vec![Self::CpuSingle, Self::Cpu];
         if exo_engine_mlx::AVAILABLE {
             all.extend([Self::Mlx, Self::MlxPacked, Self::MlxBf16]);
         }
@@ -55,7 +57,7 @@ impl Kind {
     #[must_use]
     pub fn looks_at(self, checkpoint: &str) -> bool {
         match self {
-            Self::Cpu | Self::Mlx => true,
+            Self::Cpu | Self::CpuSingle | Self::Mlx => true,
             Self::MlxPacked => checkpoint.contains("-mlx-"),
             Self::MlxBf16 => BF16.contains(&checkpoint),
         }
@@ -66,20 +68,27 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",
+            Self::CpuSingle => "cpu-single",
             Self::Mlx => "mlx",
             Self::MlxPacked => "mlx-packed",
             Self::MlxBf16 => "mlx-bf16",
         }
     }
 
-    /// How far logits may be from golden ones, relative to the largest of those.
+    /// How far a checkpoint's logits and hidden states may be from golden ones, relative to the
+    /// largest of those.
     #[must_use]
-    pub fn tolerance(self) -> f32 {
+    pub fn tolerance(self, checkpoint: &str) -> f32 {
         match self {
+            // Golden values are themselves within 2.3e-5 of the truth.
+            Self::CpuSingle | Self::Mlx | Self::MlxPacked => 1e-4,
+            // Activations have eight bits where weights are packed. The oracle is off by as much
+            // when it computes in the half precision that the files are made for.
+            // An expert more or less, where two are nearly as good, is more than rounding.
+            Self::Cpu if checkpoint.contains("moe-mlx-") => 0.3,
+            Self::Cpu if checkpoint.contains("-mlx-") => 0.15,
             // Keys and values are kept in half precision.
             Self::Cpu => 1e-2,
-            // Golden values are themselves within 2.3e-5 of the truth.
-            Self::Mlx | Self::MlxPacked => 1e-4,
             // Eight bits of mantissa in every layer; the oracle is off by half of it as well.
             Self::MlxBf16 => 0.1,
         }
@@ -88,7 +97,7 @@ impl Kind {
     /// Whether cutting a model or a prompt changes nothing at all.
     #[must_use]
     pub fn exact(self) -> bool {
-        self == Self::Cpu
+        matches!(self, Self::Cpu | Self::CpuSingle)
     }
 
     /// A new engine, to which every name means what `open` gives.
@@ -101,6 +110,12 @@ impl Kind {
         open: impl Fn() -> Result<Model, ModelError> + 'static,
     ) -> Box<dyn Subject> {
         let open = Box::new(move |_: &str| open());
+        let cpu = |precision, open| -> Box<dyn Subject> {
+            let mut options = CpuOptions::default();
+            options.threads = 1;
+            options.precision = precision;
+            Box::new(CpuEngine::new(options, open).expect("threads start"))
+        };
         let mlx = |dtype, weights, open| -> Box<dyn Subject> {
             let mut options = MlxOptions::default();
             options.dtype = Some(dtype);
@@ -111,11 +126,8 @@ impl Kind {
             Self::Mlx => mlx(ComputeDtype::F32, WeightForm::Dense, open),
             Self::MlxPacked => mlx(ComputeDtype::F32, WeightForm::Packed, open),
             Self::MlxBf16 => mlx(ComputeDtype::Bf16, WeightForm::Packed, open),
-            Self::Cpu => {
-                let mut options = CpuOptions::default();
-                options.threads = 1;
-                Box::new(CpuEngine::new(options, open).expect("threads start"))
-            }
+            Self::Cpu => cpu(Precision::Mixed, open),
+            Self::CpuSingle => cpu(Precision::Single, open),
         }
     }
 }

@@ -24,7 +24,10 @@ pub enum Support {
     Awaited,
 }
 
-use Support::{Awaited, Runs};
+use Support::{Refuses, Runs};
+
+/// DeepSeek's attention is for the engine that has GPUs to run such models on.
+const LATENT: Support = Refuses("latent attention");
 
 const fn row(name: &'static str, cpu: Support, mlx: Support) -> Row {
     Row { name, cpu, mlx }
@@ -35,36 +38,36 @@ pub const FAMILIES: [Row; 33] = [
     row("llama", Runs, Runs),
     row("llama-bf16", Runs, Runs),
     row("llama-f16", Runs, Runs),
-    row("llama-biases", Awaited, Runs),
+    row("llama-biases", Runs, Runs),
     row("llama-tied-linear", Runs, Runs),
-    row("smollm3", Awaited, Runs),
+    row("smollm3", Runs, Runs),
     row("mistral", Runs, Runs),
-    row("mistral-window", Awaited, Runs),
+    row("mistral-window", Runs, Runs),
     row("qwen2", Runs, Runs),
     row("qwen2-tied", Runs, Runs),
-    row("qwen3", Awaited, Runs),
-    row("qwen3-untied", Awaited, Runs),
-    row("gemma2", Awaited, Runs),
-    row("gemma2-window", Awaited, Runs),
-    row("gemma3_text", Awaited, Runs),
-    row("gemma3", Awaited, Runs),
+    row("qwen3", Runs, Runs),
+    row("qwen3-untied", Runs, Runs),
+    row("gemma2", Runs, Runs),
+    row("gemma2-window", Runs, Runs),
+    row("gemma3_text", Runs, Runs),
+    row("gemma3", Runs, Runs),
     row("phi3", Runs, Runs),
-    row("phi3-longrope", Awaited, Runs),
-    row("qwen3_moe", Awaited, Runs),
-    row("qwen3_moe-dense-layer", Awaited, Runs),
-    row("deepseek_v2", Awaited, Runs),
-    row("deepseek_v2-groups", Awaited, Runs),
-    row("deepseek_v3", Awaited, Runs),
-    row("deepseek_v3-plain-rope", Awaited, Runs),
-    row("llama-mlx-2bit-g32", Awaited, Runs),
-    row("llama-mlx-3bit-g64", Awaited, Runs),
-    row("llama-mlx-4bit-g64", Awaited, Runs),
-    row("llama-mlx-6bit-g128", Awaited, Runs),
-    row("llama-mlx-8bit-g32", Awaited, Runs),
-    row("qwen3-mlx-4bit-g128", Awaited, Runs),
-    row("qwen3-mlx-mixed", Awaited, Runs),
-    row("qwen3_moe-mlx-4bit-g64", Awaited, Runs),
-    row("qwen3_moe-mlx-8bit-g32", Awaited, Runs),
+    row("phi3-longrope", Runs, Runs),
+    row("qwen3_moe", Runs, Runs),
+    row("qwen3_moe-dense-layer", Runs, Runs),
+    row("deepseek_v2", LATENT, Runs),
+    row("deepseek_v2-groups", LATENT, Runs),
+    row("deepseek_v3", LATENT, Runs),
+    row("deepseek_v3-plain-rope", LATENT, Runs),
+    row("llama-mlx-2bit-g32", Runs, Runs),
+    row("llama-mlx-3bit-g64", Runs, Runs),
+    row("llama-mlx-4bit-g64", Runs, Runs),
+    row("llama-mlx-6bit-g128", Runs, Runs),
+    row("llama-mlx-8bit-g32", Runs, Runs),
+    row("qwen3-mlx-4bit-g128", Runs, Runs),
+    row("qwen3-mlx-mixed", Runs, Runs),
+    row("qwen3_moe-mlx-4bit-g64", Runs, Runs),
+    row("qwen3_moe-mlx-8bit-g32", Runs, Runs),
 ];
 
 impl Row {
@@ -72,7 +75,7 @@ impl Row {
     #[must_use]
     pub fn support(&self, kind: Kind) -> Support {
         match kind {
-            Kind::Cpu => self.cpu,
+            Kind::Cpu | Kind::CpuSingle => self.cpu,
             Kind::Mlx | Kind::MlxPacked | Kind::MlxBf16 => self.mlx,
         }
     }
