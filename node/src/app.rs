@@ -12,6 +12,7 @@ use crate::recording::{RecordError, Recording};
 use crate::runtime::{CommandError, Handle, Options, Runtime, StartError};
 use crate::settings::{Answering, Settings};
 use exo_engine_cpu::{CpuEngine, CpuOptions};
+use exo_engine_mlx::checkpoint::CheckpointError;
 use exo_engine_mlx::{MlxEngine, MlxOptions};
 use exo_models::ModelError;
 use exo_protocol::dummy::DummyEngine;
@@ -54,6 +55,9 @@ pub enum AppError {
     /// It cannot be recorded.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// What a job learned cannot be used.
+    #[error("--adapter: {0}")]
+    Adapter(#[from] CheckpointError),
     /// The default model is not here.
     #[error("--default-model: {0}")]
     DefaultModel(ModelError),
@@ -66,7 +70,11 @@ impl App {
     /// When the port is taken, the engine does not start, the default model is not here, or the
     /// recording cannot be written.
     pub fn start(settings: &Settings) -> Result<Started, AppError> {
-        let library = Arc::new(open_library(settings).map_err(AppError::DefaultModel)?);
+        let mut library = open_library(settings).map_err(AppError::DefaultModel)?;
+        if let Some(adapter) = &settings.adapter {
+            library.adapt(adapter.identity()?);
+        }
+        let library = Arc::new(library);
         let found = capabilities::detect(None);
         let memory = settings
             .memory
@@ -278,6 +286,7 @@ fn engine(
     library: Arc<Library>,
 ) -> impl FnOnce() -> Result<Box<dyn Engine>, String> + Send + 'static {
     let (kind, threads) = (settings.engine, settings.threads);
+    let (checkpoints, adapter) = (settings.checkpoints.clone(), settings.adapter.clone());
     let memory_limit = u64::try_from(memory)
         .ok()
         .and_then(|memory| memory.checked_mul(1 << 20));
@@ -296,6 +305,8 @@ fn engine(
         EngineKind::Mlx => {
             let mut options = MlxOptions::default();
             options.memory_limit = memory_limit;
+            options.checkpoints = Some(checkpoints);
+            options.adapter = adapter;
             let engine = MlxEngine::new(options, open).map_err(|error| error.to_string())?;
             Ok(Box::new(engine))
         }

@@ -1,6 +1,7 @@
 //! The models of this machine, as those who talk to them need them.
 
 use crate::speaker::Speaker;
+use exo_engine_mlx::checkpoint::AdapterIdentity;
 use exo_models::{Catalog, Model, ModelError};
 use exo_protocol::dummy;
 use std::collections::BTreeMap;
@@ -18,6 +19,8 @@ pub struct Library {
     /// Models that were named on the command line, where a name may be any path.
     named: Mutex<BTreeMap<String, Model>>,
     speakers: Mutex<BTreeMap<String, Speaker>>,
+    /// What this node answers with, on the model that it was learned on.
+    adapter: Option<AdapterIdentity>,
 }
 
 #[derive(Debug)]
@@ -87,7 +90,21 @@ impl Library {
             default_model,
             named: Mutex::default(),
             speakers: Mutex::default(),
+            adapter: None,
         }
+    }
+
+    /// From now on the model that an adapter was learned on is another one: peers without the
+    /// adapter take no part in its answers.
+    pub fn adapt(&mut self, adapter: AdapterIdentity) {
+        self.adapter = Some(adapter);
+    }
+
+    /// What a model is, with what this node knows on top of it.
+    fn adapted(&self, fingerprint: u64) -> u64 {
+        let adapter = self.adapter.as_ref();
+        let adapter = adapter.filter(|adapter| adapter.fingerprint == fingerprint);
+        adapter.map_or(fingerprint, |adapter| adapter.adapted)
     }
 
     /// Opens a model that this machine's user named, which may be a path, and makes it known under
@@ -180,10 +197,10 @@ impl Library {
             tokenizer: model.tokenizer().map_err(broken)?,
             template: Box::new(model.chat_template().map_err(broken)?),
             // Who only asks needs no weights, and may have none.
-            fingerprint: model.fingerprint().unwrap_or_else(|error| {
+            fingerprint: self.adapted(model.fingerprint().unwrap_or_else(|error| {
                 tracing::warn!("peers cannot be told which {name:?} is meant: {error}");
                 0
-            }),
+            })),
             model,
         };
         lock(&self.speakers).insert(name.to_owned(), speaker.clone());

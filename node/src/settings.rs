@@ -3,6 +3,8 @@
 use crate::cli::{Args, DiscoveryModule, EngineKind, RuntimeKind, UsageError};
 use crate::identity::{self, Identity};
 use crate::recording::Record;
+use crate::train::{JobFileError, Reference};
+use exo_engine_mlx::checkpoint::Adapter;
 use exo_protocol::config::{DirectPeer, Discovery};
 use exo_protocol::discovery::manual;
 use exo_protocol::{DType, NodeId};
@@ -39,6 +41,8 @@ pub struct Settings {
     pub threads: Option<usize>,
     /// Where checkpoints of training jobs are.
     pub checkpoints: PathBuf,
+    /// What a job learned, to answer with.
+    pub adapter: Option<Adapter>,
     /// Where models are looked for first.
     pub models_dirs: Vec<PathBuf>,
     /// The model for requests that name none.
@@ -84,6 +88,9 @@ pub enum SettingsError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The job that `--adapter` names.
+    #[error("--adapter: {0}")]
+    Adapter(JobFileError),
     /// Something that this version cannot do.
     #[error("{0}")]
     Unavailable(String),
@@ -122,10 +129,9 @@ impl Settings {
     fn with_engine(args: &Args, serving: bool, usual: EngineKind) -> Result<Self, SettingsError> {
         let engine = args.inference_engine.unwrap_or(usual);
         Self::check_engine(engine)?;
-        if args.adapter.is_some() {
-            let why = "--adapter is not in this version; use exo-node eval --resume-checkpoint";
-            return Err(SettingsError::Unavailable(why.to_owned()));
-        }
+        let checkpoints = args.save_checkpoint_dir.clone();
+        let checkpoints = checkpoints.unwrap_or_else(|| identity::home().join("checkpoints"));
+        let adapter = adapter(args, engine, &checkpoints)?;
         if args.threads == Some(0) {
             return Err(usage("--threads must be at least 1"));
         }
@@ -160,10 +166,8 @@ impl Settings {
             runtime: args.runtime,
             engine,
             threads: args.threads,
-            checkpoints: args
-                .save_checkpoint_dir
-                .clone()
-                .unwrap_or_else(|| identity::home().join("checkpoints")),
+            checkpoints,
+            adapter,
             models_dirs,
             default_model: args.default_model.clone(),
             answering: Answering {
@@ -191,6 +195,24 @@ fn identity(args: &Args) -> Result<Identity, SettingsError> {
         Some(id) if id.trim().is_empty() => Err(usage("--node-id must not be empty")),
         Some(id) => Ok(Identity::given(id.clone())),
     }
+}
+
+fn adapter(
+    args: &Args,
+    engine: EngineKind,
+    checkpoints: &Path,
+) -> Result<Option<Adapter>, SettingsError> {
+    let Some(text) = &args.adapter else {
+        return Ok(None);
+    };
+    if engine != EngineKind::Mlx {
+        return Err(usage(
+            "--adapter goes with --inference-engine mlx: no other engine answers with what a job \
+             learned",
+        ));
+    }
+    let found = Reference::parse(text, checkpoints).and_then(|job| job.adapter());
+    found.map(Some).map_err(SettingsError::Adapter)
 }
 
 fn record(args: &Args) -> Result<Option<Record>, SettingsError> {
@@ -387,6 +409,10 @@ mod tests {
                 "--models-dir /nowhere/models: No such file",
             ),
             ("--threads 0", "--threads must be at least 1"),
+            (
+                "--inference-engine cpu --adapter x",
+                "--adapter goes with --inference-engine mlx",
+            ),
             ("--default-temp 3", "--default-temp must be from 0 to 2"),
             ("--default-temp NaN", "--default-temp must be from 0 to 2"),
             (

@@ -2,7 +2,7 @@
 
 use super::recipe::Recipe;
 use crate::logging::timestamp;
-use exo_engine_mlx::checkpoint::{self, CheckpointName};
+use exo_engine_mlx::checkpoint::{self, Adapter, CheckpointName};
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -248,6 +248,29 @@ impl Reference {
             folder,
             found: checkpoint::iterations(&names),
         })
+    }
+}
+
+impl Reference {
+    /// The checkpoint to answer with: of the steps given, else the newest one that every stage is
+    /// known to have written, else the newest one of which there is any file.
+    ///
+    /// # Errors
+    /// When the job's folder cannot be read or has no checkpoint.
+    pub fn adapter(&self) -> Result<Adapter, JobFileError> {
+        let folder = self.folder();
+        let known = JobFile::read(&folder)?;
+        let known = known.and_then(|job| job.complete.last().copied());
+        let names = checkpoint::list(&folder).map_err(|source| JobFileError::Io {
+            file: folder.clone(),
+            source,
+        })?;
+        let found = checkpoint::iterations(&names);
+        let wanted = self.iteration.or(known).or(found.last().copied());
+        match wanted.filter(|wanted| found.contains(wanted)) {
+            Some(iteration) => Ok(Adapter { folder, iteration }),
+            None => Err(JobFileError::Nothing { folder, found }),
+        }
     }
 }
 
