@@ -199,3 +199,6 @@ fn position(cache: &KvCache) -> u32 {
 fn dimension(size: usize) -> Result<i32> {
     i32::try_from(size).map_err(|_| Exception::custom(format!("{size} positions are too many")))
 }
+
+#[cfg(test)]
+mod tests;

@@ -71,6 +71,9 @@ pub(crate) fn pack(kind: WeightKind, data: &[u8]) -> Option<Packed> {
 /// block are left out.
 pub(crate) fn floats(kind: WeightKind, data: &[u8]) -> Option<Vec<f32>> {
     let (elements, bytes) = kind.block();
+    if elements < GROUP {
+        return None;
+    }
     let mut floats = Vec::with_capacity(data.len() / bytes * elements);
     for block in data.chunks_exact(bytes) {
         if kind == WeightKind::Q6K {
@@ -199,3 +202,6 @@ fn word_at(block: &[u8], at: usize) -> Option<u32> {
     let bytes = block.get(at..)?.first_chunk::<4>()?;
     Some(u32::from_le_bytes(*bytes))
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,3 +63,6 @@ pub(crate) fn choose(logits: &Array, sampling: &Sampling, position: u32) -> Resu
     let finite = logits.take_axis(&best, -1)?.is_finite()?;
     select(finite, token.as_dtype(Dtype::Uint32)?, best)
 }
+
+#[cfg(test)]
+mod tests;
