@@ -17,7 +17,7 @@ use exo_engine_mlx::{MlxEngine, MlxOptions};
 use exo_models::ModelError;
 use exo_protocol::dummy::DummyEngine;
 use exo_protocol::engine::Engine;
-use exo_protocol::{Command, Config, NodeId, Status};
+use exo_protocol::{Command, Config, NodeId, Status, Submit};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -187,6 +187,14 @@ impl App {
             return Err(CommandError::Leaving);
         }
         self.handle.command(command)
+    }
+
+    /// Gives the node a request as it is; [`Events::of`] tells what comes of it.
+    ///
+    /// # Errors
+    /// When it is too busy to listen or has ended already.
+    pub fn submit(&self, submit: Submit) -> Result<(), CommandError> {
+        self.handle.command(Command::Submit(submit))
     }
 
     /// Waits until `count` peers answer, or `stop` says not to.

@@ -19,7 +19,7 @@ pub struct Args {
     #[argh(positional)]
     pub words: Vec<String>,
 
-    /// model to run (run, demo)
+    /// model to run (run, demo, bench)
     #[argh(option, arg_name = "NAME")]
     pub model: Option<String>,
     /// the same as `run NAME`
@@ -28,9 +28,15 @@ pub struct Args {
     /// what to ask the model (run, demo)
     #[argh(option, arg_name = "TEXT")]
     pub prompt: Option<String>,
-    /// most tokens of the answer (run, demo)
+    /// most tokens of the answer (run, demo); tokens that are written (bench), default 128
     #[argh(option, arg_name = "COUNT")]
     pub max_tokens: Option<u32>,
+    /// tokens of the prompt that is measured (bench); default 512
+    #[argh(option, arg_name = "COUNT")]
+    pub prompt_tokens: Option<u32>,
+    /// how often each test is repeated (bench); default 5
+    #[argh(option, arg_name = "COUNT")]
+    pub repeat: Option<u32>,
     /// kill one of the demo's nodes in the middle of the answer, and see it go on
     #[argh(switch)]
     pub unplug: bool,

@@ -7,6 +7,7 @@ pub mod answer;
 pub mod api;
 pub mod app;
 pub mod ask;
+pub mod bench;
 pub mod capabilities;
 pub mod cli;
 pub mod demo;

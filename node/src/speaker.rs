@@ -52,6 +52,15 @@ impl Speaker {
         }
     }
 
+    /// How many tokens it knows.
+    #[must_use]
+    pub fn vocab(&self) -> u32 {
+        match self {
+            Self::Model { model, .. } => u32::try_from(model.config().vocab).unwrap_or(u32::MAX),
+            Self::Dummy => dummy::LAYERS,
+        }
+    }
+
     /// Bytes of its weights.
     #[must_use]
     pub fn bytes(&self) -> u64 {

@@ -4,6 +4,7 @@ use crate::answer::AnswerError;
 use crate::api::server::ServeError;
 use crate::app::AppError;
 use crate::ask::AskError;
+use crate::bench::{Bench, BenchError, bench};
 use crate::cli::{self, Args, Parsed, UsageError, nearest};
 use crate::demo::{self, Demo, DemoError, demo};
 use crate::logging;
@@ -41,6 +42,9 @@ pub enum Failed {
     /// The demo.
     #[error(transparent)]
     Demo(#[from] DemoError),
+    /// The measurement.
+    #[error(transparent)]
+    Bench(#[from] BenchError),
     /// The examples.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -61,10 +65,11 @@ enum Task {
     Serve,
     Run(Run),
     Demo(Demo),
+    Bench(Bench),
     Train(Purpose, Option<String>),
 }
 
-const COMMANDS: [&str; 5] = ["serve", "run", "demo", "train", "eval"];
+const COMMANDS: [&str; 6] = ["serve", "run", "demo", "bench", "train", "eval"];
 
 /// The question of the reference when none is asked.
 const PROMPT: &str = "Who are you?";
@@ -131,6 +136,7 @@ fn perform(args: &Args, task: Task) -> Result<bool, Failed> {
                 Err(error) => Err(error.into()),
             }
         }
+        Task::Bench(what) => bench(&Settings::new(args, false)?, &what, &stop),
         Task::Run(what) => run(&Settings::new(args, false)?, &what, &stop),
         Task::Train(purpose, model) => {
             let mut settings = Settings::to_train(args)?;
@@ -171,6 +177,9 @@ fn task(args: &Args) -> Result<Task, UsageError> {
             max_tokens: args.max_tokens,
         })
     };
+    if let Some(flag) = stray_bench(args).filter(|_| command != Some("bench")) {
+        return Err(UsageError(format!("{flag} goes with bench")));
+    }
     match command {
         // The documents of the reference start nodes with a bare `run`.
         Some("run") if named.is_none() && args.prompt.is_none() => Ok(Task::Serve),
@@ -178,6 +187,7 @@ fn task(args: &Args) -> Result<Task, UsageError> {
         None if args.run_model.is_some() => Ok(run()),
         None => serve_task(args),
         Some("demo") => demo_task(args, named).map(Task::Demo),
+        Some("bench") => bench_task(args, named),
         Some("serve") if model.is_none() => serve_task(args),
         Some(command) => Err(UsageError(match nearest(command, COMMANDS.into_iter()) {
             Some(near) if near != command => {
@@ -185,7 +195,7 @@ fn task(args: &Args) -> Result<Task, UsageError> {
             }
             Some(_) => format!("{command} takes no model"),
             None => format!(
-                "unknown command {command:?}; commands are serve, run, demo, train and eval"
+                "unknown command {command:?}; commands are serve, run, demo, bench, train and eval"
             ),
         })),
     }
@@ -215,6 +225,43 @@ fn train_task(args: &Args, purpose: Purpose, model: Option<&str>) -> Result<Task
         Some((flag, _)) => Err(UsageError(format!("{flag} goes with run or demo"))),
         None => Ok(Task::Train(purpose, model.map(str::to_owned))),
     }
+}
+
+/// A flag that only `bench` knows, if one is given.
+fn stray_bench(args: &Args) -> Option<&'static str> {
+    let given = [
+        ("--prompt-tokens", args.prompt_tokens.is_some()),
+        ("--repeat", args.repeat.is_some()),
+    ];
+    let mut given = given.into_iter().filter(|(_, given)| *given);
+    given.next().map(|(flag, _)| flag)
+}
+
+fn bench_task(args: &Args, model: Option<&str>) -> Result<Task, UsageError> {
+    let given = [
+        ("--prompt", args.prompt.is_some()),
+        ("--unplug", args.unplug),
+        ("--engines", args.engines.is_some()),
+    ];
+    if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
+        return Err(UsageError(format!("{flag} goes with run or demo")));
+    }
+    let bench = Bench {
+        model: model.map(str::to_owned),
+        prompt_tokens: args.prompt_tokens.unwrap_or(512),
+        max_tokens: args.max_tokens.unwrap_or(128),
+        repeat: args.repeat.unwrap_or(5),
+    };
+    for (flag, value) in [
+        ("--prompt-tokens", bench.prompt_tokens),
+        ("--max-tokens", bench.max_tokens),
+        ("--repeat", bench.repeat),
+    ] {
+        if value == 0 {
+            return Err(UsageError(format!("{flag} must be at least 1")));
+        }
+    }
+    Ok(Task::Bench(bench))
 }
 
 fn demo_task(args: &Args, model: Option<&str>) -> Result<Demo, UsageError> {

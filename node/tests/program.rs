@@ -108,6 +108,14 @@ fn usage_errors_are_2_and_failures_are_1() {
             2,
             "give one of them",
         ),
+        ("bench stories --repeat 0", 2, "--repeat must be at least 1"),
+        (
+            "bench stories --prompt x",
+            2,
+            "--prompt goes with run or demo",
+        ),
+        ("run stories --repeat 3", 2, "--repeat goes with bench"),
+        ("bench no-such-model", 1, "no-such-model"),
         ("--engines cpu", 2, "--engines goes with run or demo"),
         ("demo --nodes 0", 2, "--nodes must be from 1 to 16"),
         (
@@ -370,4 +378,37 @@ fn the_demo_mixes_engines() {
         assert!(out.contains(&row), "{row}: {out}");
     }
     assert!(out.contains("tokens/s, 8 tokens"), "{out}");
+}
+
+#[test]
+fn the_benchmark_prints_a_row_for_each_test() {
+    let small = "bench stories --prompt-tokens 16 --max-tokens 8 --repeat 2 --threads 1";
+    let (status, out, error) = run(&format!("{small} --inference-engine cpu"));
+    assert_eq!((status, error.as_str()), (0, ""), "{out}");
+    let rows: Vec<Vec<&str>> = out
+        .lines()
+        .map(|line| line.split('|').map(str::trim).collect())
+        .collect();
+    let [head, _, reads, writes] = &rows[..] else {
+        panic!("{out}");
+    };
+    let column = |row: &[&str], name: &str| {
+        let at = head.iter().position(|head| *head == name);
+        row[at.unwrap_or_else(|| panic!("no {name}: {out}"))].to_owned()
+    };
+    for (row, test) in [(reads, "pp16"), (writes, "tg8")] {
+        for (name, value) in [
+            ("model", "stories"),
+            ("format", "F16"),
+            ("engine", "cpu"),
+            ("threads", "1"),
+            ("nodes", "1"),
+            ("test", test),
+        ] {
+            assert_eq!(column(row, name), value, "{out}");
+        }
+        let rate = column(row, "tokens/s");
+        let (mean, _) = rate.split_once(" ± ").expect("a mean and its spread");
+        assert!(mean.parse::<f64>().expect("a number") > 0.0, "{out}");
+    }
 }

@@ -149,6 +149,7 @@ fn ring(wires: &Wires, place: usize) -> Ring {
             _ if number <= place => 6144,
             _ => 4096,
         },
+        engine: None,
     };
     let members: Vec<Member> = (0..usize::from(NODES)).map(member).collect();
     Ring::at(&wires.places(), &members, &CPU, |address| address)

@@ -14,7 +14,11 @@ use std::time::Duration;
 static ALONE: Mutex<()> = Mutex::new(());
 
 const fn member(runtime: &'static str, memory: u32) -> Member {
-    Member { runtime, memory }
+    Member {
+        runtime,
+        memory,
+        engine: None,
+    }
 }
 
 /// Rings whose first node, which is asked, has the first, the second and the last stage. Each other
@@ -120,7 +124,7 @@ fn no_spare() -> Stand {
         .find_map(|model| model["bytes"].as_u64());
     let half = bytes.expect("the model has a size").div_ceil(2 << 20);
     let memory = u32::try_from(half).expect("a small model") + 1;
-    let members = ["smol", "std"].map(|runtime| Member { runtime, memory });
+    let members = ["smol", "std"].map(|runtime| member(runtime, memory));
     Stand::new(Ring::of(&members, &CPU), WHOLE)
 }
 

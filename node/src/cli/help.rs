@@ -5,7 +5,7 @@ use crate::terminal::Style;
 use argh::{ArgsInfo, FlagInfo, FlagInfoKind};
 use std::fmt::Write as _;
 
-const COMMANDS: [(&str, &str); 6] = [
+const COMMANDS: [(&str, &str); 7] = [
     (
         "exo-node",
         "join the ring and serve the API (the same as serve)",
@@ -14,6 +14,10 @@ const COMMANDS: [(&str, &str); 6] = [
     (
         "exo-node demo",
         "start a ring of three nodes on this machine and let it talk",
+    ),
+    (
+        "exo-node bench MODEL",
+        "print how many tokens a second this node, or its ring, makes",
     ),
     ("exo-node serve", "join the ring and serve the API"),
     (
@@ -29,7 +33,7 @@ const COMMANDS: [(&str, &str); 6] = [
 /// Flags in the order in which they are read; those of no group have no effect.
 const GROUPS: [(&str, &[&str]); 7] = [
     (
-        "run and demo",
+        "run, demo and bench",
         &[
             "--prompt",
             "--max-tokens",
@@ -38,6 +42,8 @@ const GROUPS: [(&str, &[&str]); 7] = [
             "--nodes",
             "--engines",
             "--unplug",
+            "--prompt-tokens",
+            "--repeat",
         ],
     ),
     (

@@ -12,6 +12,8 @@ pub struct Member {
     pub runtime: &'static str,
     /// In MiB; the ring's order is that of memory, the largest first.
     pub memory: u32,
+    /// What it computes with, if that is not said for all.
+    pub engine: Option<&'static str>,
 }
 
 /// A ring of nodes that all name each other.
@@ -34,6 +36,7 @@ impl Ring {
         let member = |&runtime: &&'static str| Member {
             runtime,
             memory: 4096,
+            engine: None,
         };
         let members: Vec<Member> = runtimes.iter().map(member).collect();
         Self::of(&members, arguments)
@@ -100,6 +103,9 @@ impl Ring {
                     "--discovery-config-path",
                     &file,
                 ]);
+            }
+            if let Some(engine) = member.engine {
+                all.extend(["--inference-engine", engine]);
             }
             all.extend(arguments);
             all.into_iter().map(str::to_owned).collect()
