@@ -193,6 +193,9 @@ impl SafetensorsFiles {
         config: &ModelConfig,
     ) -> Result<Self, ModelError> {
         let index = folder.json::<Index>(INDEX)?;
+        if let (Some(_), Some(index)) = (config.latent, &index) {
+            refuse_absorbed(folder, index.weight_map.keys())?;
+        }
         let names = match &index {
             None => file_names(folder)?.into_iter().collect(),
             Some(index) => index.files(range, config).map_err(|tensor| {
@@ -226,6 +229,12 @@ impl SafetensorsFiles {
             let header = Header::parse(&path, &bytes)?;
             files.push((path, bytes, header));
         }
+        if config.latent.is_some() && index.is_none() {
+            let tensors = files
+                .iter()
+                .flat_map(|(_, _, header)| header.tensors.keys());
+            refuse_absorbed(folder, tensors)?;
+        }
         let prefix = match &index {
             Some(index) => prefix(index.weight_map.keys()),
             None => prefix(
@@ -240,6 +249,21 @@ impl SafetensorsFiles {
             prefix,
         })
     }
+}
+
+/// Newer conversions for MLX keep what makes keys and values of the compressed vector in two tensors,
+/// one of them the other way round.
+fn refuse_absorbed<'a>(
+    folder: &Folder,
+    mut tensors: impl Iterator<Item = &'a String>,
+) -> Result<(), ModelError> {
+    let name = "self_attn.embed_q.weight";
+    if !tensors.any(|tensor| tensor.ends_with(name)) {
+        return Ok(());
+    }
+    let what = format!("latent attention with its weights rearranged (`{name}`, `unembed_out`)");
+    let supported = "files with `self_attn.kv_b_proj`, as the model's authors published it";
+    Err(ModelError::unsupported(&folder.path(), what, supported))
 }
 
 /// An index from the net must not lead out of its folder.

@@ -3,6 +3,7 @@
 mod byte_level;
 mod from_gguf;
 mod from_hf;
+mod sentence_piece;
 mod stream;
 
 use std::{path::PathBuf, sync::Arc};

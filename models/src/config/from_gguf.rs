@@ -179,7 +179,8 @@ fn eos(keys: &Keys<'_>) -> Result<Vec<u32>, ModelError> {
     Ok(eos)
 }
 
-/// Files of Llama 3 may leave it out, and mean yes; other byte-level tokenizers mean no.
+/// Files of Llama 3 and those with a SentencePiece vocabulary may leave it out, and mean yes; other
+/// byte-level tokenizers mean no.
 fn add_bos(keys: &Keys<'_>) -> Result<bool, ModelError> {
     const KEY: &str = "tokenizer.ggml.add_bos_token";
     match keys.value(KEY) {
@@ -187,7 +188,11 @@ fn add_bos(keys: &Keys<'_>) -> Result<bool, ModelError> {
             .as_bool()
             .ok_or_else(|| ModelError::field(keys.file(), KEY, "true or false", value)),
         None => {
-            let pre = keys.value("tokenizer.ggml.pre").and_then(Value::as_str);
+            let text = |key: &str| keys.value(key).and_then(Value::as_str);
+            if text("tokenizer.ggml.model") == Some("llama") {
+                return Ok(true);
+            }
+            let pre = text("tokenizer.ggml.pre");
             Ok(matches!(pre, Some("llama-bpe" | "llama3" | "llama-v3")))
         }
     }

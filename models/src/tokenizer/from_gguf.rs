@@ -14,7 +14,7 @@ use tokenizers::{
     },
 };
 
-use super::Tokenizer;
+use super::{Tokenizer, sentence_piece};
 use crate::{
     ModelConfig, ModelError,
     gguf::{Gguf, Value},
@@ -30,15 +30,36 @@ mod token_type {
 const LLAMA_3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const QWEN_2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
+/// Words end where lower case is followed by upper case, and keep what an apostrophe adds.
+fn gpt_4o() -> String {
+    let (upper, lower) = (
+        r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]",
+        r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]",
+    );
+    let before = r"[^\r\n\p{L}\p{N}]?";
+    let after = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?";
+    [
+        format!("{before}{upper}*{lower}+{after}"),
+        format!("{before}{upper}+{lower}*{after}"),
+        r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+".to_owned(),
+    ]
+    .join("|")
+}
+
 /// How a text is cut before merging, by the names that llama.cpp has given to the ways.
 pub(super) enum Words {
     Gpt2,
     SmolLm,
+    /// Words that are tokens are taken whole.
     Llama3,
+    /// Cut as by Llama 3, and merged as everywhere.
+    LikeLlama3,
     Qwen2,
+    Gpt4o,
 }
 
-const WORDS: &str = "gpt-2, default, smollm, llama-bpe, qwen2, deepseek-r1-qwen";
+const WORDS: &str =
+    "gpt-2, default, smollm, llama-bpe, smaug-bpe, dbrx, qwen2, deepseek-r1-qwen, gpt-4o";
 
 impl Words {
     pub(super) fn named(pre: &str) -> Option<Self> {
@@ -46,7 +67,9 @@ impl Words {
             "gpt-2" | "default" | "mpt" | "olmo" | "jais" => Self::Gpt2,
             "smollm" => Self::SmolLm,
             "llama-bpe" | "llama3" | "llama-v3" => Self::Llama3,
+            "smaug-bpe" | "dbrx" => Self::LikeLlama3,
             "qwen2" | "deepseek-r1-qwen" => Self::Qwen2,
+            "gpt-4o" => Self::Gpt4o,
             _ => return None,
         })
     }
@@ -61,8 +84,11 @@ impl Words {
         Ok(match self {
             Self::Gpt2 => bytes(true),
             Self::SmolLm => Sequence::new(vec![Digits::new(true).into(), bytes(true)]).into(),
-            Self::Llama3 => Sequence::new(vec![split(LLAMA_3)?, bytes(false)]).into(),
+            Self::Llama3 | Self::LikeLlama3 => {
+                Sequence::new(vec![split(LLAMA_3)?, bytes(false)]).into()
+            }
             Self::Qwen2 => Sequence::new(vec![split(QWEN_2)?, bytes(false)]).into(),
+            Self::Gpt4o => Sequence::new(vec![split(&gpt_4o())?, bytes(false)]).into(),
         })
     }
 }
@@ -74,15 +100,32 @@ pub(crate) fn from_gguf(
     config: &ModelConfig,
 ) -> Result<Tokenizer, ModelError> {
     let metadata = Metadata { file, gguf };
-    match metadata.text("tokenizer.ggml.model")? {
-        "gpt2" => {}
+    let tokens = metadata.texts("tokenizer.ggml.tokens")?;
+    let vocab = vocab(file, tokens)?;
+    let types = metadata.types(tokens.len())?;
+    let mut inner = match metadata.text("tokenizer.ggml.model")? {
+        "gpt2" => byte_level(&metadata, vocab)?,
+        "llama" => {
+            // Without types everything is a piece like any other.
+            let types = types.clone().unwrap_or_else(|| vec![1; tokens.len()]);
+            sentence_piece::build(file, gguf, tokens, &types, vocab)?
+        }
         other => {
             let what = format!("a tokenizer of the kind `{other}` (`tokenizer.ggml.model`)");
-            let supported = "gpt2 (byte-level BPE); a SentencePiece model works from its Hugging Face folder, \
-                 which has a tokenizer.json";
+            let supported = "gpt2 (byte-level BPE), llama (SentencePiece's BPE)";
             return Err(ModelError::unsupported(file, what, supported));
         }
-    }
+    };
+    let added = added_tokens(tokens, &types.unwrap_or_default());
+    inner
+        .add_tokens(added)
+        .map_err(|e| ModelError::tokenizer(file, e))?;
+    Ok(Tokenizer::new(inner, config, file.to_owned()))
+}
+
+/// A tokenizer whose pieces are bytes written as characters.
+fn byte_level(metadata: &Metadata<'_>, vocab: Vocab) -> Result<tokenizers::Tokenizer, ModelError> {
+    let Metadata { file, gguf } = *metadata;
     // Files from before the key existed are GPT-2's kind.
     let pre = match gguf.metadata.contains_key("tokenizer.ggml.pre") {
         true => metadata.text("tokenizer.ggml.pre")?,
@@ -92,11 +135,7 @@ pub(crate) fn from_gguf(
         let what = format!("the pre-tokenizer `{pre}` (`tokenizer.ggml.pre`)");
         ModelError::unsupported(file, what, WORDS)
     })?;
-    let tokens = metadata.texts("tokenizer.ggml.tokens")?;
-    let vocab = vocab(file, tokens)?;
     let merges = merges(file, metadata.texts("tokenizer.ggml.merges")?, &vocab)?;
-    let added = added_tokens(&metadata, tokens)?;
-
     let failed = |e: tokenizers::Error| ModelError::tokenizer(file, e);
     let bpe = BPE::builder()
         .vocab_and_merges(vocab, merges)
@@ -112,8 +151,7 @@ pub(crate) fn from_gguf(
             .with_normalizer(Some(NormalizerWrapper::NFC(NFC)))
             .map_err(failed)?;
     }
-    inner.add_tokens(added).map_err(failed)?;
-    Ok(Tokenizer::new(inner, config, file.to_owned()))
+    Ok(inner)
 }
 
 fn vocab(file: &Path, tokens: &[String]) -> Result<Vocab, ModelError> {
@@ -163,30 +201,20 @@ fn merges(
 }
 
 /// The tokens that are found in a text before it is cut into words.
-fn added_tokens(metadata: &Metadata<'_>, tokens: &[String]) -> Result<Vec<AddedToken>, ModelError> {
-    const KEY: &str = "tokenizer.ggml.token_type";
-    let Some(value) = metadata.gguf.metadata.get(KEY) else {
-        return Ok(Vec::new());
-    };
-    let types = value
-        .as_ints()
-        .filter(|types| types.len() == tokens.len())
-        .ok_or_else(|| {
-            let expected = format!("a list of {} whole numbers, one per token", tokens.len());
-            ModelError::field(metadata.file, KEY, expected, value)
-        })?;
-    Ok(tokens
+fn added_tokens(tokens: &[String], types: &[i64]) -> Vec<AddedToken> {
+    tokens
         .iter()
         .zip(types)
-        .filter_map(|(text, kind)| match kind {
+        .filter_map(|(text, &kind)| match kind {
             _ if text.is_empty() => None,
             token_type::CONTROL => Some(AddedToken::from(text.as_str(), true)),
-            token_type::USER_DEFINED => {
+            // Runs of spaces, which Gemma has among them, are found by merging.
+            token_type::USER_DEFINED if !text.starts_with(sentence_piece::SPACE) => {
                 Some(AddedToken::from(text.as_str(), false).normalized(false))
             }
             _ => None,
         })
-        .collect())
+        .collect()
 }
 
 struct Metadata<'a> {
@@ -210,6 +238,21 @@ impl<'a> Metadata<'a> {
         value
             .as_str()
             .ok_or_else(|| ModelError::field(self.file, key, "a text", value))
+    }
+
+    /// The type of each token, if the file has types.
+    fn types(&self, tokens: usize) -> Result<Option<Vec<i64>>, ModelError> {
+        const KEY: &str = "tokenizer.ggml.token_type";
+        let Some(value) = self.gguf.metadata.get(KEY) else {
+            return Ok(None);
+        };
+        match value.as_ints().filter(|types| types.len() == tokens) {
+            Some(types) => Ok(Some(types)),
+            None => {
+                let expected = format!("a list of {tokens} whole numbers, one per token");
+                Err(ModelError::field(self.file, KEY, expected, value))
+            }
+        }
     }
 
     fn texts(&self, key: &str) -> Result<&'a [String], ModelError> {

@@ -114,8 +114,16 @@ fn how_each_kind_cuts_words() {
     assert_eq!(cut("smollm", text), expected);
     let expected = digits(&["IT", "'S", " "], &["123", "45"], &["\r\n\n"]);
     assert_eq!(cut("llama-bpe", text), expected);
+    assert_eq!(cut("smaug-bpe", text), expected);
     let expected = digits(&["IT", "'S", " "], &single, &["\r\n\n"]);
     assert_eq!(cut("qwen2", text), expected);
+    let expected = digits(&["IT'S", " "], &["123", "45"], &["\r\n\n"]);
+    assert_eq!(cut("gpt-4o", text), expected);
+    let expected = ["camel", "Case", " HTTPServer's", " Straße", "!//\n"];
+    assert_eq!(
+        cut("gpt-4o", "camelCase HTTPServer's Straße!//\n"),
+        expected
+    );
 }
 
 #[test]
@@ -149,7 +157,7 @@ fn wrong_vocabularies_are_named() {
     for (key, value, expected) in [
         (
             "tokenizer.ggml.model",
-            Value::String("llama".to_owned()),
+            Value::String("bert".to_owned()),
             "SentencePiece",
         ),
         ("tokenizer.ggml.model", Value::U8(1), "a text"),

@@ -272,3 +272,37 @@ fn gemma_names_and_those_below_another_model() {
     let expected = "`language_model.model.layers.0.pre_feedforward_layernorm.weight`";
     assert!(error.contains(expected), "{error}");
 }
+
+/// Latent attention as its authors publish it, and as newer conversions rearrange it.
+#[test]
+fn latent_attention_in_one_tensor_only() {
+    let sizes = json!({
+        "kv_lora_rank": 16, "q_lora_rank": null, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8,
+        "v_head_dim": 12,
+    });
+    let config = config("deepseek_v3", &sizes);
+    let mut tensors = norms();
+    for (name, shape) in [
+        ("self_attn.q_proj", vec![48, 64]),
+        ("self_attn.kv_a_proj_with_mqa", vec![24, 64]),
+        ("self_attn.kv_a_layernorm", vec![16]),
+        ("self_attn.kv_b_proj", vec![56, 16]),
+        ("self_attn.o_proj", vec![64, 24]),
+    ] {
+        tensors.push(tensor(&format!("{name}.weight"), "F16", &shape));
+    }
+    for (name, shape) in &LINEAR[4..] {
+        tensors.push(tensor(&format!("{name}.weight"), "F16", shape));
+    }
+    let weights = layer(&config, &tensors).unwrap();
+    let up = weights.get(at(LayerWeight::AttnKvUp)).unwrap();
+    assert_eq!((up.rows, up.cols), (56, 16));
+
+    tensors.retain(|tensor| !tensor.0.contains("kv_b_proj"));
+    tensors.push(tensor("self_attn.embed_q.weight", "F16", &[2, 16, 16]));
+    let error = layer(&config, &tensors).unwrap_err().to_string();
+    assert!(
+        error.contains("embed_q") && error.contains("kv_b_proj"),
+        "{error}"
+    );
+}
