@@ -50,6 +50,12 @@ impl DummyEngine {
         Self::default()
     }
 
+    /// Training jobs that it holds.
+    #[must_use]
+    pub fn jobs(&self) -> usize {
+        self.trainer.jobs()
+    }
+
     fn forward(
         &mut self,
         shard: Shard,

@@ -5,8 +5,10 @@
 
 pub mod determinism;
 pub(crate) mod everything_ends;
+pub(crate) mod jobs_end;
 pub(crate) mod layers_in_order;
 pub(crate) mod limits;
+pub(crate) mod losses_once_in_order;
 pub(crate) mod nothing_impossible;
 pub(crate) mod nothing_left;
 pub(crate) mod placement_covers;

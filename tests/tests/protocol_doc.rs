@@ -203,6 +203,18 @@ fn what_the_extension_costs_and_allows_is_in_the_document() {
         "| unanswered PINGs | {} PINGs |",
         config.limits.probes
     ));
+    rows.push(format!(
+        "| jobs of one origin, and jobs of which one node has a stage | {} jobs |",
+        config.limits.jobs
+    ));
+    rows.push(format!(
+        "| beginning, an example, a checkpoint, over all stages | {} s |",
+        config.timing.job_step.as_secs()
+    ));
+    rows.push(format!(
+        "before it fails with HUNG | {} s |",
+        config.timing.stage_timeout.as_secs()
+    ));
     for row in rows {
         assert!(document.contains(&row), "no row {row}");
     }

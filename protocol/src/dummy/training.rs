@@ -63,6 +63,10 @@ fn bad(message: String) -> EngineFailure {
 }
 
 impl Trainer {
+    pub(super) fn jobs(&self) -> usize {
+        self.jobs.len()
+    }
+
     pub(super) fn execute(
         &mut self,
         command: TrainCommand,

@@ -143,7 +143,8 @@ fn main() -> ExitCode {
     let violations = violations.into_inner();
     println!(
         "{} runs of {}-{} hosts, {:.1} simulated hours, {} steps, trace {:016x}: {} requests finished, \
-         {} failed, {} rejected, {} orphaned, {} recoveries; faults: {}; {violations} violations",
+         {} failed, {} rejected, {} orphaned, {} recoveries; {} training jobs ended, {} failed, {} \
+         resumed; faults: {}; {violations} violations",
         arguments.seeds,
         arguments.hosts,
         arguments.hosts_to,
@@ -155,6 +156,9 @@ fn main() -> ExitCode {
         total.rejected,
         total.orphaned,
         total.recovered,
+        total.trained,
+        total.untrained,
+        total.resumed,
         total.faults,
     );
     let seconds = begun.elapsed().as_secs_f64();

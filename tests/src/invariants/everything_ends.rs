@@ -121,6 +121,11 @@ pub(crate) fn stopped(world: &World, index: usize) -> Result<(), String> {
     let running = clients.find(|(_, client)| client.end.is_none());
     must(running.is_none(), || {
         format!("n{index} was stopped, and {running:?} goes on")
+    })?;
+    let mut jobs = world.hosts[index].jobs.iter();
+    let running = jobs.find(|(_, client)| client.end.is_none());
+    must(running.is_none(), || {
+        format!("n{index} was stopped, and {running:?} goes on")
     })
 }
 

@@ -8,6 +8,9 @@ use exo_protocol::{Config, Status};
 /// The largest step of the workload.
 const MOST_STEP: u64 = 512 * 1024;
 
+/// No example of a training job has more bytes, and none twice as many come in pieces.
+const MOST_EXAMPLE: u64 = 1 << 20;
+
 /// The largest `limits.requests` of a host.
 const MOST_REQUESTS: usize = 12;
 
@@ -20,6 +23,14 @@ pub(crate) fn check(status: &Status, config: &Config) -> Result<(), String> {
         format!(
             "{submitted} requests submitted and {others} of others, at most {} of each: {:?}",
             limits.requests, status.requests
+        )
+    })?;
+    let begun = status.jobs.iter().filter(|job| job.origin).count();
+    let joined = status.jobs.len() - begun;
+    must(begun.max(joined) <= limits.jobs, || {
+        format!(
+            "{begun} jobs begun and {joined} of others, at most {} of each: {:?}",
+            limits.jobs, status.jobs
         )
     })?;
     // One more is there until it is closed, and what the node dials itself is bounded by its peers.
@@ -39,7 +50,7 @@ pub(crate) fn check(status: &Status, config: &Config) -> Result<(), String> {
     // One step of each connection may exceed its window, alone; another one of the same size may
     // come in pieces.
     let step = u64::from(config.limits.window_bytes).max(MOST_STEP);
-    let held = (step + 2 * MOST_STEP) * status.extended.connections as u64;
+    let held = (step + 2 * MOST_STEP + MOST_EXAMPLE) * status.extended.connections as u64;
     must(status.extended.held <= held, || {
         format!("holds {} bytes of steps", status.extended.held)
     })?;
@@ -49,7 +60,7 @@ pub(crate) fn check(status: &Status, config: &Config) -> Result<(), String> {
     })?;
     // With so many calls no stage is begun any more, but each one that was begun may have one step
     // in the engine, and leave a call behind that frees it.
-    let calls = limits.calls + 3 * limits.requests;
+    let calls = limits.calls + 3 * limits.requests + 4 * limits.jobs;
     must(status.calls <= calls, || format!("{} calls", status.calls))?;
     must(
         status.topology.nodes.len() <= status.peers.len() + 1,

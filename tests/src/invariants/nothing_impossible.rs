@@ -88,7 +88,7 @@ pub(crate) fn is_farewell(world: &World, message: &str) -> bool {
 }
 
 /// Whether the network of this run closes connections.
-fn is_bad(world: &World) -> bool {
+pub(crate) fn is_bad(world: &World) -> bool {
     world.may(&Fault::CUTS) || world.may(&[Fault::Leave]) || !world.is_fast()
 }
 

@@ -45,6 +45,10 @@ pub(crate) fn soon(world: &mut World) -> Result<(), String> {
             must(over.is_none() || !host.is_on(), || {
                 format!("n{index} still keeps what was over for it at {at}: {over:?}")
             })?;
+            let job = status.jobs.iter().find(|kept| kept.job == request);
+            must(job.is_none() || !host.is_on(), || {
+                format!("n{index} still keeps a job that was over at {at}: {job:?}")
+            })?;
         }
     }
     Ok(())
@@ -115,6 +119,13 @@ fn of(host: &Host) -> Result<(), String> {
     must(status.requests.is_empty(), || {
         format!("keeps requests: {:?}", status.requests)
     })?;
+    must(status.jobs.is_empty(), || {
+        format!("keeps training jobs: {:?}", status.jobs)
+    })?;
+    let jobs = host.engine.dummy.jobs();
+    must(jobs == 0, || {
+        format!("has {jobs} training jobs in its engine")
+    })?;
     must(status.calls == 0, || {
         format!("awaits {} engine calls", status.calls)
     })?;
@@ -135,6 +146,6 @@ fn of(host: &Host) -> Result<(), String> {
         format!("has {:?} in its engine", host.commands)
     })?;
     let timer = host.node.poll_timeout().map(|deadline| deadline.timer);
-    let transient = matches!(timer, Some(Timer::Request | Timer::Stage));
+    let transient = matches!(timer, Some(Timer::Request | Timer::Stage | Timer::Job));
     must(!transient, || format!("waits for {timer:?}"))
 }

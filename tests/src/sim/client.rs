@@ -54,6 +54,7 @@ impl Client {
 impl World {
     /// A client comes, perhaps.
     pub(super) fn clients_come(&mut self) {
+        self.trainers_come();
         if self.draws(self.busy) {
             let index = self.some_host();
             let wish = self.wish();
@@ -154,6 +155,7 @@ impl World {
             self.broken("nothing_impossible", format!("n{index}: {what}"));
         }
         self.watch(index, &event);
+        self.job_hears(index, &event);
         let told = match event {
             Event::Token {
                 request,

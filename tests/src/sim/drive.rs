@@ -7,7 +7,7 @@ use super::host::discovery_file;
 use super::queue::Happening;
 use super::world::{INJECTED, World};
 use bytes::Bytes;
-use exo_protocol::engine::{EngineCommand, EngineEvent, EngineFailure, FailureKind};
+use exo_protocol::engine::{EngineCommand, EngineEvent, EngineFailure, FailureKind, TrainCommand};
 use exo_protocol::wire::Message;
 use exo_protocol::{ConnectionId, Input, LinkFault, Output, RequestId};
 use std::time::Duration;
@@ -221,7 +221,14 @@ impl World {
         };
         let fallible = matches!(
             command,
-            EngineCommand::Load { .. } | EngineCommand::Forward { .. }
+            EngineCommand::Load { .. }
+                | EngineCommand::Forward { .. }
+                | EngineCommand::Train(
+                    TrainCommand::Begin { .. }
+                        | TrainCommand::Forward { .. }
+                        | TrainCommand::Backward { .. }
+                        | TrainCommand::Save { .. }
+                )
         );
         let moved = match &command {
             EngineCommand::Forward { request, .. } => Some(Some(request.clone())),

@@ -2,6 +2,7 @@
 
 use super::client::Client;
 use super::engine::{FINGERPRINT, TrailEngine};
+use super::jobs::JobClient;
 use super::tape::Taped;
 use crate::invariants::nothing_left::Orphan;
 use exo_protocol::engine::EngineCommand;
@@ -41,6 +42,7 @@ pub(crate) struct Host {
     /// Of its node.
     pub(crate) incarnation: u64,
     pub(crate) clients: BTreeMap<RequestId, Client>,
+    pub(crate) jobs: BTreeMap<RequestId, JobClient>,
     /// Which run of each other node its own has met last.
     pub(crate) met: BTreeMap<NodeId, u64>,
     /// Requests that it placed just now.
@@ -127,6 +129,7 @@ impl Host {
             life: 0,
             incarnation: 0,
             clients: BTreeMap::new(),
+            jobs: BTreeMap::new(),
             met: BTreeMap::new(),
             placed: Vec::new(),
             orphans: Vec::new(),
@@ -159,6 +162,9 @@ impl Host {
         self.met.clear();
         self.orphans.clear();
         for client in self.clients.values_mut() {
+            client.orphan();
+        }
+        for client in self.jobs.values_mut() {
             client.orphan();
         }
     }

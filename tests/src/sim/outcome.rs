@@ -49,6 +49,12 @@ pub struct Outcome {
     pub orphaned: u64,
     /// How often a request got another ring.
     pub recovered: u64,
+    /// Training jobs that came to their end.
+    pub trained: u64,
+    /// Training jobs that failed with a reason.
+    pub untrained: u64,
+    /// Of all training jobs, those that went on from a checkpoint.
+    pub resumed: u64,
     /// What struck.
     pub faults: FaultCounts,
     /// Simulated time.
@@ -67,6 +73,9 @@ impl Outcome {
         self.rejected += run.rejected;
         self.orphaned += run.orphaned;
         self.recovered += run.recovered;
+        self.trained += run.trained;
+        self.untrained += run.untrained;
+        self.resumed += run.resumed;
         self.faults.add(&run.faults);
         self.elapsed += run.elapsed;
         self.steps += run.steps;

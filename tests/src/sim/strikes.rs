@@ -5,7 +5,7 @@ use super::host::{File, Power};
 use super::net::{number, other};
 use super::queue::{End, Happening};
 use super::world::World;
-use crate::invariants::{everything_ends, limits, nothing_left, placement_covers};
+use crate::invariants::{everything_ends, jobs_end, limits, nothing_left, placement_covers};
 use exo_protocol::{Command, Input, Instant, Origin};
 use std::time::Duration;
 
@@ -71,6 +71,7 @@ impl World {
             found.push(("nothing_left", nothing_left::orphans(host, now, &status)));
         }
         found.push(("everything_ends", everything_ends::in_time(self)));
+        found.push(("jobs_end", jobs_end::in_time(self)));
         found.push(("nothing_left", nothing_left::soon(self)));
         let stays = placement_covers::nobody_stays_with_a_leaver(self);
         found.push(("placement_covers", stays));

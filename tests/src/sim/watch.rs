@@ -205,7 +205,7 @@ impl World {
     }
 
     /// Nodes have nothing to do with a request any more, or with its epochs before this one.
-    fn part(&mut self, request: &RequestId, epoch: Option<u32>, nodes: &[NodeId]) {
+    pub(super) fn part(&mut self, request: &RequestId, epoch: Option<u32>, nodes: &[NodeId]) {
         let cuts = self.may(&Fault::CUTS) || self.may(&[Fault::Leave]);
         if self.mixed.contains(request) || cuts || !self.is_fast() {
             return;

@@ -4,6 +4,7 @@ use super::Mode;
 use super::client::{End, Wish};
 use super::faults::{DRAW_EVERY, Fault, FaultCounts, Faults, NOISE};
 use super::host::{File, Host, name};
+use super::jobs::Jobs;
 use super::net::Net;
 use super::outcome::{Outcome, Violation};
 use super::queue::{Happening, Queue};
@@ -50,6 +51,7 @@ pub(crate) struct World {
     pub(crate) mixed: BTreeSet<RequestId>,
     /// What hosts must have forgotten soon.
     pub(crate) partings: VecDeque<Parting>,
+    pub(super) jobs: Jobs,
     /// How often clients come, times per thousand draws.
     pub(super) busy: u64,
     /// Elements of a hidden state's row.
@@ -118,6 +120,7 @@ impl World {
             recovered: 0,
             mixed: BTreeSet::new(),
             partings: VecDeque::new(),
+            jobs: Jobs::new(seed),
             busy: 50 + rng.below(400),
             width,
             quiet: false,
@@ -127,6 +130,7 @@ impl World {
             violation: None,
             rng: rng.into(),
         };
+        world.train_some();
         world.set_up();
         world
     }
@@ -199,6 +203,7 @@ impl World {
         self.settle(QUIET);
         for index in 0..self.real_hosts() {
             self.ask(index);
+            self.ask_to_train(index);
         }
         self.settle(QUIET);
         for index in 0..self.hosts.len() {
@@ -297,11 +302,18 @@ impl World {
             rejected: count(|end| matches!(end, End::Rejected(_))),
             orphaned: count(|end| matches!(end, End::Orphaned)),
             recovered: self.recovered,
+            trained: self.jobs.ended,
+            untrained: self.jobs.failed,
+            resumed: self.jobs.resumed,
             faults: self.struck,
             elapsed: self.now - Instant::ZERO,
             steps: self.steps,
             trace: self.trace.hash(),
         }
+    }
+
+    pub(super) fn is_broken(&self) -> bool {
+        self.violation.is_some()
     }
 
     /// Something that must hold does not; the first is told.

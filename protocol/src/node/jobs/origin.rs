@@ -34,7 +34,7 @@ impl Node {
                 self.tell(Event::JobFailed {
                     job: id,
                     failure,
-                    saved: None,
+                    saved: train.setup.resume,
                 });
                 return;
             }

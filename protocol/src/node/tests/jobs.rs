@@ -512,6 +512,13 @@ fn what_cannot_be_begun_fails() {
         assert_eq!(net.job_failures(0).last().map(|(r, _)| &**r), Some(reason));
     }
     assert_eq!(net.job_failures(0).len(), failures + 3);
+    let resumed = TrainSetup {
+        resume: Some(5),
+        ..setup()
+    };
+    net.command(0, Command::Train(train("f", resumed)));
+    let saved = net.job_failures(0).last().map(|(_, saved)| *saved);
+    assert_eq!(saved, Some(Some(5)), "it can still be gone on from");
     net.submit(0, "a", 3);
     assert_eq!(net.failures(0), ["request id a was used before"]);
     for job in ["a", "b", "c", "d"] {
@@ -522,7 +529,7 @@ fn what_cannot_be_begun_fails() {
     net.command(0, Command::Save { job: "a".into() });
     let ended = |event: &&Event| matches!(event, Event::JobEnded { .. });
     assert_eq!(net.hosts[0].events.iter().filter(ended).count(), 4);
-    assert_eq!(net.job_failures(0).len(), failures + 3, "it is over");
+    assert_eq!(net.job_failures(0).len(), failures + 4, "it is over");
     net.at_rest();
 }
 
