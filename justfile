@@ -28,5 +28,9 @@ fix:
 bench-hop:
     cargo bench -p exo-tests --bench hop
 
+# Tokens per second of both engines; EXO_TEST_MODEL and EXO_ORACLE_PYTHON say beside what.
+bench-engine:
+    cargo bench -p exo-tests --bench engine
+
 demo:
     cargo run --release -- demo

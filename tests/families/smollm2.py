@@ -186,4 +186,5 @@ def main():
     sys.stdout.write(written.replace("[ ", "[").replace(" ]", "]") + "\n")
 
 
-main()
+if __name__ == "__main__":
+    main()
