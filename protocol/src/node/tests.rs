@@ -2,6 +2,7 @@
 
 mod any;
 mod base;
+mod job_ends;
 mod job_violations;
 mod jobs;
 mod large;
