@@ -7,7 +7,7 @@
 mod header;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     ops::Range,
     path::{Path, PathBuf},
 };
@@ -180,6 +180,8 @@ fn sizes(folder: &Folder) -> Result<u64, ModelError> {
 pub(crate) struct SafetensorsFiles {
     folder: PathBuf,
     files: Vec<(PathBuf, FileBytes, Header)>,
+    /// In which of them a tensor is: models with experts have tens of thousands in hundreds of files.
+    places: HashMap<String, usize>,
     /// Before the names of all tensors of the text part.
     prefix: &'static str,
 }
@@ -243,9 +245,16 @@ impl SafetensorsFiles {
                     .flat_map(|(_, _, header)| header.tensors.keys()),
             ),
         };
+        let mut places = HashMap::new();
+        for (number, (_, _, header)) in files.iter().enumerate() {
+            for tensor in header.tensors.keys() {
+                places.entry(tensor.clone()).or_insert(number);
+            }
+        }
         Ok(Self {
             folder: folder.path(),
             files,
+            places,
             prefix,
         })
     }
@@ -281,12 +290,11 @@ impl TensorFiles for SafetensorsFiles {
     }
 
     fn tensor(&self, name: &str) -> Result<Option<Located<'_>>, ModelError> {
-        for (path, bytes, header) in &self.files {
-            if let Some(found) = header.locate(path, bytes, name)? {
-                return Ok(Some(found));
-            }
+        let file = self.places.get(name).and_then(|&file| self.files.get(file));
+        match file {
+            Some((path, bytes, header)) => header.locate(path, bytes, name),
+            None => Ok(None),
         }
-        Ok(None)
     }
 
     fn whole(&self) -> PathBuf {
