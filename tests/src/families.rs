@@ -7,6 +7,7 @@
 
 pub mod checks;
 mod compare;
+pub mod gguf;
 mod golden;
 mod run;
 mod subject;
@@ -18,7 +19,6 @@ pub use golden::{Case, Golden};
 pub use run::{Done, Runner, Stage, Step};
 pub use subject::{BF16, Kind, Subject};
 
-use exo_models::{Model, ModelError};
 use std::path::{Path, PathBuf};
 
 /// Where the checkpoints and golden values are.
@@ -31,12 +31,4 @@ pub fn folder() -> PathBuf {
 #[must_use]
 pub fn checkpoint(name: &str) -> PathBuf {
     folder().join("checkpoints").join(name)
-}
-
-/// Opens a checkpoint.
-///
-/// # Errors
-/// Whatever [`Model::open`] finds.
-pub fn open(name: &str) -> Result<Model, ModelError> {
-    Model::open(&checkpoint(name))
 }

@@ -3,32 +3,33 @@
 //! With `--nocapture` each test prints the largest deviation of each checkpoint. `EXO_FAMILY` names
 //! the only checkpoint to look at.
 
-use exo_tests::families::table::{FAMILIES, Row, Support};
+use exo_tests::families::gguf::{CONVERTIBLE, converted};
+use exo_tests::families::table::FAMILIES;
 use exo_tests::families::{BF16, Deviation, Golden, Kind, checks, deviation, folder};
 use std::collections::BTreeSet;
 
-/// Runs a check on every engine and checkpoint; all that is wrong is told together.
+/// Runs a check on every engine and checkpoint.
 fn everywhere(what: &str, check: fn(Kind, &str) -> checks::Outcome) {
+    each(what, &FAMILIES, check);
+}
+
+/// Runs a check on every engine; all that is wrong is told together.
+fn each(what: &str, names: &[&str], check: impl Fn(Kind, &str) -> checks::Outcome) {
     let mut wrong = Vec::new();
     let only = std::env::var("EXO_FAMILY").ok();
-    for kind in Kind::all() {
-        for row in &FAMILIES {
-            let (name, engine) = (row.name, kind.name());
-            if !kind.looks_at(name) {
-                continue;
-            }
-            let wanted = only.as_ref().map(|only| only == name);
-            if !wanted.unwrap_or(row.support(kind) != Support::Awaited) {
-                continue;
-            }
-            match judged(row.support(kind), check(kind, name)) {
-                Ok(Some(Deviation { relative, at })) => {
-                    println!("{what} {engine:10} {name:24} {relative:.1e} {at}");
+    let names = names
+        .iter()
+        .filter(|name| only.as_ref().is_none_or(|only| only == *name));
+    for name in names {
+        for kind in Kind::all().into_iter().filter(|kind| kind.looks_at(name)) {
+            let engine = kind.name();
+            match check(kind, name) {
+                Ok(Deviation { relative, at }) => {
+                    println!("{what} {name:24} {engine:10} {relative:.1e} {at}");
                 }
-                Ok(None) => println!("{what} {engine:10} {name:24} refused"),
                 Err(why) => {
-                    println!("{what} {engine:10} {name:24} WRONG {why}");
-                    wrong.push(format!("{engine}, {name}: {why}"));
+                    println!("{what} {name:24} {engine:10} WRONG {why}");
+                    wrong.push(format!("{name}, {engine}: {why}"));
                 }
             }
         }
@@ -36,19 +37,21 @@ fn everywhere(what: &str, check: fn(Kind, &str) -> checks::Outcome) {
     assert!(wrong.is_empty(), "{what}:\n{}", wrong.join("\n"));
 }
 
-/// The deviation, nothing for a refusal that was meant, or what is wrong.
-fn judged(support: Support, outcome: checks::Outcome) -> Result<Option<Deviation>, String> {
-    match (support, outcome) {
-        (Support::Runs | Support::Awaited, Ok(deviation)) => Ok(Some(deviation)),
-        (Support::Refuses(words), Err(why)) if why.contains(words) => Ok(None),
-        (Support::Refuses(words), Ok(_)) => Err(format!("it should refuse with {words:?}")),
-        (_, Err(why)) => Err(why),
-    }
-}
-
 #[test]
 fn whole() {
     everywhere("whole", checks::whole);
+}
+
+#[test]
+fn from_gguf() {
+    let folder = tempfile::tempdir().expect("a folder");
+    each("gguf", &CONVERTIBLE, |kind, name| {
+        let file = folder.path().join(format!("{name}.gguf"));
+        if !file.exists() {
+            std::fs::write(&file, converted(name).bytes()).expect("writes");
+        }
+        checks::whole_of(kind, name, &file)
+    });
 }
 
 #[test]
@@ -78,10 +81,7 @@ fn the_table_has_every_checkpoint() {
                 .into_owned()
         })
         .collect();
-    let listed: BTreeSet<String> = FAMILIES
-        .iter()
-        .map(|Row { name, .. }| (*name).to_owned())
-        .collect();
+    let listed: BTreeSet<String> = FAMILIES.map(str::to_owned).into();
     assert_eq!(there, listed);
 }
 
@@ -90,7 +90,7 @@ fn the_table_has_every_checkpoint() {
 #[test]
 fn the_oracle_is_off_by_as_much_in_half_precision() {
     let packed = |moe: bool| {
-        let names = FAMILIES.iter().map(|row| row.name);
+        let names = FAMILIES.into_iter();
         names.filter(move |name| name.contains("-mlx-") && name.contains("moe") == moe)
     };
     let cases: [(Kind, Vec<&str>); 3] = [

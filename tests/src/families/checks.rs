@@ -3,8 +3,10 @@
 
 use super::compare::{Deviation, deviation, logits};
 use super::run::{Runner, Stage, Step, last_row};
-use super::{Case, Golden, Kind, open};
+use super::{Case, Golden, Kind, checkpoint};
+use exo_models::Model;
 use exo_protocol::engine::EngineFailure;
+use std::path::Path;
 
 /// What a check came to.
 pub type Outcome = Result<Deviation, String>;
@@ -13,14 +15,16 @@ fn said(failure: EngineFailure) -> String {
     format!("{:?}: {failure}", failure.kind)
 }
 
-/// A new engine with a checkpoint.
-fn runner(kind: Kind, name: &str) -> Result<Runner, String> {
-    let layers = open(name)
-        .map_err(|error| error.to_string())?
-        .config()
-        .layers;
-    let name = name.to_owned();
-    Ok(Runner::new(kind, layers, move || open(&name)))
+/// A new engine with a model.
+fn runner(kind: Kind, model: &Path) -> Result<Runner, String> {
+    let path = model.to_owned();
+    Ok(Runner::new(kind, depth(model)?, move || Model::open(&path)))
+}
+
+/// Layers of a model.
+fn depth(model: &Path) -> Result<u32, String> {
+    let model = Model::open(model).map_err(|error| error.to_string())?;
+    Ok(model.config().layers)
 }
 
 /// A request that says what the golden case says, from `position` on and in pieces that end at
@@ -87,9 +91,14 @@ fn layers(
 
 /// In one piece: both prompts, and eight tokens after each.
 pub fn whole(kind: Kind, name: &str) -> Outcome {
+    whole_of(kind, name, &checkpoint(name))
+}
+
+/// The same of another file of the same model.
+pub fn whole_of(kind: Kind, name: &str, model: &Path) -> Outcome {
     let golden = Golden::of(name);
     let allowed = kind.tolerance(name);
-    let mut runner = runner(kind, name)?;
+    let mut runner = runner(kind, model)?;
     let stages = runner.load_cut(&[]).map_err(said)?;
     let mut worst = Deviation::default();
     for case in [&golden.short, &golden.long] {
@@ -109,17 +118,14 @@ pub fn whole(kind: Kind, name: &str) -> Outcome {
 pub fn split(kind: Kind, name: &str) -> Outcome {
     let golden = Golden::of(name);
     let allowed = kind.tolerance(name);
-    let layers = open(name)
-        .map_err(|error| error.to_string())?
-        .config()
-        .layers;
+    let layers = depth(&checkpoint(name))?;
     // Single layers first: if one computes wrongly, it is named.
     let mut cuts: Vec<Vec<u32>> = vec![(1..layers).collect(), Vec::new()];
     cuts.extend((1..layers).map(|cut| vec![cut]));
     let mut same = None;
     let mut worst = Deviation::default();
     for (n, cut) in cuts.iter().enumerate() {
-        let mut runner = runner(kind, name)?;
+        let mut runner = runner(kind, &checkpoint(name))?;
         let stages = runner.load_cut(cut).map_err(said)?;
         let here = |what: String| format!("cut before {cut:?}: {what}");
         let told = tell(
@@ -159,7 +165,7 @@ pub fn split(kind: Kind, name: &str) -> Outcome {
 pub fn resumed(kind: Kind, name: &str) -> Outcome {
     let golden = Golden::of(name);
     let allowed = kind.tolerance(name);
-    let mut runner = runner(kind, name)?;
+    let mut runner = runner(kind, &checkpoint(name))?;
     let cut = runner.layers() / 2;
     let stages = runner.load_cut(&[cut]).map_err(said)?;
     let mut worst = Deviation::default();
@@ -217,7 +223,7 @@ pub fn resumed(kind: Kind, name: &str) -> Outcome {
 /// Several requests of different lengths, of which the engine is told at once.
 pub fn together(kind: Kind, name: &str) -> Outcome {
     let golden = Golden::of(name);
-    let mut runner = runner(kind, name)?;
+    let mut runner = runner(kind, &checkpoint(name))?;
     let stages = runner.load_cut(&[]).map_err(said)?;
     let stage = &stages[0];
     let cases = [

@@ -43,6 +43,15 @@ impl Entry {
 #[must_use]
 pub fn read(file: &Path) -> BTreeMap<String, Entry> {
     let bytes = std::fs::read(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    parse(&bytes)
+}
+
+/// The tensors of a file's bytes by name.
+///
+/// # Panics
+/// When it is no safetensors file.
+#[must_use]
+pub fn parse(bytes: &[u8]) -> BTreeMap<String, Entry> {
     let (length, rest) = bytes.split_first_chunk().expect("a length");
     let length = usize::try_from(u64::from_le_bytes(*length)).expect("a small header");
     let (header, data) = rest.split_at(length);
@@ -64,6 +73,23 @@ pub fn read(file: &Path) -> BTreeMap<String, Entry> {
         .into_iter()
         .filter(|(name, _)| name != "__metadata__");
     tensors.map(tensor).collect()
+}
+
+/// A tensor of floats, whatever they are stored as, as single precision.
+///
+/// # Panics
+/// When it is of something else.
+#[must_use]
+pub fn floats(entry: &Entry) -> Vec<f32> {
+    let (halves, _) = entry.data.as_chunks();
+    let halves = halves.iter().map(|half| u16::from_le_bytes(*half));
+    match &*entry.dtype {
+        "F32" => entry.floats(),
+        "BF16" => halves
+            .map(|half| f32::from_bits(u32::from(half) << 16))
+            .collect(),
+        other => panic!("no floats: {other}"),
+    }
 }
 
 /// The bytes of a file with these tensors.
