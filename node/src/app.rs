@@ -85,6 +85,7 @@ impl App {
         let node = NodeId::from(settings.identity.id());
         let mut config = Config::new(node.clone(), told);
         config.discovery = settings.discovery.clone();
+        config.timing.announce_timeout = settings.announce_timeout;
         config.max_tokens = settings.answering.max_tokens;
         config.activations = settings.activations.clone();
         config.trains = settings.engine.trains();
@@ -94,6 +95,7 @@ impl App {
         let options = Options {
             listen: settings.listen.clone(),
             discovery_file: settings.discovery_file.clone(),
+            announcements: settings.announcements,
             record,
         };
         // Telling peers of more memory than was found is a promise; of less, a wish for fewer

@@ -4,7 +4,9 @@ mod choices;
 mod help;
 mod parse;
 
-pub use choices::{Activations, DiscoveryModule, EngineKind, Engines, OptimizerKind, RuntimeKind};
+pub use choices::{
+    Activations, DiscoveryModule, DiscoveryModules, EngineKind, Engines, OptimizerKind, RuntimeKind,
+};
 pub use help::{help, version};
 pub(crate) use parse::nearest;
 pub use parse::{Parsed, UsageError, parse};
@@ -63,9 +65,24 @@ pub struct Args {
     #[argh(option, arg_name = "NAME", default = "RuntimeKind::Smol")]
     pub runtime: RuntimeKind,
 
-    /// how peers are found: manual, direct or none; default none
-    #[argh(option, arg_name = "NAME")]
-    pub discovery_module: Option<DiscoveryModule>,
+    /// how peers are found: udp, manual, direct, several with commas, or none; default udp
+    #[argh(option, arg_name = "NAMES")]
+    pub discovery_module: Option<DiscoveryModules>,
+    /// UDP port where announcements of others come (udp); default 5678
+    #[argh(option, arg_name = "PORT", default = "5678")]
+    pub listen_port: u16,
+    /// UDP port to which this node announces itself (udp); default 5678
+    #[argh(option, arg_name = "PORT", default = "5678")]
+    pub broadcast_port: u16,
+    /// time after which a silent peer that cannot be reached is forgotten (udp); default 30
+    #[argh(option, arg_name = "SECONDS", default = "30")]
+    pub discovery_timeout: u64,
+    /// the only nodes that count, with commas (udp)
+    #[argh(option, arg_name = "IDS")]
+    pub node_id_filter: Option<String>,
+    /// the only types of interfaces that count, such as Ethernet,WiFi (udp)
+    #[argh(option, arg_name = "TYPES")]
+    pub interface_type_filter: Option<String>,
     /// file that names the peers (manual)
     #[argh(option, arg_name = "FILE")]
     pub discovery_config_path: Option<PathBuf>,
@@ -213,21 +230,6 @@ pub struct Args {
     #[argh(option, arg_name = "COUNT")]
     pub max_parallel_downloads: Option<String>,
     /// no effect
-    #[argh(option, arg_name = "PORT")]
-    pub listen_port: Option<String>,
-    /// no effect
-    #[argh(option, arg_name = "PORT")]
-    pub broadcast_port: Option<String>,
-    /// no effect
-    #[argh(option, arg_name = "SECONDS")]
-    pub discovery_timeout: Option<String>,
-    /// no effect
-    #[argh(option, arg_name = "IDS")]
-    pub node_id_filter: Option<String>,
-    /// no effect
-    #[argh(option, arg_name = "TYPES")]
-    pub interface_type_filter: Option<String>,
-    /// no effect
     #[argh(option, arg_name = "KEY")]
     pub tailscale_api_key: Option<String>,
     /// no effect
@@ -241,11 +243,6 @@ impl Args {
     pub fn without_effect(&self) -> Vec<&'static str> {
         let filters = [
             ("--max-parallel-downloads", &self.max_parallel_downloads),
-            ("--listen-port", &self.listen_port),
-            ("--broadcast-port", &self.broadcast_port),
-            ("--discovery-timeout", &self.discovery_timeout),
-            ("--node-id-filter", &self.node_id_filter),
-            ("--interface-type-filter", &self.interface_type_filter),
             ("--tailscale-api-key", &self.tailscale_api_key),
             ("--tailnet-name", &self.tailnet_name),
         ];

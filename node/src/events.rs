@@ -167,6 +167,9 @@ impl Events {
                     "the list of peers cannot be used, the last good one stays: {reason}"
                 );
             }
+            Event::BroadcastTrouble { reason } => {
+                tracing::warn!(target: DISCOVERY, "{reason}");
+            }
             Event::PeerRestarted { node } => {
                 tracing::info!(
                     target: DISCOVERY,

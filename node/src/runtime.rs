@@ -51,6 +51,8 @@ pub struct Options {
     pub listen: Option<String>,
     /// The file that names them.
     pub discovery_file: Option<PathBuf>,
+    /// The UDP port where they announce themselves.
+    pub announcements: Option<u16>,
     /// Takes down what the node is told.
     pub record: Option<Recorder>,
 }
@@ -75,6 +77,7 @@ impl Runtime {
         let Options {
             listen,
             discovery_file,
+            announcements,
             record,
         } = options;
         match kind {
@@ -83,6 +86,7 @@ impl Runtime {
                 let options = exo_runtime_smol::Options {
                     listen,
                     discovery_file,
+                    announcements,
                     record,
                     ..defaults
                 };
@@ -95,6 +99,7 @@ impl Runtime {
                 let options = exo_runtime_std::Options {
                     listen,
                     discovery_file,
+                    announcements,
                     record,
                     ..defaults
                 };

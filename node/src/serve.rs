@@ -115,21 +115,24 @@ fn tell(settings: &Settings, started: &Started) {
     if let Some(address) = started.local_addr() {
         tracing::info!("listening for nodes on {address}");
     }
-    match &settings.discovery {
-        Discovery::None => tracing::info!(
-            "looking for no peers; add some with --discovery-config-path FILE or --peer-host HOST \
-             --peer-port PORT"
-        ),
-        Discovery::Manual => {
-            if let Some(file) = &settings.discovery_file {
-                tracing::info!("peers are named in {}", file.display());
-            }
-        }
-        Discovery::Direct(peers) => {
-            for peer in peers {
-                tracing::info!("looking for a peer at {}", peer.address);
-            }
-        }
+    let discovery = &settings.discovery;
+    if let (Some(broadcast), Some(port)) = (&discovery.broadcast, settings.announcements) {
+        tracing::info!(
+            "announcing this node on UDP port {}, listening for others on {port}",
+            broadcast.target_port
+        );
+    }
+    if let Some(file) = &settings.discovery_file {
+        tracing::info!("peers are named in {}", file.display());
+    }
+    for peer in &discovery.direct {
+        tracing::info!("looking for a peer at {}", peer.address);
+    }
+    if *discovery == Discovery::default() {
+        tracing::info!(
+            "looking for no peers; find some with --discovery-module udp, \
+             --discovery-config-path FILE, or --peer-host HOST --peer-port PORT"
+        );
     }
     for dir in &settings.models_dirs {
         tracing::info!("models in {}", dir.display());

@@ -1,13 +1,14 @@
 //! What the command line comes to.
 
-use crate::cli::{Args, DiscoveryModule, EngineKind, RuntimeKind, UsageError};
+mod discovery;
+
+use crate::cli::{Args, EngineKind, RuntimeKind, UsageError};
 use crate::identity::{self, Identity};
 use crate::recording::Record;
 use crate::train::{JobFileError, Reference};
 use exo_engine_mlx::checkpoint::Adapter;
-use exo_protocol::config::{DirectPeer, Discovery};
-use exo_protocol::discovery::manual;
-use exo_protocol::{DType, NodeId};
+use exo_protocol::DType;
+use exo_protocol::config::Discovery;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -31,6 +32,10 @@ pub struct Settings {
     pub discovery: Discovery,
     /// The file that names them.
     pub discovery_file: Option<PathBuf>,
+    /// The UDP port where they announce themselves.
+    pub announcements: Option<u16>,
+    /// A peer that announces itself no longer is forgotten after this.
+    pub announce_timeout: Duration,
     /// Begin when this many peers are up.
     pub wait_for_peers: usize,
     /// What drives the sockets.
@@ -144,8 +149,9 @@ impl Settings {
         if args.chatgpt_api_response_timeout == 0 {
             return Err(usage("--chatgpt-api-response-timeout must be at least 1"));
         }
-        let (discovery, discovery_file) = discovery(args)?;
-        let alone = discovery == Discovery::None && args.node_port.is_none() && !serving;
+        let (discovery, discovery_file) = discovery::discovery(args, serving)?;
+        let announcements = discovery.broadcast.is_some().then_some(args.listen_port);
+        let alone = discovery == Discovery::default() && args.node_port.is_none() && !serving;
         let port = args.node_port.unwrap_or(NODE_PORT);
         let models_dirs: Vec<PathBuf> = args
             .models_dir
@@ -162,6 +168,8 @@ impl Settings {
             listen: (!alone).then(|| address(&args.node_host, port)),
             discovery,
             discovery_file,
+            announcements,
+            announce_timeout: Duration::from_secs(args.discovery_timeout),
             wait_for_peers: args.wait_for_peers,
             runtime: args.runtime,
             engine,
@@ -243,56 +251,6 @@ fn check_models_dir(dir: &Path) -> Result<(), SettingsError> {
     })
 }
 
-/// Without `--discovery-module`, the flags of a module choose it.
-fn discovery(args: &Args) -> Result<(Discovery, Option<PathBuf>), SettingsError> {
-    let module = args.discovery_module.unwrap_or_else(|| {
-        if args.discovery_config_path.is_some() {
-            DiscoveryModule::Manual
-        } else if args.peer_host.is_some() {
-            DiscoveryModule::Direct
-        } else {
-            DiscoveryModule::None
-        }
-    });
-    match module {
-        DiscoveryModule::None => Ok((Discovery::None, None)),
-        DiscoveryModule::Later(name) => Err(SettingsError::Unavailable(format!(
-            "--discovery-module {name} is not in this version; use manual (with \
-             --discovery-config-path) or direct (with --peer-host and --peer-port)"
-        ))),
-        DiscoveryModule::Manual => {
-            let file = args.discovery_config_path.clone().ok_or_else(|| {
-                usage("--discovery-module manual needs --discovery-config-path FILE")
-            })?;
-            check_peers(&file)?;
-            Ok((Discovery::Manual, Some(file)))
-        }
-        DiscoveryModule::Direct => {
-            let (Some(host), Some(port)) = (&args.peer_host, args.peer_port) else {
-                return Err(usage(
-                    "--discovery-module direct needs --peer-host HOST and --peer-port PORT",
-                ));
-            };
-            let peer = DirectPeer {
-                address: address(host, port),
-                node: args.peer_id.as_deref().map(NodeId::from),
-            };
-            Ok((Discovery::Direct(vec![peer]), None))
-        }
-    }
-}
-
-/// A bad file is told at once; later it would cost a search for peers that never come.
-fn check_peers(file: &Path) -> Result<(), SettingsError> {
-    let bad = |problem: String| SettingsError::Peers {
-        file: file.to_owned(),
-        problem,
-    };
-    let bytes = fs::read(file).map_err(|error| bad(error.to_string()))?;
-    manual::parse(&bytes).map_err(|error| bad(error.to_string()))?;
-    Ok(())
-}
-
 /// `host:port`, with brackets around an IPv6 address.
 fn address(host: &str, port: u16) -> String {
     if host.contains(':') && !host.starts_with('[') {
@@ -307,7 +265,7 @@ mod tests {
     use super::*;
     use crate::cli::{Parsed, parse};
 
-    fn settings(line: &str) -> Result<Settings, SettingsError> {
+    pub(super) fn settings(line: &str) -> Result<Settings, SettingsError> {
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
         match parse(&words) {
             Ok(Parsed::Args(args)) => Settings::new(&args, true),
@@ -315,39 +273,8 @@ mod tests {
         }
     }
 
-    fn error(line: &str) -> String {
+    pub(super) fn error(line: &str) -> String {
         settings(line).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn peers_are_found_as_told() {
-        let plain = settings("--node-id a").unwrap();
-        assert_eq!(plain.discovery, Discovery::None);
-        assert_eq!(plain.listen.as_deref(), Some("0.0.0.0:50051"));
-        let direct = settings("--node-id a --peer-host ::1 --peer-port 7 --peer-id b").unwrap();
-        let peer = DirectPeer {
-            address: "[::1]:7".into(),
-            node: Some("b".into()),
-        };
-        assert_eq!(direct.discovery, Discovery::Direct(vec![peer]));
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("peers.json");
-        fs::write(&file, r#"{"peers": {"b": {"address": "localhost:50052"}}}"#).unwrap();
-        let line = format!("--node-id a --discovery-config-path {}", file.display());
-        let manual = settings(&line).unwrap();
-        assert_eq!(manual.discovery, Discovery::Manual);
-        assert_eq!(manual.discovery_file.as_deref(), Some(file.as_path()));
-        fs::write(
-            &file,
-            r#"{"peers": {"b": {"address": "localhost", "port": "x"}}}"#,
-        )
-        .unwrap();
-        let told = error(&line);
-        assert!(
-            told.contains("peers.json") && told.contains("port"),
-            "{told}"
-        );
-        assert!(!told.contains('\n'), "{told}");
     }
 
     #[test]
@@ -391,8 +318,16 @@ mod tests {
     fn what_cannot_be_is_told_in_one_line() {
         for (line, wanted) in [
             (
-                "--discovery-module udp",
-                "--discovery-module udp is not in this version; use manual",
+                "--discovery-module tcp",
+                "--discovery-module tcp is not in this version; use udp, manual",
+            ),
+            (
+                "--discovery-module udp --node-port 0",
+                "--node-port, --listen-port and --broadcast-port cannot be 0",
+            ),
+            (
+                "--discovery-timeout 0",
+                "--discovery-timeout must be at least 1",
             ),
             ("--discovery-module tailscale", "is not in this version"),
             ("--discovery-module manual", "needs --discovery-config-path"),

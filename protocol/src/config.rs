@@ -40,7 +40,7 @@ impl Config {
         Self {
             node,
             capabilities,
-            discovery: Discovery::None,
+            discovery: Discovery::default(),
             max_tokens: 10_000,
             activations: alloc::vec![DType::F32],
             decode: DecodeLimits::default(),
@@ -51,16 +51,29 @@ impl Config {
     }
 }
 
-/// How peers are found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Discovery {
-    /// Not at all: the node only answers.
-    None,
+/// How peers are found; any of these, or none: then the node only answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Discovery {
     /// From a file that the driver reads whenever the node asks
     /// ([`Output::ReadDiscoveryFile`](crate::Output::ReadDiscoveryFile)).
-    Manual,
+    pub file: bool,
     /// At fixed addresses, for ever.
-    Direct(Vec<DirectPeer>),
+    pub direct: Vec<DirectPeer>,
+    /// By broadcasts: this node announces itself and listens to others.
+    pub broadcast: Option<Broadcast>,
+}
+
+/// Discovery by broadcasts, as the reference's `udp` module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broadcast {
+    /// Where this node takes connections.
+    pub node_port: u16,
+    /// The port to which announcements go; who wants to hear them listens there.
+    pub target_port: u16,
+    /// Only these nodes count, unless there are none.
+    pub nodes: Vec<NodeId>,
+    /// Only announcements over interfaces of these types count, unless there are none.
+    pub kinds: Vec<String>,
 }
 
 /// A peer at a fixed address.
@@ -94,6 +107,11 @@ pub struct Timing {
     pub redial_max: Duration,
     /// Between two readings of the discovery file (5 s, as the reference).
     pub discovery_every: Duration,
+    /// Between two announcements (2.5 s, as the reference).
+    pub announce_every: Duration,
+    /// A peer that cannot be reached is forgotten when it was not heard for this long (30 s, as the
+    /// reference).
+    pub announce_timeout: Duration,
     /// A peer that stops in the middle of a frame is cut off after this long without a byte.
     pub frame_stall: Duration,
     /// A tensor must be acknowledged within this long (30 s: a reference peer acknowledges only
@@ -129,6 +147,8 @@ impl Default for Timing {
             redial_min: Duration::from_millis(100),
             redial_max: Duration::from_secs(2),
             discovery_every: Duration::from_secs(5),
+            announce_every: Duration::from_millis(2500),
+            announce_timeout: Duration::from_secs(30),
             frame_stall: Duration::from_secs(30),
             acknowledge: Duration::from_secs(30),
             stage_timeout: Duration::from_secs(300),
@@ -148,6 +168,12 @@ pub struct Limits {
     pub connections: usize,
     /// Peers that discovery may name (1024).
     pub peers: usize,
+    /// Announcements that are read in the time between two of our own (1024: hundreds of nodes with
+    /// several interfaces each; a flood costs no more, and who is missed is heard the next time).
+    pub announcements: u32,
+    /// Peers that announced themselves and have not answered yet (32). Whoever forges announcements
+    /// makes a node dial no more than these.
+    pub newcomers: usize,
     /// Messages waiting for one connection before the node gives it up as too slow (1024).
     pub outbox: usize,
     /// Messages of one connection in the driver's hands (8: enough to keep a socket busy, few
@@ -187,6 +213,8 @@ impl Default for Limits {
         Self {
             connections: 256,
             peers: 1024,
+            announcements: 1024,
+            newcomers: 32,
             outbox: 1024,
             window: 8,
             requests: 64,

@@ -58,6 +58,9 @@
 //!     messages that the read completed.
 //! 12. **Back-pressure.** Inputs that wait for the node are bounded; when the bound is reached the
 //!     readers stop reading, so that TCP slows the peer down.
+//! 13. **Broadcasts.** Each [`Output::ListInterfaces`] is answered by exactly one
+//!     [`Input::Interfaces`]. A datagram of [`Output::Broadcast`] is sent or lost without a word. No
+//!     more [`Input::Datagram`]s come than the last [`Output::Listen`] wants.
 #![no_std]
 #![forbid(unsafe_code)]
 

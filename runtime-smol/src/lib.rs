@@ -17,10 +17,12 @@
 //! it is woken for, it does itself. `exo-runtime-std` is the same with threads: the files of the two
 //! can be read side by side.
 
+mod broadcast;
 mod clock;
 mod connection;
 mod engine;
 mod error;
+mod interfaces;
 mod listen;
 mod node;
 mod socket;
@@ -28,6 +30,7 @@ mod socket;
 pub use error::{CommandError, StartError};
 
 use async_io::Async;
+use broadcast::Listener;
 use exo_protocol::engine::{Engine, EngineEvent};
 use exo_protocol::record::Recorder;
 use exo_protocol::{Command, Config, Event, Input, Status};
@@ -48,6 +51,8 @@ pub struct Options {
     pub listen: Option<String>,
     /// The file that manual discovery reads.
     pub discovery_file: Option<PathBuf>,
+    /// The UDP port where announcements of other nodes come; nowhere when absent.
+    pub announcements: Option<u16>,
     /// How many inputs may wait for the node before readers stop reading and commands are refused.
     pub inbox: usize,
     /// Takes down what the node is told.
@@ -59,6 +64,7 @@ impl Default for Options {
         Self {
             listen: None,
             discovery_file: None,
+            announcements: None,
             inbox: 1024,
             record: None,
         }
@@ -90,11 +96,13 @@ where
         .map(listen::bind)
         .transpose()?
         .map(Arc::new);
+    let announcements = options.announcements.map(Listener::new).transpose()?;
     let (alive, ended) = mpsc::channel();
     let shared = Arc::new(Shared::new(
         config,
         seed,
         options,
+        announcements,
         Box::new(on_event),
         alive,
     ));
@@ -129,6 +137,14 @@ where
         runtime
             .shared
             .spawn(async move { listen::accept_loop(&shared, &listener).await });
+    }
+    let shared = Arc::clone(&runtime.shared);
+    if shared.announcements.is_some() {
+        runtime.shared.spawn(async move {
+            if let Some(listener) = &shared.announcements {
+                listener.serve(&shared).await;
+            }
+        });
     }
     Ok(runtime)
 }

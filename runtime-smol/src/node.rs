@@ -6,12 +6,15 @@
 //! System calls come after the node was let go: whom they wake finds it free.
 
 use crate::Options;
+use crate::broadcast::{self, Listener};
 use crate::clock::Clock;
 use crate::connection::{self, Connection, Connections};
 use crate::engine::Calls;
 use crate::error::CommandError;
+use crate::interfaces;
 use crate::listen;
 use async_io::Timer;
+use bytes::Bytes;
 use exo_protocol::id::DialId;
 use exo_protocol::record::Recording;
 use exo_protocol::{Command, Config, Event, Input, Instant, Node, Output, Status};
@@ -21,6 +24,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt;
 use std::mem;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::pin::Pin;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,6 +39,8 @@ const TURN: usize = 64;
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) options: Options,
+    /// Where announcements of other nodes come.
+    pub(crate) announcements: Option<Listener>,
     pub(crate) connections: Connections,
     pub(crate) calls: Arc<Calls>,
     pub(crate) executor: Executor<'static>,
@@ -76,6 +82,8 @@ enum Effect {
     WakeEngine,
     Dial(DialId, String),
     ReadDiscoveryFile,
+    ListInterfaces,
+    Broadcast(Ipv4Addr, SocketAddrV4, Bytes),
 }
 
 struct Driver {
@@ -94,6 +102,7 @@ impl Shared {
         config: Config,
         seed: u64,
         mut options: Options,
+        announcements: Option<Listener>,
         on_event: Box<dyn FnMut(Event) + Send>,
         alive: Sender<Infallible>,
     ) -> Self {
@@ -109,6 +118,7 @@ impl Shared {
         Self {
             config,
             options,
+            announcements,
             connections: Connections::default(),
             calls: Arc::default(),
             executor: Executor::new(),
@@ -180,6 +190,8 @@ impl Shared {
                     Effect::WakeEngine => self.calls.wake(),
                     Effect::Dial(dial, address) => listen::dial(self, dial, address),
                     Effect::ReadDiscoveryFile => listen::read_discovery_file(self),
+                    Effect::ListInterfaces => self.queue(interfaces::list()),
+                    Effect::Broadcast(from, to, payload) => broadcast::send(from, to, &payload),
                 }
             }
         }
@@ -250,6 +262,15 @@ impl Shared {
                     effects.extend(connection::close(self, connection).map(Effect::Flush));
                 }
                 Output::ReadDiscoveryFile => effects.push(Effect::ReadDiscoveryFile),
+                Output::ListInterfaces => effects.push(Effect::ListInterfaces),
+                Output::Broadcast { from, to, payload } => {
+                    effects.push(Effect::Broadcast(from, to, payload));
+                }
+                Output::Listen { datagrams } => {
+                    if let Some(listener) = &self.announcements {
+                        listener.want(datagrams);
+                    }
+                }
                 Output::Compute(command) => match self.calls.submit(command) {
                     None => effects.push(Effect::WakeEngine),
                     Some(answer) => self.queue(Input::Engine(answer)),

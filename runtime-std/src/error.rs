@@ -14,6 +14,17 @@ pub enum StartError {
         /// The system's reason.
         source: io::Error,
     },
+    /// The port for announcements cannot be had.
+    #[error(
+        "cannot listen for announcements on UDP port {port}: {source} (another program may have it; \
+         choose --listen-port, and the same --broadcast-port on the other nodes)"
+    )]
+    Announcements {
+        /// The port.
+        port: u16,
+        /// The system's reason.
+        source: io::Error,
+    },
     /// The engine could not be built.
     #[error("the engine does not start: {0}")]
     Engine(String),

@@ -16,16 +16,19 @@
 //! discovery file. `exo-runtime-smol` is the same with tasks: the files of the two can be read side
 //! by side.
 
+mod broadcast;
 mod clock;
 mod connection;
 mod engine;
 mod error;
+mod interfaces;
 mod listen;
 mod node;
 mod socket;
 
 pub use error::{CommandError, StartError};
 
+use broadcast::Listener;
 use exo_protocol::engine::{Engine, EngineEvent};
 use exo_protocol::record::Recorder;
 use exo_protocol::{Command, Config, Event, Input, Status};
@@ -44,6 +47,8 @@ pub struct Options {
     pub listen: Option<String>,
     /// The file that manual discovery reads.
     pub discovery_file: Option<PathBuf>,
+    /// The UDP port where announcements of other nodes come; nowhere when absent.
+    pub announcements: Option<u16>,
     /// How many inputs may wait for the node before readers stop reading and commands are refused.
     pub inbox: usize,
     /// Takes down what the node is told.
@@ -55,6 +60,7 @@ impl Default for Options {
         Self {
             listen: None,
             discovery_file: None,
+            announcements: None,
             inbox: 1024,
             record: None,
         }
@@ -86,11 +92,13 @@ where
         .map(listen::bind)
         .transpose()?
         .map(Arc::new);
+    let announcements = options.announcements.map(Listener::new).transpose()?;
     let (alive, ended) = mpsc::channel();
     let shared = Arc::new(Shared::new(
         config,
         seed,
         options,
+        announcements,
         Box::new(on_event),
         alive,
     ));
@@ -123,6 +131,13 @@ where
     if let Some(listener) = runtime.listener.clone() {
         let accept = move |shared: &Arc<Shared>| listen::accept_loop(shared, &listener);
         runtime.shared.spawn("exo-accept", accept)?;
+    }
+    if runtime.shared.announcements.is_some() {
+        runtime.shared.spawn("exo-announced", |shared| {
+            if let Some(listener) = &shared.announcements {
+                listener.serve(shared);
+            }
+        })?;
     }
     Ok(runtime)
 }

@@ -6,6 +6,7 @@
 //! to a port. A check looks at the far end wherever it can: a driver that loses something believes
 //! that all is well.
 
+pub mod broadcast;
 pub mod calls;
 pub mod engine;
 pub mod host;
@@ -18,7 +19,7 @@ pub mod weather;
 pub use host::{Handle, Host, Kind, Setup};
 
 use engine::{MODEL, NullEngine};
-use exo_protocol::config::{DirectPeer, Discovery};
+use exo_protocol::config::DirectPeer;
 use exo_protocol::engine::{Engine, Sampling};
 use exo_protocol::{Command, Event, Submit};
 use raw::Raw;
@@ -59,10 +60,10 @@ pub fn submit(request: &str, layers: u32, max_tokens: u32, timeout: Duration) ->
 pub fn member(listener: &TcpListener) -> Setup {
     let mut setup = Setup::new("host", 1000);
     let address = listener.local_addr().expect("it listens").to_string();
-    setup.config.discovery = Discovery::Direct(vec![DirectPeer {
+    setup.config.discovery.direct = vec![DirectPeer {
         address,
         node: None,
-    }]);
+    }];
     let timing = &mut setup.config.timing;
     timing.health_every = NEVER;
     timing.health_timeout = NEVER;

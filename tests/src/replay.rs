@@ -172,6 +172,8 @@ fn describe(input: Option<&Input>) -> String {
             ..
         }) => format!("{:?} from connection {connection}", message.message_type()),
         Some(Input::Command(_)) => String::from("a command"),
+        Some(Input::Datagram { from, .. }) => format!("a datagram from {from}"),
+        Some(Input::Interfaces(_)) => String::from("this machine's addresses"),
         Some(Input::DiscoveryFile(_)) => String::from("the discovery file"),
         Some(Input::Engine(event)) => format!("the engine's answer to call {}", event.call()),
         Some(other) => format!("{other:?}"),

@@ -4,12 +4,16 @@
 
 #![cfg(target_os = "linux")]
 
+use exo_tests::process::http;
 use exo_tests::process::stand::{CPU, Stand, moments, report, say};
 use exo_tests::process::{Member, Place, Ring};
+use serde_json::json;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 const NODES: u8 = 3;
 
@@ -43,9 +47,11 @@ struct Wires {
 }
 
 impl Wires {
+    /// Namespaces for so many nodes.
+    ///
     /// # Errors
     /// What is missing.
-    fn lay() -> Result<Self, String> {
+    fn lay(nodes: u8) -> Result<Self, String> {
         let laid = LAID.fetch_add(1, Ordering::Relaxed);
         let id = format!("{}{}", std::process::id(), char::from(b'a' + laid % 26));
         let mut wires = Self {
@@ -67,7 +73,7 @@ impl Wires {
         let host = wires.address(254);
         run("ip", &format!("addr add {host}/24 dev {test}"))?;
         run("ip", &format!("link set {test} up"))?;
-        for number in 1..=NODES {
+        for number in 1..=nodes {
             let own = format!("exo-{id}-{number}");
             run("ip", &format!("netns add {own}"))?;
             wires.namespaces.push(own.clone());
@@ -156,8 +162,8 @@ fn ring(wires: &Wires, place: usize) -> Ring {
 }
 
 /// The namespaces, or a loud word on what is missing.
-fn wires(what: &str) -> Option<Wires> {
-    Wires::lay()
+fn wires(what: &str, nodes: u8) -> Option<Wires> {
+    Wires::lay(nodes)
         .map_err(|missing| say(&format!("SKIPPED: {what}: {missing}")))
         .ok()
 }
@@ -165,7 +171,7 @@ fn wires(what: &str) -> Option<Wires> {
 #[test]
 fn a_stage_whose_packets_are_lost_is_replaced() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(wires) = wires("lost packets") else {
+    let Some(wires) = wires("lost packets", NODES) else {
         return;
     };
     let mut moments = moments();
@@ -185,7 +191,9 @@ fn a_stage_whose_packets_are_lost_is_replaced() {
 /// Has the same stories told on a ring as it is, and once netem treats its packets.
 fn treated(what: &str, treatment: &str, most: u32) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(wires) = wires(what) else { return };
+    let Some(wires) = wires(what, NODES) else {
+        return;
+    };
     let mut stand = Stand::new(ring(&wires, 1), most);
     if let Err(missing) = wires.treat(treatment) {
         say(&format!("SKIPPED: {what}: {missing}"));
@@ -204,4 +212,66 @@ fn delay_changes_nothing() {
 #[test]
 fn loss_changes_nothing() {
     treated("1 % loss", "loss 1%", 400);
+}
+
+/// Members of a ring of so many nodes, on both runtimes in turn.
+fn members(nodes: u8) -> Vec<Member> {
+    let member = |number: u8| Member {
+        runtime: if number.is_multiple_of(2) {
+            "std"
+        } else {
+            "smol"
+        },
+        memory: 4096,
+        engine: None,
+    };
+    (0..nodes).map(member).collect()
+}
+
+fn udp(_: usize, _: &Path) -> Vec<String> {
+    ["--discovery-module", "udp"].map(str::to_owned).into()
+}
+
+/// Asks a node of the ring, and has the answer that any ring gives.
+fn answers(ring: &Ring, index: usize) {
+    let question = json!({
+        "model": "dummy",
+        "messages": [{"role": "user", "content": "hi"}],
+    });
+    let answer = http::post(ring.nodes[index].api, "/v1/chat/completions", &question);
+    let (status, body) = answer.expect("an HTTP response");
+    assert_eq!(
+        (status, body.matches("dummydummy").count()),
+        (200, 4),
+        "{body}"
+    );
+}
+
+#[test]
+fn nodes_on_one_wire_find_each_other() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(wires) = wires("discovery by broadcasts", 5) else {
+        return;
+    };
+    let arguments = ["--inference-engine", "dummy"];
+    let _built = exo_tests::process::binary();
+    let started = Instant::now();
+    let mut ring = Ring::found(&wires.places(), &members(5), &arguments, udp);
+    say(&format!(
+        "five nodes found each other in {:.1?}",
+        started.elapsed()
+    ));
+    answers(&ring, 0);
+
+    // A cable that is pulled and put back.
+    wires.pass(4, false);
+    ring.nodes[0].wait_for("the fifth node to be gone", |topology| {
+        topology["nodes"]
+            .as_object()
+            .is_some_and(|nodes| nodes.len() == 4)
+    });
+    answers(&ring, 1);
+    wires.pass(4, true);
+    ring.wait_until_whole();
+    answers(&ring, 4);
 }

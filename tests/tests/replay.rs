@@ -2,7 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
-use exo_protocol::config::Discovery;
 use exo_protocol::dummy::{self, DummyEngine};
 use exo_protocol::engine::{Engine, Sampling};
 use exo_protocol::record::{Log, LogError, Recorder};
@@ -47,7 +46,7 @@ fn config(name: &str, memory: i64) -> Config {
         ..Capabilities::unknown()
     };
     let mut config = Config::new(name.into(), capabilities);
-    config.discovery = Discovery::Manual;
+    config.discovery.file = true;
     config.timing.discovery_every = Duration::from_millis(20);
     config
 }

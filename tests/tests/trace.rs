@@ -7,9 +7,7 @@ use exo_protocol::engine::Engine;
 use exo_protocol::id::ConnectionId;
 use exo_protocol::topology::{Capabilities, EngineInfo, Flops};
 use exo_protocol::wire::{DecodeLimits, Encoder, Message, MessageType};
-use exo_protocol::{
-    Command, Config, Event, Input, Instant, Node, Origin, Output, Submit, config::Discovery,
-};
+use exo_protocol::{Command, Config, Event, Input, Instant, Node, Origin, Output, Submit};
 use exo_tests::fuzz::decode_in_pieces;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -128,7 +126,7 @@ impl Replay {
             engine: Some(EngineInfo::default()),
         };
         let mut config = Config::new(own.into(), capabilities);
-        config.discovery = Discovery::Manual;
+        config.discovery.file = true;
         Self {
             node: Node::new(config, 1, Instant::ZERO),
             engine: DummyEngine::new(),
@@ -212,6 +210,9 @@ impl Replay {
                 }
             }
             Output::Close { connection } => panic!("{connection} closed: {:?}", self.events),
+            Output::ListInterfaces | Output::Broadcast { .. } | Output::Listen { .. } => {
+                panic!("nobody asked for broadcasts")
+            }
             Output::ReadDiscoveryFile => {
                 queue.push_back(Input::DiscoveryFile(Ok(Bytes::from(self.file.clone()))));
             }

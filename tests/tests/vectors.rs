@@ -4,6 +4,8 @@
 //! fails. The folder is `tests/vectors`; `EXO_VECTORS` names another one with the same files, which
 //! may hold more cases.
 
+#[path = "vectors/announcements.rs"]
+mod announcements;
 #[path = "vectors/bad_frames.rs"]
 mod bad_frames;
 #[path = "vectors/common.rs"]

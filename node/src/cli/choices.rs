@@ -140,32 +140,49 @@ impl FromStr for OptimizerKind {
     }
 }
 
-/// How peers are found.
+/// A way to find peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiscoveryModule {
+    /// By broadcasts.
+    Udp,
     /// From a file.
     Manual,
     /// At one address.
     Direct,
-    /// Not at all.
-    None,
     /// A module of the reference that is not here yet.
     Later(&'static str),
 }
 
-impl FromStr for DiscoveryModule {
+/// Ways to find peers, none twice; there may be none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DiscoveryModules(pub Vec<DiscoveryModule>);
+
+impl FromStr for DiscoveryModules {
     type Err = String;
 
-    fn from_str(name: &str) -> Result<Self, String> {
-        match name {
-            "manual" => Ok(Self::Manual),
-            "direct" => Ok(Self::Direct),
-            "none" => Ok(Self::None),
-            "udp" => Ok(Self::Later("udp")),
-            "tcp" => Ok(Self::Later("tcp")),
-            "tailscale" => Ok(Self::Later("tailscale")),
-            _ => Err("it is manual, direct or none".to_owned()),
+    fn from_str(names: &str) -> Result<Self, String> {
+        let mut modules = Vec::new();
+        if names == "none" {
+            return Ok(Self(modules));
         }
+        for name in names.split(',').map(str::trim) {
+            let module = match name {
+                "udp" => DiscoveryModule::Udp,
+                "manual" => DiscoveryModule::Manual,
+                "direct" => DiscoveryModule::Direct,
+                "tcp" => DiscoveryModule::Later("tcp"),
+                "tailscale" => DiscoveryModule::Later("tailscale"),
+                _ => {
+                    return Err(
+                        "it is none, or udp, manual, direct, or several with commas".to_owned()
+                    );
+                }
+            };
+            if !modules.contains(&module) {
+                modules.push(module);
+            }
+        }
+        Ok(Self(modules))
     }
 }
 

@@ -87,6 +87,11 @@ const GROUPS: [(&str, &[&str]); 7] = [
         &[
             "--discovery-module",
             "--discovery-config-path",
+            "--listen-port",
+            "--broadcast-port",
+            "--discovery-timeout",
+            "--node-id-filter",
+            "--interface-type-filter",
             "--peer-host",
             "--peer-port",
             "--peer-id",

@@ -131,7 +131,7 @@ fn distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{DiscoveryModule, EngineKind, RuntimeKind};
+    use crate::cli::{DiscoveryModule, DiscoveryModules, EngineKind, RuntimeKind};
 
     fn words(line: &str) -> Vec<String> {
         line.split_whitespace().map(str::to_owned).collect()
@@ -177,7 +177,8 @@ mod tests {
         assert_eq!((args.node_port, args.runtime), (Some(1), RuntimeKind::Std));
         assert_eq!(args.models_dir.len(), 2);
         assert_eq!(args.inference_engine, Some(EngineKind::Dummy));
-        assert_eq!(args.discovery_module, Some(DiscoveryModule::Later("udp")));
+        let modules = DiscoveryModules(vec![DiscoveryModule::Udp]);
+        assert_eq!(args.discovery_module, Some(modules));
     }
 
     #[test]
@@ -191,7 +192,7 @@ mod tests {
             --max-generate-tokens 1 --inference-engine cpu --disable-tui --run-model m --prompt p \
             --default-temp 0.5 --tailscale-api-key k --tailnet-name n --node-id-filter a,b \
             --interface-type-filter a --system-prompt s";
-        assert_eq!(args(line).without_effect().len(), 9);
+        assert_eq!(args(line).without_effect().len(), 4);
     }
 
     #[test]

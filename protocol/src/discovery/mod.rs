@@ -1,4 +1,6 @@
 //! How nodes find each other: what the discovery formats say, without the sockets and files that
 //! carry them.
 
+pub mod announcement;
+pub mod interface;
 pub mod manual;

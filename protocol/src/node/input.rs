@@ -1,5 +1,6 @@
 //! What a driver tells the node.
 
+use crate::discovery::interface::Interface;
 use crate::engine::{EngineEvent, Sampling, Targets, TrainSetup};
 use crate::id::{ConnectionId, DialId, ModelId, RequestId};
 use crate::wire::{DecodeError, Message};
@@ -7,6 +8,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
+use core::net::IpAddr;
 use core::time::Duration;
 
 /// Something happened. Exhaustive on purpose: a new variant must break every driver.
@@ -58,6 +60,15 @@ pub enum Input {
     },
     /// The discovery file's content, or why it could not be read.
     DiscoveryFile(Result<Bytes, String>),
+    /// This machine's addresses, or why the system does not tell them.
+    Interfaces(Result<Vec<Interface>, String>),
+    /// A datagram came to the port for announcements.
+    Datagram {
+        /// Whence.
+        from: IpAddr,
+        /// What.
+        payload: Bytes,
+    },
     /// The engine spoke.
     Engine(EngineEvent),
     /// The application wants something.

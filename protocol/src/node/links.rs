@@ -259,6 +259,7 @@ impl Node {
         let (node, address, up) = (peer.node.clone(), peer.address.clone(), peer.up);
         let stays = !peer.inbound.is_empty();
         let told = core::mem::replace(&mut peer.told, true);
+        let fleeting = Self::is_fleeting(peer);
         for link in links {
             match link {
                 Link::Open(connection) => {
@@ -275,7 +276,7 @@ impl Node {
         self.judge(key);
         if up && !stays {
             self.peer_down(key, &reason);
-        } else if !up && !told {
+        } else if !up && !told && (!fleeting || self.is_first(&address)) {
             self.tell(Event::PeerUnreachable {
                 node,
                 address,
@@ -285,6 +286,9 @@ impl Node {
         if let (Some(extended), Some(data)) = (extended, data) {
             self.recall_view(key);
             self.streams_lost(data, &extended, &reason);
+        }
+        if fleeting && !stays {
+            self.peers.remove(&key);
         }
     }
 

@@ -6,7 +6,7 @@
 //! - A connection: `connection` is what every one has, with its `outbox` that `write` empties;
 //!   `extended` is what nodes of ours have in addition: `credit`, messages in pieces
 //!   (`reassembly`), keepalive (`pulse`).
-//! - Peers: `discover` turns discovery into peers, `links` keeps connections to them, `introduce`
+//! - Peers: `discover` turns discovery into peers, `announce` does for broadcasts, `links` keeps connections to them, `introduce`
 //!   is how nodes of ours get to know each other, `health` watches reference peers, `serve` answers
 //!   all of them, `views` says who is there, `place` cuts models into rings.
 //! - A request has two sides. Its origin (`client`): `origin` starts and ends it, `recover` goes on
@@ -14,6 +14,7 @@
 //!   carries, `ending` ends. `plan` is what both know. `plain` is all of that for rings with a
 //!   reference node. `jobs` is training. `compute` talks with the engine.
 
+mod announce;
 mod client;
 mod compute;
 mod connection;
@@ -53,13 +54,14 @@ pub use jobs::JobFailure;
 pub use output::{Event, Failure, FinishReason, Output, Rejection, Stage};
 pub use status::{ExtendedStatus, HopStatus, JobStatus, PeerStatus, RequestStatus, Status};
 
-use crate::config::{Config, Discovery};
+use crate::config::Config;
 use crate::id::{CallId, ConnectionId, DialId, NodeId, RequestId};
 use crate::rng::Rng;
 use crate::time::Instant;
 use crate::topology::Topology;
 use crate::wire::{Hello, TopologyReply};
 use alloc::collections::{BTreeMap, VecDeque};
+use announce::Announcing;
 use client::{Client, Ended};
 use compute::Desk;
 use connection::Connection;
@@ -88,6 +90,8 @@ pub enum Timer {
     Dial,
     /// The discovery file is due to be read again.
     Discovery,
+    /// This node is due to announce itself.
+    Announcement,
     /// A peer is due to be dialled.
     Redial,
     /// A request's time is over, or its wait for peers.
@@ -136,6 +140,7 @@ pub struct Node {
     ended: Ended,
     desk: Desk,
     file: File,
+    announcing: Announcing,
     /// What origins were told last that this node cannot do.
     told: VecDeque<Told>,
     /// The nodes of ours that were met last, the newest at the end, and which run of each.
@@ -158,14 +163,10 @@ impl Node {
     pub fn new(config: Config, seed: u64, now: Instant) -> Self {
         let mut topology = Topology::default();
         topology.update_node(config.node.clone(), config.capabilities.clone());
-        let read_at = match &config.discovery {
-            Discovery::Manual => now,
-            Discovery::None | Discovery::Direct(_) => Instant::FAR_FUTURE,
-        };
-        let direct = match &config.discovery {
-            Discovery::Direct(peers) => peers.clone(),
-            Discovery::None | Discovery::Manual => alloc::vec![],
-        };
+        let when = |wanted| if wanted { now } else { Instant::FAR_FUTURE };
+        let read_at = when(config.discovery.file);
+        let announcing = Announcing::new(when(config.discovery.broadcast.is_some()));
+        let direct = config.discovery.direct.clone();
         let mut rng = Rng::new(seed);
         let mut node = Self {
             config,
@@ -189,6 +190,7 @@ impl Node {
                 content: None,
                 read_at,
             },
+            announcing,
             told: VecDeque::new(),
             met: VecDeque::new(),
             full: VecDeque::new(),
@@ -230,6 +232,8 @@ impl Node {
             Input::Sent { connection, bytes } => self.sent(connection, bytes),
             Input::Lost { connection, fault } => self.lost(connection, &fault),
             Input::DiscoveryFile(content) => self.discovery_file(content),
+            Input::Interfaces(interfaces) => self.announce(interfaces),
+            Input::Datagram { from, payload } => self.heard(from, &payload),
             Input::Engine(event) => self.engine(event),
             Input::Command(Command::Submit(submit)) => self.submit(submit),
             Input::Command(Command::Cancel { request }) => self.cancel(&request),
@@ -253,6 +257,7 @@ impl Node {
                 Timer::Connection => self.expire_connections(),
                 Timer::Dial => self.expire_dials(),
                 Timer::Discovery => self.read_discovery_file(),
+                Timer::Announcement => self.look_around(),
                 Timer::Redial => self.redial(),
                 Timer::Request => self.expire_clients(),
                 Timer::Stage => self.expire_sessions(),
@@ -347,11 +352,15 @@ impl Node {
             at: self.file.read_at,
             timer: Timer::Discovery,
         };
+        let announcement = Deadline {
+            at: self.announcing.at,
+            timer: Timer::Announcement,
+        };
         connections
             .chain(pulses)
             .chain(peers)
             .chain(requests)
-            .chain([file, stages, jobs])
+            .chain([file, stages, jobs, announcement])
             .filter(|deadline| deadline.at < Instant::FAR_FUTURE)
             .min_by_key(|deadline| (deadline.at, deadline.timer))
     }

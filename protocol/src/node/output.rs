@@ -8,6 +8,8 @@ use crate::topology::EngineInfo;
 use crate::wire::Message;
 use alloc::string::String;
 use alloc::vec::Vec;
+use bytes::Bytes;
+use core::net::{Ipv4Addr, SocketAddrV4};
 
 /// An effect for the driver. Exhaustive on purpose: a new variant must break every driver.
 #[derive(Clone, Debug)]
@@ -33,6 +35,23 @@ pub enum Output {
     },
     /// Read the discovery file and answer with [`Input::DiscoveryFile`](super::Input::DiscoveryFile).
     ReadDiscoveryFile,
+    /// Find out this machine's addresses and answer with
+    /// [`Input::Interfaces`](super::Input::Interfaces).
+    ListInterfaces,
+    /// Send a datagram from one of this machine's addresses. It may be lost without a word.
+    Broadcast {
+        /// From which address.
+        from: Ipv4Addr,
+        /// Where to.
+        to: SocketAddrV4,
+        /// What.
+        payload: Bytes,
+    },
+    /// Hand in no more datagrams than this, whatever was said before, until it is said anew.
+    Listen {
+        /// How many.
+        datagrams: u32,
+    },
     /// Hand a command to the engine.
     Compute(EngineCommand),
     /// Tell the application.
@@ -208,6 +227,11 @@ pub enum Event {
     /// The discovery file cannot be used; the last good list stays in force.
     DiscoveryRejected {
         /// Why.
+        reason: String,
+    },
+    /// Discovery by broadcasts does not do what it should; each trouble is told once.
+    BroadcastTrouble {
+        /// What.
         reason: String,
     },
     /// Layers are being loaded.

@@ -48,6 +48,8 @@ pub(super) struct Peer {
     pub(super) inbound: Vec<ConnectionId>,
     /// Discovery names it; any other peer is forgotten when it goes.
     pub(super) named: bool,
+    /// When it was announced last, and how good the way to it is, if discovery is by broadcasts.
+    pub(super) heard: Option<Heard>,
     /// It said that it leaves: nothing new is placed on it.
     pub(super) leaving: bool,
     /// The dtype names it writes.
@@ -57,8 +59,17 @@ pub(super) struct Peer {
     pub(super) rtt: Option<Duration>,
     pub(super) hops: Hops,
     failures: u32,
+    /// It answered once at this address.
+    pub(super) answered: bool,
     /// Its current run of failures was told to the application.
     pub(super) told: bool,
+}
+
+/// What was announced of a peer last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Heard {
+    pub(super) at: Instant,
+    pub(super) priority: i64,
 }
 
 /// Where one link to a peer stands.
@@ -107,6 +118,7 @@ impl Peer {
             own: false,
             inbound: Vec::new(),
             named: true,
+            heard: None,
             leaving: false,
             family: None,
             health_at: Instant::FAR_FUTURE,
@@ -114,6 +126,7 @@ impl Peer {
             rtt: None,
             hops: Hops::default(),
             failures: 0,
+            answered: false,
             told: false,
         }
     }
@@ -149,6 +162,7 @@ impl Peer {
 
     /// It answered: the next failure is the first again.
     pub(super) fn succeeded(&mut self) {
+        self.answered = true;
         self.failures = 0;
         self.told = false;
     }

@@ -1,5 +1,6 @@
 //! Nodes against each other, and against what a reference node would send.
 
+mod announced;
 mod any;
 mod base;
 mod job_ends;

@@ -9,6 +9,7 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use bytes::Bytes;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use core::time::Duration;
 
 /// Where bytes go.
@@ -230,6 +231,45 @@ impl Item for [u8; 4] {
 
     fn take(from: &mut Source<'_>) -> Result<Self, Damage> {
         from.array()
+    }
+}
+
+impl Item for Ipv4Addr {
+    fn put<S: Sink>(&self, out: &mut S) {
+        self.octets().put(out);
+    }
+
+    fn take(from: &mut Source<'_>) -> Result<Self, Damage> {
+        <[u8; 4]>::take(from).map(Self::from)
+    }
+}
+
+impl Item for IpAddr {
+    fn put<S: Sink>(&self, out: &mut S) {
+        // Version 4 is a part of version 6.
+        let bits = match self {
+            Self::V4(address) => address.to_ipv6_mapped(),
+            Self::V6(address) => *address,
+        }
+        .to_bits();
+        ((bits >> 64) as u64, bits as u64).put(out);
+    }
+
+    fn take(from: &mut Source<'_>) -> Result<Self, Damage> {
+        let (high, low) = <(u64, u64)>::take(from)?;
+        let address = Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low));
+        Ok(Self::V6(address).to_canonical())
+    }
+}
+
+impl Item for SocketAddrV4 {
+    fn put<S: Sink>(&self, out: &mut S) {
+        (*self.ip(), self.port()).put(out);
+    }
+
+    fn take(from: &mut Source<'_>) -> Result<Self, Damage> {
+        let (address, port) = Item::take(from)?;
+        Ok(Self::new(address, port))
     }
 }
 

@@ -1,7 +1,7 @@
 //! A node's settings.
 
-use super::codec::{Damage, Item, Sink, Source, fields, names, variants};
-use crate::config::{Config, DirectPeer, Discovery, Limits, Timing};
+use super::codec::{Damage, Item, Sink, Source, fields, names};
+use crate::config::{Broadcast, Config, DirectPeer, Discovery, Limits, Timing};
 use crate::id::{ModelId, NodeId, RequestId};
 use crate::tensor::DType;
 use crate::topology::{Capabilities, EngineInfo, Flops};
@@ -30,21 +30,19 @@ fields! {
     Capabilities { model, chip, memory, flops, engine }
     EngineInfo { name, version, dtype, formats }
     Flops { fp32, fp16, int8 }
+    Discovery { file, direct, broadcast }
+    Broadcast { node_port, target_port, nodes, kinds }
     DirectPeer { address, node }
     DecodeLimits { frame, metadata, json_depth, json }
     Timing {
         health_every, health_timeout, topology_every, forming_every, forming_for, dial_timeout,
-        redial_min, redial_max, discovery_every, frame_stall, acknowledge, stage_timeout,
+        redial_min, redial_max, discovery_every, announce_every, announce_timeout, frame_stall, acknowledge, stage_timeout,
         probe_idle, probe_busy, regroup, orphan, job_step,
     }
     Limits {
-        connections, peers, outbox, window, requests, calls, ended, topology, stages, probes,
+        connections, peers, announcements, newcomers, outbox, window, requests, calls, ended, topology, stages, probes,
         window_bytes, stream_window_bytes, prefill, recoveries, jobs,
     }
-}
-
-variants! {
-    Discovery { 0 = None, 1 = Manual, 2 = Direct(peers) }
 }
 
 #[cfg(test)]
@@ -64,12 +62,21 @@ mod tests {
             ..EngineInfo::default()
         });
         config.activations = vec![DType::Bf16, DType::F32];
-        config.discovery = Discovery::Direct(vec![DirectPeer {
-            address: "there:1".into(),
-            node: Some("there".into()),
-        }]);
+        let whole = Discovery {
+            file: true,
+            direct: vec![DirectPeer {
+                address: "there:1".into(),
+                node: Some("there".into()),
+            }],
+            broadcast: Some(Broadcast {
+                node_port: 1,
+                target_port: 2,
+                nodes: vec!["there".into()],
+                kinds: vec!["Ethernet".into()],
+            }),
+        };
         config.limits.window = 3;
-        for discovery in [config.discovery.clone(), Discovery::None, Discovery::Manual] {
+        for discovery in [whole, Discovery::default()] {
             config.discovery = discovery;
             let mut bytes = Vec::new();
             config.put(&mut bytes);

@@ -3,6 +3,7 @@
 use super::codec::{
     Damage, Item, Sink, Source, fields, put_pieces, take_bytes, variants, wrappers,
 };
+use crate::discovery::interface::Interface;
 use crate::engine::{EngineEvent, EngineFailure, EngineOutput, FailureKind, Sampling, TrainEvent};
 use crate::id::{CallId, ConnectionId, DialId};
 use crate::node::{Command, Example, Input, LinkFault, Origin, Submit, Train};
@@ -33,6 +34,8 @@ variants! {
         6 = DiscoveryFile(content),
         7 = Engine(event),
         8 = Command(command),
+        9 = Interfaces(interfaces),
+        10 = Datagram { from, payload },
     }
     Origin { 0 = Dialed(dial), 1 = Accepted }
     LinkFault { 0 = Closed, 1 = Truncated, 2 = Malformed(error), 3 = Io(reason), 4 = Local }
@@ -101,6 +104,7 @@ fields! {
     }
     Train { job, model, layers, bytes, fingerprint, setup }
     Example { job, batch, tokens, targets, learn }
+    Interface { name, address, broadcast }
     Sampling { temperature, top_p, top_k, seed }
     EngineFailure { kind, message }
 }

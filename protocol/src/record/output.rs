@@ -17,6 +17,9 @@ variants! {
         3 = ReadDiscoveryFile,
         4 = Compute(command),
         5 = Event(event),
+        6 = ListInterfaces,
+        7 = Broadcast { from, to, payload },
+        8 = Listen { datagrams },
     }
     EngineCommand {
         0 = Load { call, shard },
@@ -62,6 +65,7 @@ variants! {
         22 = JobEnded { job },
         23 = JobFailed { job, failure, saved },
         24 = PeerEngine { node, engine },
+        25 = BroadcastTrouble { reason },
     }
     JobFailure {
         0 = Busy(most),

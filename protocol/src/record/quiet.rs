@@ -42,6 +42,9 @@ pub(super) fn output(output: &Output) -> Output {
         Output::Dial { .. }
         | Output::Close { .. }
         | Output::ReadDiscoveryFile
+        | Output::ListInterfaces
+        | Output::Broadcast { .. }
+        | Output::Listen { .. }
         | Output::Compute(_) => output.clone(),
     }
 }
@@ -90,6 +93,7 @@ fn blank_event(event: &Event) -> Event {
         | Event::PeerUnreachable { reason, .. }
         | Event::ConnectionRefused { reason, .. }
         | Event::DiscoveryRejected { reason }
+        | Event::BroadcastTrouble { reason }
         | Event::EngineFailed { reason, .. } => reason.clear(),
         Event::Accepted { .. }
         | Event::JobReady { .. }

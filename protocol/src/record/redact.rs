@@ -96,6 +96,8 @@ impl Redactor {
             | Input::Progress { .. }
             | Input::Sent { .. }
             | Input::DiscoveryFile(_)
+            | Input::Interfaces(_)
+            | Input::Datagram { .. }
             | Input::Engine(_)
             | Input::Command(_) => input.clone(),
         }

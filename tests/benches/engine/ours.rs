@@ -4,7 +4,7 @@ use crate::{Contestant, Outcome, Speed, Test};
 use exo_engine_cpu::{CpuEngine, CpuOptions};
 use exo_engine_mlx::{MlxEngine, MlxOptions};
 use exo_models::Model;
-use exo_protocol::config::{DirectPeer, Discovery};
+use exo_protocol::config::DirectPeer;
 use exo_protocol::engine::Sampling;
 use exo_protocol::{Command, Event, Submit};
 use exo_tests::conformance::{Host, Kind, NEVER, Setup};
@@ -43,7 +43,7 @@ pub(crate) fn contestant(
         });
         let known: Vec<DirectPeer> = known.collect();
         if !known.is_empty() {
-            setup.config.discovery = Discovery::Direct(known);
+            setup.config.discovery.direct = known;
         }
         let model = model.clone();
         let open = Box::new(move |_: &str| Ok(model.clone()));

@@ -2,7 +2,6 @@
 
 use crate::far::Far;
 use crate::{BLOCK, Block, Contestant, Outcome, engine};
-use exo_protocol::config::Discovery;
 use exo_protocol::{Command, Event};
 use exo_tests::conformance::host::introduce;
 use exo_tests::conformance::{Host, Kind, NEVER, Setup, submit};
@@ -17,7 +16,7 @@ pub(crate) const FAR: &str = "far";
 
 fn setup(name: &str, memory: i64, file: PathBuf) -> Setup {
     let mut setup = Setup::new(name, memory);
-    setup.config.discovery = Discovery::Manual;
+    setup.config.discovery.file = true;
     setup.config.timing.discovery_every = Duration::from_millis(500);
     Setup {
         discovery_file: Some(file),

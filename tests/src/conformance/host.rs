@@ -26,6 +26,8 @@ pub struct Setup {
     pub config: Config,
     /// The peers' file.
     pub discovery_file: Option<PathBuf>,
+    /// Where announcements come.
+    pub announcements: Option<u16>,
     /// Inputs that may wait.
     pub inbox: usize,
 }
@@ -49,6 +51,7 @@ impl Setup {
         Self {
             config: Config::new(node.into(), capabilities),
             discovery_file: None,
+            announcements: None,
             inbox: 1024,
         }
     }
@@ -130,6 +133,7 @@ impl Host {
         let Setup {
             config,
             discovery_file,
+            announcements,
             inbox,
         } = setup;
         let runtime = match kind {
@@ -137,8 +141,9 @@ impl Host {
                 let options = exo_runtime_std::Options {
                     listen,
                     discovery_file,
+                    announcements,
                     inbox,
-                    record: None,
+                    ..Default::default()
                 };
                 let runtime = exo_runtime_std::start(config, 7, options, engine, on_event);
                 Runtime::Std(runtime.expect("the runtime starts"))
@@ -147,8 +152,9 @@ impl Host {
                 let options = exo_runtime_smol::Options {
                     listen,
                     discovery_file,
+                    announcements,
                     inbox,
-                    record: None,
+                    ..Default::default()
                 };
                 let runtime = exo_runtime_smol::start(config, 7, options, engine, on_event);
                 Runtime::Smol(runtime.expect("the runtime starts"))

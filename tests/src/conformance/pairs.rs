@@ -3,7 +3,6 @@
 use super::engine::NullEngine;
 use super::host::introduce;
 use super::{Host, Kind, NEVER, PATIENCE, Setup, submit};
-use exo_protocol::config::Discovery;
 use exo_protocol::dummy::{self, DummyEngine};
 use exo_protocol::engine::{Engine, EngineCommand, EngineInput, Sampling};
 use exo_protocol::node::PeerStatus;
@@ -26,7 +25,7 @@ type Build = Box<dyn FnOnce() -> Result<Box<dyn Engine>, String> + Send>;
 
 fn setup(name: &str, memory: i64, file: PathBuf) -> Setup {
     let mut setup = Setup::new(name, memory);
-    setup.config.discovery = Discovery::Manual;
+    setup.config.discovery.file = true;
     setup.config.timing.discovery_every = Duration::from_millis(20);
     Setup {
         discovery_file: Some(file),

@@ -3,7 +3,7 @@
 use super::engine::NullEngine;
 use super::raw::Raw;
 use super::{Host, Kind, NEVER, PATIENCE, Setup, held_up, joined, member, submit};
-use exo_protocol::config::{DirectPeer, Discovery};
+use exo_protocol::config::DirectPeer;
 use exo_protocol::engine::EngineCommand;
 use exo_protocol::wire::Message;
 use exo_protocol::{Command, Event, Failure};
@@ -115,7 +115,7 @@ pub fn dials_end(kind: Kind) {
         address: address.clone(),
         node: None,
     };
-    setup.config.discovery = Discovery::Direct(missing.iter().map(peer).collect());
+    setup.config.discovery.direct = missing.iter().map(peer).collect();
     setup.config.timing.dial_timeout = NEVER;
     let host = Host::start(kind, setup, || Ok(Box::new(NullEngine::new(1))));
     while !missing.is_empty() {

@@ -139,12 +139,11 @@ pub fn shutdown_leaves_nothing(kind: Kind) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let mut setup = member(&listener);
         let address = full.0.local_addr().expect("it is bound").to_string();
-        if let exo_protocol::config::Discovery::Direct(peers) = &mut setup.config.discovery {
-            peers.push(exo_protocol::config::DirectPeer {
-                address,
-                node: None,
-            });
-        }
+        let peer = exo_protocol::config::DirectPeer {
+            address,
+            node: None,
+        };
+        setup.config.discovery.direct.push(peer);
         setup.config.timing.dial_timeout = NEVER;
         let (release, held) = mpsc::channel::<()>();
         let (tell, stuck) = mpsc::channel();

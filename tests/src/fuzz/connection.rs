@@ -28,7 +28,7 @@ pub fn connection(data: &[u8]) {
     let shape = source.byte();
     let dialed = shape & 1 == 1;
     if !dialed {
-        config.discovery = Discovery::None;
+        config.discovery = Discovery::default();
     }
     let decoder = Decoder::new(config.decode.clone());
     let mut harness = Harness::new(config);

@@ -8,7 +8,7 @@ use super::message::ME;
 use super::scene::Scene;
 use super::source::Source;
 use bytes::Bytes;
-use exo_protocol::config::{Config, DirectPeer, Discovery};
+use exo_protocol::config::{Broadcast, Config, DirectPeer, Discovery};
 use exo_protocol::topology::Capabilities;
 use exo_protocol::wire::{DecodeLimits, HEADER_LEN, Hello, Message};
 use exo_protocol::{
@@ -34,6 +34,9 @@ pub(super) struct Harness {
     pub(super) wires: BTreeMap<ConnectionId, Wire>,
     pub(super) dials: VecDeque<DialId>,
     pub(super) reads_file: bool,
+    pub(super) lists_interfaces: bool,
+    /// Datagrams that may still come.
+    pub(super) datagrams: u32,
     answers: BTreeMap<RequestId, Answer>,
     newest_connection: u64,
     newest_dial: u64,
@@ -70,9 +73,23 @@ pub(super) fn config(shape: u8) -> Config {
         node: node.map(Into::into),
     };
     config.discovery = match shape & 3 {
-        0 | 1 => Discovery::Direct(vec![peer("a:1", None), peer("b:1", Some("b"))]),
-        2 => Discovery::Manual,
-        _ => Discovery::None,
+        0 | 1 => Discovery {
+            direct: vec![peer("a:1", None), peer("b:1", Some("b"))],
+            ..Discovery::default()
+        },
+        2 => Discovery {
+            file: true,
+            ..Discovery::default()
+        },
+        _ => Discovery {
+            broadcast: Some(Broadcast {
+                node_port: 1,
+                target_port: 5678,
+                nodes: Vec::new(),
+                kinds: Vec::new(),
+            }),
+            ..Discovery::default()
+        },
     };
     config.decode = DecodeLimits {
         frame: 64 << 10,
@@ -83,6 +100,8 @@ pub(super) fn config(shape: u8) -> Config {
     let limits = &mut config.limits;
     limits.connections = 4;
     limits.peers = 6;
+    limits.newcomers = 3;
+    limits.announcements = 8;
     limits.outbox = 24;
     limits.window = 1 + usize::from(shape >> 2 & 3);
     limits.requests = 3;
@@ -110,6 +129,8 @@ impl Harness {
             wires: BTreeMap::new(),
             dials: VecDeque::new(),
             reads_file: false,
+            lists_interfaces: false,
+            datagrams: 0,
             answers: BTreeMap::new(),
             newest_connection: 0,
             newest_dial: 0,
@@ -287,7 +308,7 @@ impl Harness {
             assert!(
                 matches!(
                     deadline.timer,
-                    Timer::Dial | Timer::Redial | Timer::Discovery
+                    Timer::Dial | Timer::Redial | Timer::Discovery | Timer::Announcement
                 ),
                 "nothing else is left to wait for: {deadline:?}"
             );

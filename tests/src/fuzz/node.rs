@@ -3,9 +3,12 @@
 use super::connection::command;
 use super::engine::Mood;
 use super::harness::{Harness, config, discovery_file};
-use super::message::{self, NODES};
+use super::message::{self, ME, NODES};
 use super::source::Source;
+use exo_protocol::discovery::announcement::Announcement;
+use exo_protocol::discovery::interface::Interface;
 use exo_protocol::engine::FailureKind;
+use exo_protocol::topology::Capabilities;
 use exo_protocol::wire::{Chunk, Message, encode_payload};
 use exo_protocol::{ConnectionId, Input, LinkFault};
 use std::time::Duration;
@@ -86,6 +89,11 @@ fn next(harness: &mut Harness, source: &mut Source<'_>) {
             if std::mem::take(&mut harness.reads_file) {
                 let file = discovery_file(source.byte());
                 harness.input(Input::DiscoveryFile(file));
+            } else if std::mem::take(&mut harness.lists_interfaces) {
+                harness.input(Input::Interfaces(interfaces(source.byte())));
+            } else if harness.datagrams > 0 {
+                harness.datagrams -= 1;
+                harness.input(datagram(source));
             }
         }
         18 => {
@@ -163,5 +171,39 @@ fn in_pieces(harness: &mut Harness, connection: ConnectionId, source: &mut Sourc
             data: payload.slice(offset..end),
         };
         harness.hear(connection, Message::Chunk(piece));
+    }
+}
+
+fn interfaces(shape: u8) -> Result<Vec<Interface>, String> {
+    if shape == 0 {
+        return Err("no addresses today".to_owned());
+    }
+    let interface = |n: u8| Interface {
+        name: ["lo", "eth0", "docker0"][usize::from(n) % 3].to_owned(),
+        address: [10, 0, n, shape].into(),
+        broadcast: (shape & 1 == 0).then_some([10, 0, n, 255].into()),
+    };
+    Ok((0..shape % 70).map(interface).collect())
+}
+
+/// An announcement, perhaps of this node, of one that is connected, or spoiled.
+fn datagram(source: &mut Source<'_>) -> Input {
+    let node = source.pick(&[ME, "a", "b", "c", "\u{7}"]);
+    let name = source.pick(&["eth0", "lo", "wlan0"]);
+    let port = source.pick(&[1, 2, 65_535]);
+    let machine = Capabilities::unknown();
+    let mut payload = Announcement::over(name, node.into(), port, machine)
+        .encode()
+        .to_vec();
+    if source.one_in(4) {
+        let at = usize::from(source.byte()) % payload.len();
+        payload[at] = source.byte();
+    }
+    if source.one_in(8) {
+        payload.truncate(usize::from(source.byte()));
+    }
+    Input::Datagram {
+        from: [10, 0, 0, source.byte() % 4].into(),
+        payload: payload.into(),
     }
 }

@@ -82,33 +82,50 @@ impl Ring {
         arguments: &[&str],
         way: impl FnMut(SocketAddr) -> SocketAddr,
     ) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
         let addresses: Vec<SocketAddr> = places
             .iter()
             .map(|place| SocketAddr::new(place.host, place.port))
             .map(way)
             .collect();
-        let of = |(index, member): (usize, &Member)| {
-            let memory = member.memory.to_string();
-            let mut all = vec!["--runtime", member.runtime, "--node-memory", &memory];
-            let file = folder
-                .path()
-                .join(format!("peer_config_{}.json", index + 1));
+        Self::found(places, members, arguments, |index, folder| {
+            if places.len() == 1 {
+                return ["--discovery-module", "none"].map(str::to_owned).into();
+            }
+            let file = folder.join(format!("peer_config_{}.json", index + 1));
             std::fs::write(&file, peer_config(&addresses, index)).expect("a writable folder");
             let file = file.to_string_lossy();
-            if places.len() > 1 {
-                all.extend([
-                    "--discovery-module",
-                    "manual",
-                    "--discovery-config-path",
-                    &file,
-                ]);
-            }
+            let words = [
+                "--discovery-module",
+                "manual",
+                "--discovery-config-path",
+                &file,
+            ];
+            words.map(str::to_owned).into()
+        })
+    }
+
+    /// The same, where `discovery` says for each node, with which flags it finds the others; it may
+    /// write into the ring's folder.
+    ///
+    /// # Panics
+    /// As [`Ring::start`].
+    pub fn found(
+        places: &[Place],
+        members: &[Member],
+        arguments: &[&str],
+        discovery: impl Fn(usize, &Path) -> Vec<String>,
+    ) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let of = |(index, member): (usize, &Member)| {
+            let memory = member.memory.to_string();
+            let own = ["--runtime", member.runtime, "--node-memory", &memory];
+            let mut all: Vec<String> = own.map(str::to_owned).into();
+            all.extend(discovery(index, folder.path()));
             if let Some(engine) = member.engine {
-                all.extend(["--inference-engine", engine]);
+                all.extend(["--inference-engine", engine].map(str::to_owned));
             }
-            all.extend(arguments);
-            all.into_iter().map(str::to_owned).collect()
+            all.extend(arguments.iter().map(|&word| word.to_owned()));
+            all
         };
         let arguments: Vec<Vec<String>> = members.iter().enumerate().map(of).collect();
         let nodes = places.iter().zip(&arguments).enumerate();

@@ -103,6 +103,10 @@ impl World {
                 let file = discovery_file(host.runs_as, hosts, host.file).map(Bytes::from);
                 host.inbox.push_back(Input::DiscoveryFile(file));
             }
+            // Simulated rings are named in files.
+            Output::ListInterfaces | Output::Broadcast { .. } | Output::Listen { .. } => {
+                unreachable!("nobody asked for broadcasts")
+            }
             Output::Compute(command) => {
                 self.hosts[index].commands.push_back(command);
                 self.compute(index);

@@ -68,6 +68,8 @@ impl Trace {
             Input::DiscoveryFile(_) => 7,
             Input::Engine(_) => 8,
             Input::Command(_) => 9,
+            Input::Interfaces(_) => 10,
+            Input::Datagram { .. } => 11,
         };
         self.number(host as u64 * 16 + kind);
         if !matches!(input, Input::Sent { .. } | Input::Progress { .. }) {

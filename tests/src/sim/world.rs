@@ -12,7 +12,6 @@ use super::script::Dice;
 use super::trace::Trace;
 use crate::invariants::nothing_left::Parting;
 use crate::invariants::{everything_ends, replays};
-use exo_protocol::config::Discovery;
 use exo_protocol::rng::Rng;
 use exo_protocol::topology::Capabilities;
 use exo_protocol::{Config, DType, Instant, RequestId};
@@ -72,7 +71,7 @@ fn config(index: usize, rng: &mut Rng) -> Config {
         ..Capabilities::unknown()
     };
     let mut config = Config::new(name(index).into(), capabilities);
-    config.discovery = Discovery::Manual;
+    config.discovery.file = true;
     config.timing.stage_timeout = Duration::from_secs(4 + rng.below(6));
     config.activations = match rng.below(4) {
         0 => vec![DType::Bf16, DType::F32],

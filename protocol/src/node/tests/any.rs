@@ -194,7 +194,10 @@ impl Life {
             address: address.into(),
             node: None,
         };
-        config.discovery = Discovery::Direct(vec![peer("a:1"), peer("b:1")]);
+        config.discovery = Discovery {
+            direct: vec![peer("a:1"), peer("b:1")],
+            ..Discovery::default()
+        };
         config.limits.connections = 6;
         config.limits.requests = 3;
         config.limits.ended = 5;
@@ -314,7 +317,11 @@ impl Life {
                 Output::Send { connection, .. } => {
                     assert!(connection.0 <= self.last_connection, "it was opened");
                 }
-                Output::ReadDiscoveryFile | Output::Event(_) => {}
+                Output::ReadDiscoveryFile
+                | Output::ListInterfaces
+                | Output::Broadcast { .. }
+                | Output::Listen { .. }
+                | Output::Event(_) => {}
             }
         }
     }

@@ -68,7 +68,12 @@ impl Link {
                 }
                 Output::Compute(command) => self.commands.push(command),
                 Output::Close { .. } => panic!("the connection was closed"),
-                Output::Dial { .. } | Output::ReadDiscoveryFile | Output::Event(_) => {}
+                Output::Dial { .. }
+                | Output::ReadDiscoveryFile
+                | Output::ListInterfaces
+                | Output::Broadcast { .. }
+                | Output::Listen { .. }
+                | Output::Event(_) => {}
             }
         }
     }

@@ -1,6 +1,8 @@
 //! Whole rings of nodes in one thread: messages are handed over as values, time stands still
 //! unless a test moves it.
 
+use crate::config::Broadcast;
+use crate::discovery::interface::Interface;
 use crate::dummy::{self, DummyEngine};
 use crate::engine::{Engine, EngineCommand, EngineEvent, EngineFailure, FailureKind};
 use crate::id::NodeId;
@@ -12,6 +14,7 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 use bytes::Bytes;
+use core::net::{Ipv4Addr, SocketAddrV4};
 use core::time::Duration;
 
 /// Nodes and the pipes between them. Node `i` listens at `host:i`.
@@ -53,6 +56,24 @@ pub(super) fn machine(memory: i64) -> Capabilities {
 impl Net {
     /// Nodes `n0`, `n1`, … with these memories, each naming all others.
     pub(super) fn mesh(memories: &[i64]) -> Self {
+        Self::found(memories, |config| config.discovery.file = true)
+    }
+
+    /// Nodes `n0`, `n1`, … that know nobody, and announce themselves.
+    pub(super) fn strangers(memories: &[i64], adjust: fn(&mut Broadcast)) -> Self {
+        Self::found(memories, move |config| {
+            let mut broadcast = Broadcast {
+                node_port: 50_051,
+                target_port: 5678,
+                nodes: vec![],
+                kinds: vec![],
+            };
+            adjust(&mut broadcast);
+            config.discovery.broadcast = Some(broadcast);
+        })
+    }
+
+    fn found(memories: &[i64], discovery: impl Fn(&mut Config)) -> Self {
         let count = memories.len();
         let file = |own: usize| {
             let peers: Vec<String> = (0..count)
@@ -64,7 +85,7 @@ impl Net {
         let host = |(index, &memory): (usize, &i64)| {
             let id = NodeId::from(format!("n{index}"));
             let mut config = Config::new(id, machine(memory));
-            config.discovery = Discovery::Manual;
+            discovery(&mut config);
             Host {
                 node: Node::new(config, index as u64, Instant::ZERO),
                 engine: DummyEngine::new(),
@@ -157,6 +178,12 @@ impl Net {
                 let content = Ok(Bytes::from(self.hosts[index].file.clone()));
                 self.input_later(index, Input::DiscoveryFile(content));
             }
+            Output::ListInterfaces => {
+                let interfaces = self.interfaces(index);
+                self.input_later(index, Input::Interfaces(Ok(interfaces)));
+            }
+            Output::Broadcast { from, to, payload } => self.broadcast(from, to, &payload),
+            Output::Listen { .. } => {}
             Output::Compute(command) => {
                 let host = &mut self.hosts[index];
                 host.commands.push(command.clone());
@@ -176,10 +203,32 @@ impl Net {
         }
     }
 
+    /// Node `i` has the address `10.0.0.i + 1` on the one wire there is.
+    fn interfaces(&self, index: usize) -> Vec<Interface> {
+        let host = u8::try_from(index + 1).expect("few nodes");
+        vec![Interface {
+            name: String::from("eth0"),
+            address: Ipv4Addr::new(10, 0, 0, host),
+            broadcast: Some(Ipv4Addr::new(10, 0, 0, 255)),
+        }]
+    }
+
+    /// Everybody on the wire hears it, who says it too.
+    pub(super) fn broadcast(&mut self, from: Ipv4Addr, to: SocketAddrV4, payload: &Bytes) {
+        assert_eq!(to.port(), 5678);
+        for index in 0..self.hosts.len() {
+            let (from, payload) = (from.into(), payload.clone());
+            if !self.down.contains(&index) {
+                self.input_later(index, Input::Datagram { from, payload });
+            }
+        }
+    }
+
     pub(super) fn dial(&mut self, index: usize, dial: DialId, address: &str) {
-        let to = address
+        let place = address
             .strip_prefix("host:")
-            .and_then(|n| n.parse::<usize>().ok());
+            .or_else(|| address.strip_prefix("10.0.0.")?.strip_suffix(":50051"));
+        let to = place.and_then(|n| n.parse::<usize>().ok());
         let to = to.and_then(|n| n.checked_sub(1));
         let Some(to) = to.filter(|to| *to < self.hosts.len() && !self.down.contains(to)) else {
             let reason = String::from("connection refused");

@@ -2,6 +2,7 @@
 
 use super::Harness;
 use crate::invariants::placement_covers;
+use exo_protocol::discovery::announcement::Announcement;
 use exo_protocol::wire::{DecodeLimits, HEADER_LEN, Message, decode_payload, encode_payload};
 use exo_protocol::{ConnectionId, Event, FinishReason, Output, RequestId, Stage, dummy};
 
@@ -59,6 +60,15 @@ impl Harness {
                 }
                 Output::Compute(command) => self.engine.ask(command),
                 Output::ReadDiscoveryFile => self.reads_file = true,
+                Output::ListInterfaces => {
+                    assert!(!self.lists_interfaces, "it has not been answered");
+                    self.lists_interfaces = true;
+                }
+                Output::Broadcast { payload, .. } => {
+                    let again = Announcement::decode(&payload);
+                    assert!(again.is_ok(), "{payload:?} is not understood: {again:?}");
+                }
+                Output::Listen { datagrams } => self.datagrams = datagrams,
                 Output::Event(event) => self.told(event),
             }
         }

@@ -1,0 +1,207 @@
+//! Discovery by broadcasts: announcing this node, and taking announcements for what they are, hints
+//! from strangers. Nothing is believed of one but where to knock.
+
+use super::output::{Event, Output};
+use super::peer::{Heard, Peer, PeerKey};
+use super::{Instant, Node};
+use crate::discovery::announcement::Announcement;
+use crate::discovery::interface::Interface;
+use crate::id::NodeId;
+use crate::topology::Capabilities;
+use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::net::{IpAddr, SocketAddr, SocketAddrV4};
+
+/// Most interfaces that are announced over; a machine with more has them for containers.
+const MOST_INTERFACES: usize = 64;
+
+/// What was complained about and is not told again: this much of it is remembered.
+const MOST_COMPLAINTS: usize = 64;
+
+/// What this node does about broadcasts.
+#[derive(Debug)]
+pub(super) struct Announcing {
+    /// When to announce next.
+    pub(super) at: Instant,
+    /// How many datagrams may still come until then.
+    left: u32,
+    /// Already told to the application.
+    complaints: VecDeque<String>,
+}
+
+impl Announcing {
+    pub(super) fn new(at: Instant) -> Self {
+        Self {
+            at,
+            left: 0,
+            complaints: VecDeque::new(),
+        }
+    }
+}
+
+impl Node {
+    /// It is time to announce: whoever was not heard for too long is forgotten, and the driver is
+    /// asked over which interfaces this node can be reached now.
+    pub(super) fn look_around(&mut self) {
+        // Until the driver answers; it always does.
+        self.announcing.at = Instant::FAR_FUTURE;
+        let datagrams = self.config.limits.announcements;
+        self.announcing.left = datagrams;
+        self.outputs.push_back(Output::Listen { datagrams });
+        self.outputs.push_back(Output::ListInterfaces);
+        let timeout = self.config.timing.announce_timeout;
+        let silent = |peer: &Peer| {
+            peer.heard
+                .is_some_and(|heard| heard.at + timeout <= self.now)
+        };
+        let gone: Vec<PeerKey> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| silent(peer) && !peer.up)
+            .map(|(&key, _)| key)
+            .collect();
+        for key in gone {
+            self.remove_peer(key, "it announces itself no longer");
+        }
+    }
+
+    /// Announces this node over each of these interfaces.
+    pub(super) fn announce(&mut self, interfaces: Result<Vec<Interface>, String>) {
+        self.announcing.at = self.now + self.config.timing.announce_every;
+        let Some(broadcast) = &self.config.discovery.broadcast else {
+            return;
+        };
+        let (node_port, target_port) = (broadcast.node_port, broadcast.target_port);
+        let mut interfaces = match interfaces {
+            Ok(interfaces) => interfaces,
+            Err(error) => {
+                let reason = format!("this machine's addresses are not known: {error}");
+                if self.is_first(&reason) {
+                    self.tell(Event::BroadcastTrouble { reason });
+                }
+                return;
+            }
+        };
+        if self.leaving {
+            return;
+        }
+        interfaces.sort_by_key(Interface::order);
+        for interface in interfaces.into_iter().take(MOST_INTERFACES) {
+            let node = self.config.node.clone();
+            // Reference nodes read it too: nothing in it is ours alone.
+            let machine = Capabilities {
+                engine: None,
+                ..self.config.capabilities.clone()
+            };
+            let payload = Announcement::over(&interface.name, node, node_port, machine).encode();
+            for target in interface.targets() {
+                self.outputs.push_back(Output::Broadcast {
+                    from: interface.address,
+                    to: SocketAddrV4::new(target, target_port),
+                    payload: payload.clone(),
+                });
+            }
+        }
+    }
+
+    /// A datagram came to the port for announcements.
+    pub(super) fn heard(&mut self, from: IpAddr, payload: &[u8]) {
+        let Some(broadcast) = &self.config.discovery.broadcast else {
+            return;
+        };
+        // The driver was told how many; what it hands in beyond them is not worth a look.
+        let Some(left) = self.announcing.left.checked_sub(1) else {
+            return;
+        };
+        self.announcing.left = left;
+        let announced = match Announcement::decode(payload) {
+            Ok(announced) => announced,
+            // Told by address and not by content, which may be another one each time.
+            Err(error) => {
+                if self.is_first(&from.to_string()) {
+                    let reason = format!("a datagram from {from} is no announcement: {error}");
+                    self.tell(Event::BroadcastTrouble { reason });
+                }
+                return;
+            }
+        };
+        let wanted = |list: &[NodeId]| list.is_empty() || list.contains(&announced.node);
+        let kinds = &broadcast.kinds;
+        if announced.node == self.config.node
+            || !wanted(&broadcast.nodes)
+            || !(kinds.is_empty() || kinds.contains(&announced.kind))
+        {
+            return;
+        }
+        self.take_announcement(SocketAddr::new(from, announced.port), announced);
+    }
+
+    fn take_announcement(&mut self, address: SocketAddr, announced: Announcement) {
+        let address = address.to_string();
+        let heard = Some(Heard {
+            at: self.now,
+            priority: announced.priority,
+        });
+        let is_it =
+            |peer: &Peer| peer.node.as_ref().or(peer.expected.as_ref()) == Some(&announced.node);
+        if let Some(known) = self
+            .peers
+            .values_mut()
+            .find(|peer| peer.heard.is_some() && peer.address == address && is_it(peer))
+        {
+            known.heard = heard;
+            return;
+        }
+        // Reached already, or named by the operator, who knows better; or there is a better way.
+        let settled = |peer: &Peer| {
+            is_it(peer)
+                && match peer.heard {
+                    Some(before) => peer.up || before.priority >= announced.priority,
+                    None => true,
+                }
+        };
+        if self.peers.values().any(settled) {
+            return;
+        }
+        let worse: Vec<PeerKey> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| is_it(peer))
+            .map(|(&key, _)| key)
+            .collect();
+        for key in worse {
+            self.remove_peer(key, "it announced itself at a better address");
+        }
+        let limits = self.config.limits;
+        let newcomers = self.peers.values().filter(|p| p.heard.is_some() && !p.up);
+        if newcomers.count() >= limits.newcomers || self.peers.len() >= limits.peers {
+            return;
+        }
+        let description = announced.description();
+        let (node, machine) = (Some(announced.node), Some(announced.capabilities));
+        let mut peer = Peer::new(address, node, description, machine, self.now);
+        peer.heard = heard;
+        self.add_peer(peer);
+    }
+
+    /// Whether a peer is forgotten now that it cannot be reached: a stranger that never answered
+    /// announces itself again if it is one.
+    pub(super) fn is_fleeting(peer: &Peer) -> bool {
+        peer.heard.is_some() && !peer.up && !peer.answered
+    }
+
+    /// Whether something that happens again and again happens for the first time.
+    pub(super) fn is_first(&mut self, what: &str) -> bool {
+        let complaints = &mut self.announcing.complaints;
+        if complaints.iter().any(|known| known == what) {
+            return false;
+        }
+        if complaints.len() >= MOST_COMPLAINTS {
+            complaints.pop_front();
+        }
+        complaints.push_back(what.into());
+        true
+    }
+}
