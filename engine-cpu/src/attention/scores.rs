@@ -148,3 +148,6 @@ pub(crate) fn attend(
         }
     });
 }
+
+#[cfg(test)]
+mod tests;

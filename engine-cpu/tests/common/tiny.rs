@@ -35,6 +35,8 @@ pub(crate) struct Tiny {
     /// The formats of the matrices, taken in turn.
     pub(crate) kinds: &'static [Kind],
     pub(crate) tied: bool,
+    /// What the first number of a tensor is instead, if that is an `f32`.
+    pub(crate) spoiled: Option<(&'static str, f32)>,
 }
 
 impl Tiny {
@@ -61,6 +63,7 @@ impl Tiny {
             Kind::F16,
         ],
         tied: true,
+        spoiled: None,
     };
 
     /// A Qwen 2 in floating point, with widths that no vector divides.
@@ -76,6 +79,7 @@ impl Tiny {
         context: 200,
         kinds: &[Kind::F16, Kind::Bf16, Kind::F32],
         tied: false,
+        spoiled: None,
     };
 
     /// Writes the model. The file lives as long as the first result.
@@ -176,6 +180,12 @@ impl Tiny {
             let around = if name.contains("norm") { 1.0 } else { 0.0 };
             for _ in 0..rows * cols / kind.unit().0 {
                 kind.unit_of(&mut random, around, &mut data);
+            }
+            if let (Some((spoiled, value)), Kind::F32) = (self.spoiled, kind)
+                && spoiled == name
+            {
+                let start = data.len() - rows * cols * 4;
+                data[start..start + 4].copy_from_slice(&value.to_le_bytes());
             }
         }
         out.resize(out.len().next_multiple_of(32), 0);
