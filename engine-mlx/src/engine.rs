@@ -1,19 +1,18 @@
 //! The engine: commands in, completions out.
 
-use crate::batch::{Done, Job, groups};
+mod forward;
+mod load;
+
+use crate::batch::groups;
 use crate::cache::KvCache;
-use crate::input::Checked;
-use crate::shard::{Found, ShardModel};
-use crate::train::{Base, Trainer, adapt};
-use crate::weights::Form;
-use crate::{ComputeDtype, MlxError, MlxOptions, OpenModel, WeightForm};
+use crate::shard::ShardModel;
+use crate::train::{Base, Trainer};
+use crate::{MlxError, MlxOptions, OpenModel};
 use exo_models::Model;
 use exo_protocol::Shard;
-use exo_protocol::engine::{
-    Engine, EngineCommand, EngineEvent, EngineInput, Sampling, TrainCommand, TrainEvent,
-};
+use exo_protocol::engine::{Engine, EngineCommand, EngineEvent, TrainCommand, TrainEvent};
 use exo_protocol::id::{CallId, RequestId};
-use mlx_rs::{Array, Device, DeviceType, Dtype, memory};
+use mlx_rs::{Array, Device, DeviceType, memory};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -53,15 +52,6 @@ impl Loaded {
             fingerprint: self.fingerprint,
         }
     }
-}
-
-/// The fields of an [`EngineCommand::Forward`].
-struct Ask {
-    call: CallId,
-    request: RequestId,
-    position: u32,
-    input: EngineInput,
-    sampling: Option<Sampling>,
 }
 
 impl fmt::Debug for MlxEngine {
@@ -138,87 +128,6 @@ impl MlxEngine {
         (self.options.chunk as usize).max(1)
     }
 
-    fn load(
-        &mut self,
-        call: CallId,
-        shard: Shard,
-        progress: &mut dyn FnMut(EngineEvent),
-    ) -> Result<EngineEvent, MlxError> {
-        if let Some(loaded) = self.shards.get(&shard) {
-            return Ok(loaded.told(call));
-        }
-        if shard.is_empty() {
-            let (start, end, layers) = (shard.start, shard.end, shard.layers);
-            return Err(MlxError::Range { start, end, layers });
-        }
-        let model = (self.open)(&shard.model)?;
-        let found = model.config().layers;
-        if found != shard.layers {
-            let (model, asked) = (shard.model.to_string(), shard.layers);
-            return Err(MlxError::Layers {
-                model,
-                asked,
-                found,
-            });
-        }
-        let found = Found::new(&model, shard.range())?;
-        let form = self.form(&found)?;
-        let total = found.work();
-        let mut ready = found.load(form, &mut |done| {
-            progress(EngineEvent::Progress { call, done, total });
-        })?;
-        // A stage can do without what tells it, which may be another node's part of the files.
-        let mut fingerprint = model.fingerprint().unwrap_or_else(|error| {
-            tracing::warn!(%shard, "nobody can check that it is the same model everywhere: {error}");
-            0
-        });
-        if let Some(adapter) = &self.options.adapter
-            && let Some(adapted) = adapt(&mut ready, &shard.model, fingerprint, adapter)?
-        {
-            fingerprint = adapted;
-        }
-        let bytes = ready.bytes();
-        let device = self.device();
-        tracing::info!(%shard, bytes, device, dtype = ?form.dtype, packed = form.packed, "loaded");
-        let loaded = Loaded {
-            model,
-            shard: ready,
-            bytes,
-            fingerprint,
-        };
-        let told = loaded.told(call);
-        self.shards.insert(shard, loaded);
-        Ok(told)
-    }
-
-    /// What the weights become: the quickest form on this device that fits into memory.
-    fn form(&self, found: &Found) -> Result<Form, MlxError> {
-        let dtype = match self.options.dtype {
-            Some(ComputeDtype::F32) => Dtype::Float32,
-            Some(ComputeDtype::F16) => Dtype::Float16,
-            Some(ComputeDtype::Bf16) => Dtype::Bfloat16,
-            None if self.gpu => found.half(),
-            None => Dtype::Float32,
-        };
-        let form = |packed| Form { dtype, packed };
-        let check = |packed| {
-            let bytes = found.bytes(form(packed));
-            let cache = found.smallest_cache(form(packed), self.chunk());
-            self.check_memory(
-                "the shard, with the smallest KV cache,",
-                bytes.saturating_add(cache),
-                self.memory_used(),
-            )
-        };
-        let packed = match self.options.weights {
-            WeightForm::Packed => true,
-            WeightForm::Dense => false,
-            WeightForm::Auto => self.gpu || check(false).is_err(),
-        };
-        check(packed)?;
-        Ok(form(packed))
-    }
-
     fn unload(&mut self, shard: &Shard) {
         self.shards.remove(shard);
         self.trainer.forget(shard);
@@ -239,112 +148,6 @@ impl MlxEngine {
     fn give_back(&self) {
         if let Err(error) = memory::clear_cache() {
             tracing::warn!("MLX keeps memory that is free: {error}");
-        }
-    }
-
-    /// Checks a forward and takes its cache; `reserved` bytes are for others of the same step.
-    fn prepare(&mut self, shard: &Shard, ask: Ask, reserved: u64) -> Result<Job, MlxError> {
-        let chunk = self.chunk();
-        let loaded = self
-            .shards
-            .get(shard)
-            .ok_or_else(|| MlxError::Input(format!("{shard} is not loaded")))?;
-        let input = Checked::new(&loaded.model, &loaded.shard, &ask.input)?;
-        let Ask {
-            call,
-            request,
-            sampling,
-            ..
-        } = ask;
-        let position = ask.position as usize;
-        let caches = self.requests.get(&request);
-        let cached = caches.and_then(|caches| caches.get(shard));
-        let len = cached.map_or(0, KvCache::len);
-        if position > len {
-            return Err(MlxError::Input(format!(
-                "the input begins at position {position}, but only {len} positions of request \
-                 {request} are cached for {shard}"
-            )));
-        }
-        let context = match self.options.max_context {
-            0 => loaded.shard.config.context,
-            limit => limit.min(loaded.shard.config.context),
-        };
-        let positions = position.saturating_add(input.len());
-        if positions > context as usize {
-            return Err(MlxError::Context {
-                positions: positions as u64,
-                context,
-            });
-        }
-        let shape = loaded.shard.cache_shape(chunk);
-        let before = cached.map_or(0, KvCache::bytes);
-        let after = match cached {
-            Some(cache) => {
-                cache.can_return(position)?;
-                cache.bytes_for(positions)
-            }
-            None => shape.bytes(positions),
-        };
-        let used = self.memory_used().saturating_sub(before);
-        self.check_memory("the KV cache", after, used.saturating_add(reserved))?;
-        let mine = self.requests.get_mut(&request);
-        let taken = mine.and_then(|caches| caches.remove(shard));
-        let mut cache = taken.unwrap_or_else(|| KvCache::new(shape));
-        cache.return_to(position);
-        Ok(Job {
-            call,
-            request,
-            input,
-            sampling,
-            cache,
-        })
-    }
-
-    /// Runs forwards on one shard: one of any length, or several of one position.
-    fn forward(&mut self, shard: &Shard, asks: Vec<Ask>, tell: &mut dyn FnMut(EngineEvent)) {
-        let mut jobs: Vec<Job> = Vec::with_capacity(asks.len());
-        let mut reserved = 0u64;
-        for ask in asks {
-            let call = ask.call;
-            match self.prepare(shard, ask, reserved) {
-                Ok(job) => {
-                    let positions = job.cache.len() + job.input.len();
-                    reserved = reserved.saturating_add(job.cache.bytes_for(positions));
-                    jobs.push(job);
-                }
-                Err(error) => tell(failed(call, error)),
-            }
-        }
-        let Some(loaded) = self.shards.get(shard).filter(|_| !jobs.is_empty()) else {
-            return;
-        };
-        match loaded.shard.run(&mut jobs, self.chunk()) {
-            Ok(done) => {
-                for (job, done) in jobs.into_iter().zip(done) {
-                    let Done {
-                        output,
-                        positions,
-                        logits,
-                    } = done;
-                    self.logits = logits.or(self.logits.take());
-                    let caches = self.requests.entry(job.request).or_default();
-                    caches.insert(shard.clone(), job.cache);
-                    tell(EngineEvent::Forwarded {
-                        call: job.call,
-                        output,
-                        positions,
-                    });
-                }
-            }
-            Err(error) => {
-                let message = error.to_string();
-                for job in jobs {
-                    let error = MlxError::mlx("computing", &message);
-                    tell(failed(job.call, error));
-                }
-                self.requests.retain(|_, caches| !caches.is_empty());
-            }
         }
     }
 
@@ -408,37 +211,6 @@ impl Engine for MlxEngine {
                 }
                 Err(group) => self.forward_all(group, tell),
             }
-        }
-    }
-}
-
-impl MlxEngine {
-    /// Runs forwards that go together, and nothing else.
-    fn forward_all(&mut self, commands: Vec<EngineCommand>, tell: &mut dyn FnMut(EngineEvent)) {
-        let mut on = None;
-        let mut asks = Vec::with_capacity(commands.len());
-        for command in commands {
-            if let EngineCommand::Forward {
-                call,
-                shard,
-                request,
-                position,
-                input,
-                sampling,
-            } = command
-            {
-                on = Some(shard);
-                asks.push(Ask {
-                    call,
-                    request,
-                    position,
-                    input,
-                    sampling,
-                });
-            }
-        }
-        if let Some(shard) = on {
-            self.forward(&shard, asks, tell);
         }
     }
 }

@@ -3,7 +3,7 @@
 
 mod common;
 #[path = "../../engine-cpu/tests/common/tiny.rs"]
-#[allow(dead_code, reason = "a part of it is used here")]
+#[expect(dead_code, reason = "a part of it is used here")]
 mod tiny;
 
 use common::{
