@@ -5,8 +5,8 @@ use exo_protocol::id::NodeId;
 use exo_protocol::topology::{Capabilities, map_to_shards, ring_memory_weighted};
 use exo_protocol::wire::extension::{end, error, failed, goodbye};
 use exo_protocol::wire::{
-    Chunk, DecodeLimits, Decoder, Encoder, Hello, MAGIC, Message, MessageType, Step, StepBody,
-    Token, encode_payload,
+    Chunk, DecodeLimits, Decoder, Encoder, ExampleReply, Hello, MAGIC, Message, MessageType,
+    SendExample, Step, StepBody, Token, encode_payload,
 };
 use exo_protocol::{DType, Tensor};
 
@@ -242,15 +242,21 @@ fn every_example_is_a_frame() {
         assert!(!decoder.is_mid_frame(), "{message:?}");
         let again = Encoder::new(&message).expect("short").slices().concat();
         assert_eq!(again, frame, "{message:?}");
+        let limits = DecodeLimits::default();
+        match &message {
+            Message::SendExampleRequest(payload) => {
+                let example = SendExample::read(payload, &limits).expect("an example");
+                assert_eq!(example.write(), payload);
+            }
+            Message::SendExampleResponse(payload) => {
+                let reply = ExampleReply::read(payload, &limits).expect("a reply");
+                assert_eq!(reply.write(), payload);
+            }
+            _ => {}
+        }
         seen.push(message.message_type());
     }
-    let undefined = |kind: &MessageType| {
-        use MessageType::{SendExampleRequest, SendExampleResponse, SendPromptResponse};
-        matches!(
-            kind,
-            SendPromptResponse | SendExampleRequest | SendExampleResponse
-        )
-    };
+    let undefined = |kind: &MessageType| matches!(kind, MessageType::SendPromptResponse);
     for kind in MessageType::ALL.iter().filter(|kind| !undefined(kind)) {
         assert!(seen.contains(kind), "no example of {kind:?}");
     }

@@ -64,7 +64,8 @@ impl Node {
             }
             Message::SendResult(result) => self.result_came(&result),
             // What the reference says in these is for people: nothing depends on it. The others are
-            // numbered but never used by it; its server reads and forgets them.
+            // numbered but never used by it; its server reads and forgets them. So do we: an example
+            // says neither what is trained nor how, and nobody would end it.
             Message::SendOpaqueStatus { .. }
             | Message::SendPromptResponse(_)
             | Message::SendExampleRequest(_)

@@ -27,9 +27,10 @@ pub enum MessageType {
     SendTensorRequest = 0x12,
     /// The answer, empty in practice.
     SendTensorResponse = 0x13,
-    /// Training; numbered by the reference, never produced.
+    /// Training; numbered by the reference, never produced. See [`SendExample`](super::SendExample).
     SendExampleRequest = 0x14,
-    /// Training; numbered by the reference, never produced.
+    /// Training; numbered by the reference, never produced. See
+    /// [`ExampleReply`](super::ExampleReply).
     SendExampleResponse = 0x15,
     /// Tells new tokens of a generation; not answered.
     SendResult = 0x20,

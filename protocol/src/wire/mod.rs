@@ -9,6 +9,7 @@
 mod decoder;
 mod encoder;
 mod error;
+mod example;
 pub mod extension;
 mod header;
 mod health;
@@ -27,6 +28,7 @@ mod topology;
 pub use decoder::Decoder;
 pub use encoder::Encoder;
 pub use error::{DecodeError, EncodeError};
+pub use example::{ExampleReply, SendExample};
 pub use extension::{
     Begin, Begun, Chunk, Ending, Example, Gradient, Loss, Notice, Open, Save, Saved, Step,
     StepBody, Token,

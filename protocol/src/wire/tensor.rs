@@ -24,6 +24,14 @@ pub(super) struct Description {
 }
 
 impl Description {
+    /// Bytes of the tensor, if there can be so many.
+    pub(super) fn size(&self) -> Option<usize> {
+        let sizes = self.shape.iter();
+        sizes
+            .copied()
+            .try_fold(self.dtype.size(), usize::checked_mul)
+    }
+
     pub(super) fn tensor(self, kind: MessageType, data: Bytes) -> Result<Tensor, DecodeError> {
         Tensor::new(self.dtype, self.shape, data)
             .map(|tensor| tensor.spelled(self.family))
