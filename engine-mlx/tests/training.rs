@@ -80,6 +80,43 @@ fn the_loss_falls_as_the_gradient_says() {
 }
 
 #[test]
+fn gradients_are_those_of_mlx_lm() {
+    // The loss of `rows(2, 16, 0)` on the built-in model in single precision, and the sums of the
+    // squares of its gradients, by mlx-lm 0.31.3 and `mlx.nn.value_and_grad` over the whole model.
+    const LOSS: f32 = 11.563_282;
+    const ALL_LAYERS: f64 = 5_452.049_5;
+    let some = [
+        ("layers.0.attn_q", 39.742_851),
+        ("layers.3.ffn_down", 19.604_301),
+        ("layers.7.attn_norm", 1.249_670),
+        ("layers.5.attn_k", 10.253_930),
+    ];
+    let setup = TrainSetup {
+        trainable: Trainable::Full { last_layers: 0 },
+        optimizer: Optimizer::Sgd,
+        learning_rate: 1.0,
+        ..lora(0)
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut school = School::new(&stories(), &[3], &setup, folder.path()).expect("it begins");
+    let before = school.save();
+    let (loss, _) = school.example(&rows(2, 16, 0), 0, true).expect("it learns");
+    assert!((loss / LOSS - 1.0).abs() < 1e-5, "{loss}");
+    let after = school.save();
+    let square = |name: &String| {
+        let lost = before[name].iter().zip(&after[name]);
+        lost.map(|(old, new)| f64::from(old - new).powi(2))
+            .sum::<f64>()
+    };
+    let all: f64 = before.keys().map(square).sum();
+    assert!((all / ALL_LAYERS - 1.0).abs() < 1e-4, "{all}");
+    for (name, expected) in some {
+        let found = square(&name.to_owned());
+        assert!((found / expected - 1.0).abs() < 1e-4, "{name}: {found}");
+    }
+}
+
+#[test]
 fn adapters_learn_and_the_rest_stays() {
     let setup = lora(2);
     let folder = tempfile::tempdir().expect("a folder");
