@@ -236,6 +236,17 @@ impl App {
     }
 }
 
+/// A node of this process was left before its threads had ended.
+static LEFT_RUNNING: AtomicBool = AtomicBool::new(false);
+
+/// Whether a node of this process was left before its threads had ended. Then the process has to
+/// end without the libraries' own clearing up: MLX's waits for an engine that computes, which waits
+/// for what MLX has cleared up.
+#[must_use]
+pub fn left_running() -> bool {
+    LEFT_RUNNING.load(Ordering::Relaxed)
+}
+
 impl Started {
     /// Where peers connect.
     #[must_use]
@@ -266,8 +277,9 @@ impl Started {
                 runtime.shutdown();
                 let _ = ended.send(());
             });
-        if closing.is_ok() {
-            let _ = end.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+        let rest = deadline.saturating_duration_since(Instant::now());
+        if closing.is_err() || end.recv_timeout(rest).is_err() {
+            LEFT_RUNNING.store(true, Ordering::Relaxed);
         }
         // It holds what happened up to here.
         drop(recording);

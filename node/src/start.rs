@@ -2,7 +2,7 @@
 
 use crate::answer::AnswerError;
 use crate::api::server::ServeError;
-use crate::app::AppError;
+use crate::app::{AppError, left_running};
 use crate::ask::AskError;
 use crate::bench::{Bench, BenchError, bench};
 use crate::cli::{self, Args, Parsed, UsageError, nearest};
@@ -15,7 +15,7 @@ use crate::signals::{INTERRUPTED, Stop};
 use crate::terminal::Style;
 use crate::train::{self, DataError, JobError, JobFileError, Options, Purpose};
 use exo_models::ModelError;
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// Why the program ends with an error.
@@ -77,6 +77,16 @@ const PROMPT: &str = "Who are you?";
 /// The whole program.
 #[must_use]
 pub fn main() -> ExitCode {
+    let code = program();
+    if left_running() {
+        let _ = io::stdout().flush();
+        signal_hook::low_level::exit(code.into());
+    }
+    ExitCode::from(code)
+}
+
+/// Its exit code.
+fn program() -> u8 {
     let words: Option<Vec<String>> = std::env::args_os()
         .skip(1)
         .map(|word| word.into_string().ok())
@@ -90,10 +100,10 @@ pub fn main() -> ExitCode {
         Ok(Parsed::Args(args)) => return go(&args),
         Err(error) => return wrong(error),
     }
-    ExitCode::SUCCESS
+    SUCCESS
 }
 
-fn go(args: &Args) -> ExitCode {
+fn go(args: &Args) -> u8 {
     let task = match task(args) {
         Ok(task) => task,
         Err(error) => return wrong(error),
@@ -103,14 +113,14 @@ fn go(args: &Args) -> ExitCode {
         tracing::warn!("{flag} has no effect in this version");
     }
     match perform(args, task) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(INTERRUPTED),
+        Ok(true) => SUCCESS,
+        Ok(false) => INTERRUPTED,
         // Whoever read the output has read enough.
-        Err(Failed::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(Failed::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => SUCCESS,
         Err(Failed::Settings(SettingsError::Usage(error))) => wrong(error),
         Err(error) => {
             eprintln!("{} {error}", Style::stderr().red("error:"));
-            ExitCode::FAILURE
+            FAILURE
         }
     }
 }
@@ -299,11 +309,16 @@ fn demo_task(args: &Args, model: Option<&str>) -> Result<Demo, UsageError> {
     })
 }
 
+/// The exit code of what was done.
+const SUCCESS: u8 = 0;
+/// The exit code of what failed.
+const FAILURE: u8 = 1;
+
 /// Exit code 2: the user can do something about it.
-fn wrong(error: impl std::fmt::Display) -> ExitCode {
+fn wrong(error: impl std::fmt::Display) -> u8 {
     eprintln!(
         "{} {error} (see exo-node --help)",
         Style::stderr().red("error:")
     );
-    ExitCode::from(2)
+    2
 }

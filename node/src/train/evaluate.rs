@@ -64,7 +64,8 @@ pub fn eval(settings: &Settings, options: &Options, stop: &Stop) -> Result<bool,
     if settings.wait_for_peers > 0 {
         app.wait_for_peers(settings.wait_for_peers, &|| stop.asked());
     }
-    let result = Session::new(app, stop, options).and_then(|session| print(&session));
+    let result =
+        Session::new(app, stop, options, settings.engine).and_then(|session| print(&session));
     started.shutdown(PATIENCE);
     match result {
         Ok(()) => Ok(true),

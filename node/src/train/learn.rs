@@ -26,7 +26,8 @@ pub fn train(settings: &Settings, options: &Options, stop: &Stop) -> Result<bool
     if settings.wait_for_peers > 0 {
         app.wait_for_peers(settings.wait_for_peers, &|| stop.asked());
     }
-    let result = Session::new(app, stop, options).and_then(|session| learn(&session, settings));
+    let result = Session::new(app, stop, options, settings.engine)
+        .and_then(|session| learn(&session, settings));
     started.shutdown(PATIENCE);
     match result {
         Ok(()) => Ok(true),

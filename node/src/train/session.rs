@@ -7,6 +7,7 @@ use super::job::{Job, JobError, Ready};
 use super::options::Options;
 use crate::Failed;
 use crate::app::App;
+use crate::cli::EngineKind;
 use crate::random;
 use crate::run::Loading;
 use crate::signals::Stop;
@@ -27,7 +28,19 @@ pub(super) struct Session<'a> {
 
 impl<'a> Session<'a> {
     /// Finds the model.
-    pub(super) fn new(app: &'a App, stop: &'a Stop, options: &'a Options) -> Result<Self, Failed> {
+    pub(super) fn new(
+        app: &'a App,
+        stop: &'a Stop,
+        options: &'a Options,
+        engine: EngineKind,
+    ) -> Result<Self, Failed> {
+        if !engine.trains() {
+            let name = engine.name();
+            tracing::warn!("the {name} engine of this node does not train, others have to");
+            if !exo_engine_mlx::AVAILABLE {
+                tracing::warn!("{}", exo_engine_mlx::MlxError::NotBuilt);
+            }
+        }
         let id = app.library().name(&options.model).map_err(Failed::Model)?;
         let speaker = app.library().speaker(Some(&id));
         let speaker = speaker.map_err(|error| Failed::Ask(error.into()))?;
