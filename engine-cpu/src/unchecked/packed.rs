@@ -107,17 +107,21 @@ fn first<const N: usize>(bytes: &[u8]) -> [u8; N] {
 /// together are the product of 32 unsigned numbers and 32 signed ones.
 macro_rules! packed_matvec_for {
     ($features:literal, $products:ident) => {
+        /// The first `blocks` blocks of a chunk; all eight nearly always.
         #[inline]
         #[target_feature(enable = $features)]
         fn packed_chunk<const BITS: u8>(
-            bytes: &[u8],
+            (blocks, bytes): (usize, &[u8]),
             (scales, mins): (__m256, __m256),
             x: &Q8x8,
             lanes: __m256,
         ) -> __m256 {
-            assert!(bytes.len() >= 32 * BITS as usize, "a chunk has its blocks");
+            assert!(
+                bytes.len() >= 4 * BITS as usize * blocks,
+                "a chunk has its blocks"
+            );
             let mut p = [_mm256_setzero_si256(); 8];
-            for (j, p) in p.iter_mut().enumerate() {
+            for (j, p) in p.iter_mut().enumerate().take(blocks) {
                 let numbers = super::packed::numbers::<BITS>(bytes, j);
                 *p = $products::<BITS>(numbers, load_quants(&x.quants[j]));
             }
@@ -134,28 +138,22 @@ macro_rules! packed_matvec_for {
             let spread = super::packed::scale_lanes(group);
             for (r, out) in out.iter_mut().enumerate() {
                 let mut lanes = _mm256_setzero_ps();
-                let (chunks, rest) = {
-                    let row = weights.numbers_of(r);
-                    let chunks = row.chunks_exact(size);
-                    let rest = chunks.remainder();
-                    (chunks, rest)
-                };
-                let whole = chunks.len();
+                let chunks = weights.numbers_of(r).chunks_exact(size);
+                let (whole, rest) = (chunks.len(), chunks.remainder());
                 for (c, (bytes, x)) in chunks.zip(x).enumerate() {
                     // Beyond the chunk's own scales come others, which no lane takes.
                     let at = r * row_scales + c * chunk_scales;
                     let scales = super::packed::scales(format, &weights.scales[at..], spread);
                     let mins = super::packed::scales(format, &weights.biases[at..], spread);
-                    lanes = packed_chunk::<BITS>(bytes, (scales, mins), x, lanes);
+                    lanes = packed_chunk::<BITS>((8, bytes), (scales, mins), x, lanes);
                 }
                 if let (false, Some(x)) = (rest.is_empty(), x.get(whole)) {
-                    let mut bytes = [0; 256];
-                    bytes[..rest.len()].copy_from_slice(rest);
                     let (scales, biases) = weights.scales_of(r);
                     let at = whole * chunk_scales;
                     let scales = super::packed::scales(format, &scales[at..], spread);
                     let mins = super::packed::scales(format, &biases[at..], spread);
-                    lanes = packed_chunk::<BITS>(&bytes[..size], (scales, mins), x, lanes);
+                    let rest = (rest.len() / (4 * BITS as usize), rest);
+                    lanes = packed_chunk::<BITS>(rest, (scales, mins), x, lanes);
                 }
                 *out = tree(lanes);
             }
