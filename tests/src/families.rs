@@ -10,6 +10,7 @@ mod compare;
 pub mod gguf;
 mod golden;
 mod run;
+pub mod smollm2;
 mod subject;
 pub mod table;
 pub mod tensors;
