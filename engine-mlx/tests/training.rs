@@ -5,8 +5,11 @@ mod common;
 
 use common::school::{School, difference, lora, rows};
 use common::stories;
+use exo_engine_mlx::{MlxOptions, WeightForm};
+use exo_models::Model;
 use exo_protocol::engine::{FailureKind, Optimizer, TrainSetup, Trainable};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Learns some steps and returns the parameters.
 fn learned(cuts: &[u32], setup: &TrainSetup, steps: u32) -> (Vec<f32>, BTreeMap<String, Vec<f32>>) {
@@ -486,4 +489,58 @@ fn a_setup_that_makes_no_sense_is_refused() {
         setup.resume = Some(1);
     });
     assert!(told.contains("nothing to go on with"), "{told}");
+}
+
+#[test]
+fn every_family_learns_the_same_wherever_it_is_cut() {
+    let checkpoints = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/families/checkpoints");
+    let mut names: Vec<_> = std::fs::read_dir(checkpoints)
+        .expect("the folder is there")
+        .map(|entry| entry.expect("it can be read").path())
+        .collect();
+    names.sort();
+    assert!(names.len() > 20, "{names:?}");
+    for path in names {
+        let name = path.display();
+        let model = Model::open(&path).expect("a model");
+        let config = model.config();
+        let tokens = |step| -> Vec<Vec<u32>> {
+            let vocab = u32::try_from(config.vocab).expect("a small one");
+            let rows = rows(2, 7, step).into_iter();
+            rows.map(|row| row.into_iter().map(|token| token % vocab).collect())
+                .collect()
+        };
+        // Packed weights stay packed beside their adapters.
+        for form in [WeightForm::Packed, WeightForm::Dense] {
+            if form == WeightForm::Dense && config.mlx_quantization.is_none() {
+                continue;
+            }
+            let mut options = MlxOptions::default();
+            options.weights = form;
+            let setup = TrainSetup {
+                optimizer: Optimizer::Sgd,
+                learning_rate: 0.05,
+                ..lora(0)
+            };
+            let learned = |cuts: &[u32]| {
+                let folder = tempfile::tempdir().expect("a folder");
+                let school =
+                    School::with_options(&model, cuts, &setup, folder.path(), options.clone());
+                let mut school = school.unwrap_or_else(|failure| panic!("{name}: {failure}"));
+                for step in 0..3 {
+                    let example = school.example(&tokens(step), 0, true);
+                    example.unwrap_or_else(|failure| panic!("{name}: {failure}"));
+                }
+                school.save()
+            };
+            let whole = learned(&[]);
+            let moved = whole.iter().filter(|(name, _)| name.ends_with("lora_b"));
+            for (parameter, values) in moved {
+                let moved = values.iter().any(|value| *value != 0.0);
+                assert!(moved, "{name}: {parameter} did not learn");
+            }
+            let off = difference(&whole, &learned(&[1]));
+            assert!(off < 1e-4, "{name} {form:?}: {off}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use exo_models::{Experts, FfnPart, LayerWeight, ModelConfig, Scoring};
 use mlx_rs::error::{Exception, Result};
 use mlx_rs::ops::indexing::{TryIndexOp, take_along_axis, topk_axis};
 use mlx_rs::ops::{argpartition_axis, argsort_axis, broadcast_to, sigmoid, softmax_axis};
-use mlx_rs::{Array, Dtype};
+use mlx_rs::{Array, Dtype, stop_gradient};
 
 /// From so many on, positions are sorted by their experts, whose weights are then read once.
 const SORT_FROM: usize = 64;
@@ -54,7 +54,8 @@ fn choose(shape: &Experts, parameters: &LayerParameters, x: &Array) -> Result<(A
     }
     let active = shape.active as i32;
     let chosen = argpartition_axis(choice.negative()?, active - 1, -1)?;
-    let chosen = chosen.try_index((.., .., ..active))?;
+    // A choice has no gradient; what is chosen is weighed by scores, which have one.
+    let chosen = stop_gradient(chosen.try_index((.., .., ..active))?)?;
     let mut weights = take_along_axis(&scores, &chosen, -1)?;
     if shape.normalise {
         weights = weights.divide(weights.sum_axis(-1, true)?)?;
@@ -78,7 +79,7 @@ fn best_groups(shape: &Experts, choice: &Array) -> Result<Array> {
     };
     let left_out = groups - shape.active_groups as i32;
     let worst = argpartition_axis(worth, left_out - 1, -2)?;
-    let worst = worst.try_index((.., .., ..left_out, ..))?;
+    let worst = stop_gradient(worst.try_index((.., .., ..left_out, ..))?)?;
     let worst = broadcast_to(worst, &[batch, length, left_out, size])?;
     let zero = Array::from_f32(0.0);
     grouped
