@@ -159,7 +159,10 @@ impl Found {
                             } else {
                                 0.0
                             };
-                            let loaded = vector(name, &view, form.dtype, offset)?;
+                            // It decides between close scores, and those are in single precision.
+                            let precise = weight == LayerWeight::RouterBias;
+                            let dtype = if precise { Dtype::Float32 } else { form.dtype };
+                            let loaded = vector(name, &view, dtype, offset)?;
                             parameters.set_vector(weight, loaded);
                         }
                         weight => parameters.set_matrix(weight, matrix(name, &view, form)?),
