@@ -61,6 +61,8 @@ fn whatever_strikes_every_invariant_holds() {
     // A simulator in which little happens proves little.
     assert!(total.finished > 2000, "{total:?}");
     assert!(total.recovered > 500, "{total:?}");
+    assert!(total.trained > 300 && total.resumed > 20, "{total:?}");
+    assert!(total.untrained > 100, "{total:?}");
     for fault in Fault::ALL {
         assert!(
             total.faults.of(fault) > 5,

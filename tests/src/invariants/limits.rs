@@ -1,6 +1,7 @@
 //! Nothing that a node holds passes its limit in `Config`.
 //!
-//! Broken on purpose: stages are taken beyond `limits.requests`. Seed 2 with 5 hosts shows it.
+//! Broken on purpose: stages are taken beyond `limits.requests`, seed 2 with 5 hosts shows it; beyond
+//! `limits.jobs`, seed 5 with 4 hosts.
 
 use super::must;
 use exo_protocol::{Config, Status};

@@ -2,7 +2,8 @@
 //! that one engine with all layers finds, bit for bit, as far as the job got; and nothing after its
 //! end. A job that goes on from a checkpoint goes on with the loss that comes next.
 //!
-//! Broken on purpose: nothing yet.
+//! Broken on purpose: a checkpoint is told when one stage has it, seed 1 with 4 hosts shows it; a stage
+//! passes a gradient back without having learned, seed 5 with 4 hosts.
 
 use super::must;
 use exo_protocol::dummy::{self, DummyEngine};

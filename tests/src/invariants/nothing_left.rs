@@ -5,7 +5,8 @@
 //!
 //! Broken on purpose: END is not sent, seed 23 with 5 hosts shows it; an origin that is gone is
 //! waited for, seed 7 with 4 hosts; one that comes back as a new process keeps its stages, seed 7
-//! with 4 hosts.
+//! with 4 hosts. Of training jobs: END is not sent, a lost connection does not end them, or the engine
+//! is not told of their end; seed 1 with 4 hosts shows each.
 
 use super::must;
 use crate::sim::{Host, World};
