@@ -11,11 +11,13 @@
 
 mod error;
 mod file;
+#[cfg(mlx)]
+mod write;
 
 pub use error::CheckpointError;
 pub use file::CheckpointFile;
 #[cfg(mlx)]
-pub(crate) use file::write;
+pub(crate) use write::write;
 
 use std::collections::BTreeSet;
 use std::fmt;
