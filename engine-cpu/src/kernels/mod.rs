@@ -14,6 +14,7 @@
 
 pub mod activations;
 pub(crate) mod bodies;
+pub(crate) mod curves;
 pub mod format;
 pub mod packed;
 pub mod panel;

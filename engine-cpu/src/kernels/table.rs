@@ -2,6 +2,7 @@
 
 use super::activations::{self, Q8x8, Q8x16};
 use super::bodies::{self, FLOAT_TOKENS, FloatFormat, PAGE};
+use super::curves;
 use super::format::Format;
 use super::packed::PackedRows;
 use super::panel::{self, Panel, Tile};
@@ -77,10 +78,10 @@ impl Kernels {
         read_packed: bodies::read_packed,
         float_tile: bodies::float_tile,
         rms_norm: bodies::rms_norm,
-        silu_product: bodies::silu_product,
-        gelu_product: bodies::gelu_product,
-        sigmoid: bodies::sigmoid,
-        soft_cap: bodies::soft_cap,
+        silu_product: curves::silu_product,
+        gelu_product: curves::gelu_product,
+        sigmoid: curves::sigmoid,
+        soft_cap: curves::soft_cap,
         add: bodies::add,
         softmax: bodies::softmax,
         scores: bodies::scores,

@@ -43,6 +43,7 @@ macro_rules! compiled_for {
         mod wide {
             use crate::kernels::activations::{self, Q8x8, Q8x16};
             use crate::kernels::bodies::{self, FLOAT_TOKENS, PAGE};
+            use crate::kernels::curves;
             use crate::kernels::{Format, PackedRows, Panel};
 
             compiled_for!(@ $features
@@ -84,16 +85,16 @@ macro_rules! compiled_for {
                 }
             );
             compiled_for!(@ $features
-                fn silu_product(gate: &mut [f32], up: &[f32]) { bodies::silu_product(gate, up) }
+                fn silu_product(gate: &mut [f32], up: &[f32]) { curves::silu_product(gate, up) }
             );
             compiled_for!(@ $features
-                fn gelu_product(gate: &mut [f32], up: &[f32]) { bodies::gelu_product(gate, up) }
+                fn gelu_product(gate: &mut [f32], up: &[f32]) { curves::gelu_product(gate, up) }
             );
             compiled_for!(@ $features
-                fn sigmoid(x: &mut [f32]) { bodies::sigmoid(x) }
+                fn sigmoid(x: &mut [f32]) { curves::sigmoid(x) }
             );
             compiled_for!(@ $features
-                fn soft_cap(x: &mut [f32], cap: f32) { bodies::soft_cap(x, cap) }
+                fn soft_cap(x: &mut [f32], cap: f32) { curves::soft_cap(x, cap) }
             );
             compiled_for!(@ $features
                 fn add(x: &mut [f32], y: &[f32]) { bodies::add(x, y) }
