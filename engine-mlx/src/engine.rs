@@ -6,7 +6,7 @@ mod load;
 use crate::batch::groups;
 use crate::cache::KvCache;
 use crate::shard::ShardModel;
-use crate::train::{Base, Trainer};
+use crate::train::{Base, Room, Trainer};
 use crate::{MlxError, MlxOptions, OpenModel};
 use exo_models::Model;
 use exo_protocol::Shard;
@@ -153,7 +153,11 @@ impl MlxEngine {
 
     fn train(&mut self, command: TrainCommand) -> Result<EngineEvent, MlxError> {
         let shards = &self.shards;
-        let done = self.trainer.execute(command, |shard| {
+        let room = Room {
+            used: self.memory_used(),
+            limit: self.options.memory_limit,
+        };
+        let done = self.trainer.execute(command, room, |shard| {
             let loaded = shards.get(shard)?;
             Some(Base {
                 model: &loaded.shard,

@@ -14,6 +14,7 @@ mod loss;
 mod name;
 mod optimizer;
 mod parameters;
+mod room;
 mod store;
 
 use crate::shard::ShardModel;
@@ -25,6 +26,7 @@ use job::Job;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+pub(crate) use room::Room;
 pub(crate) use store::adapt;
 
 /// A shard that is loaded, and what its model is.
@@ -65,11 +67,12 @@ impl Trainer {
     /// Does a part of a job. `base` finds a shard that is loaded.
     ///
     /// # Errors
-    /// When the job or its shard is not here, the input does not fit, or MLX fails. The job stays
+    /// When the job or its shard is not here, the input does not fit, memory is short, or MLX fails. The job stays
     /// as it was before the command; only an example that was kept may be gone.
     pub(crate) fn execute<'a>(
         &mut self,
         command: TrainCommand,
+        room: Room,
         base: impl Fn(&Shard) -> Option<Base<'a>>,
     ) -> Result<TrainEvent, MlxError> {
         let call = command.call();
@@ -82,6 +85,7 @@ impl Trainer {
                 shard, job, setup, ..
             } => {
                 let base = find(&shard)?;
+                room.check("what learns", room::of_job(base.model, &setup))?;
                 let begun = Job::begin(base, shard, setup, self.folder.as_deref())?;
                 let (trainable, iteration) = (begun.trainable(), begun.done());
                 self.jobs.insert(job, begun);
@@ -109,7 +113,7 @@ impl Trainer {
                 targets,
                 learn,
                 ..
-            } => job.forward(base, call, step, &input, targets.as_ref(), learn),
+            } => job.forward(base, room, call, step, &input, targets.as_ref(), learn),
             TrainCommand::Backward { step, gradient, .. } => {
                 let gradient = job.backward(base, step, &gradient)?;
                 Ok(TrainEvent::Learned { call, gradient })

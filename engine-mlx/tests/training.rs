@@ -544,3 +544,31 @@ fn every_family_learns_the_same_wherever_it_is_cut() {
         }
     }
 }
+
+#[test]
+fn what_does_not_fit_is_refused_with_numbers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let begin = |setup: &TrainSetup, mebibytes: u64| {
+        let mut options = MlxOptions::default();
+        options.memory_limit = Some(mebibytes << 20);
+        School::with_options(&stories(), &[], setup, folder.path(), options)
+    };
+    // 15 MB of weights; whole layers take six times their 14 MB to learn.
+    let full = TrainSetup {
+        trainable: Trainable::Full { last_layers: 0 },
+        ..lora(0)
+    };
+    let failure = begin(&full, 32).err().expect("it does not fit");
+    assert_eq!(failure.kind, FailureKind::OutOfMemory);
+    let told = &failure.message;
+    assert!(told.starts_with("what learns needs 75"), "{told}");
+    let mut school = begin(&lora(0), 32).expect("adapters are small");
+    let example = school.example(&rows(8, 400, 0), 0, true);
+    let failure = example.expect_err("it does not fit");
+    assert_eq!(failure.kind, FailureKind::OutOfMemory);
+    assert!(
+        failure.message.starts_with("the example needs"),
+        "{failure}"
+    );
+    school.example(&rows(1, 8, 0), 0, true).expect("it fits");
+}

@@ -3,6 +3,7 @@
 use super::loss::{Counted, cross_entropy};
 use super::optimizer::{Moments, follow};
 use super::parameters::Parameters;
+use super::room::{Room, of_example};
 use super::{Base, store};
 use crate::model::Step;
 use crate::shard::ShardModel;
@@ -116,10 +117,15 @@ impl Job {
         self.parameters.count() * each + kept as u64
     }
 
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the fields of a command, and where it is done"
+    )]
     /// Computes an example forwards; the shard with the last layer compares, and learns.
     pub(super) fn forward(
         &mut self,
         base: Base<'_>,
+        room: Room,
         call: CallId,
         step: u32,
         input: &ExampleInput,
@@ -132,6 +138,18 @@ impl Job {
         }
         let shard = base.model;
         let entered = entered(shard, input)?;
+        let &[batch, length, _] = entered.shape() else {
+            return Err(MlxError::mlx("computing an example", "it is no batch"));
+        };
+        let (batch, length) = (batch as usize, length as usize);
+        let counted = targets.map_or(0, |targets| {
+            let counted = targets.counted.iter();
+            counted.fold(0, |sum: u32, (from, to)| {
+                sum.saturating_add(to.saturating_sub(*from))
+            })
+        });
+        let needed = of_example(shard, batch, length, counted, learn);
+        room.check("the example", needed)?;
         if learn {
             self.kept = None;
         }
@@ -150,11 +168,8 @@ impl Job {
             let why = "targets came to a shard without the last layer";
             return Err(TrainError::Input(why.to_owned()).into());
         }
-        let &[batch, length, _] = entered.shape() else {
-            return Err(MlxError::mlx("computing an example", "it is no batch"));
-        };
         let vocab = shard.config.vocab;
-        let counted = Counted::new(targets, batch as usize, length as usize, vocab)?;
+        let counted = Counted::new(targets, batch, length, vocab)?;
         let (loss, gradient) = self.compare(shard, &entered, &counted, step, learn)?;
         Ok(TrainEvent::Compared {
             call,

@@ -92,6 +92,40 @@ impl Parameters {
         Ok(found)
     }
 
+    /// How many numbers [`Parameters::new`] gives, before any memory is taken.
+    pub(crate) fn count_of(shard: &ShardModel, trainable: &Trainable) -> u64 {
+        let (last_layers, rank) = match *trainable {
+            Trainable::Lora {
+                rank, last_layers, ..
+            } => (last_layers, Some(u64::from(rank))),
+            Trainable::Full { last_layers } => (last_layers, None),
+            Trainable::Nothing => return 0,
+        };
+        let size = |linear: &Linear| {
+            let size = linear.weight.size().unwrap_or_default();
+            size.map(|n| u64::from(n.unsigned_abs()))
+        };
+        let of_layer = |parameters: &LayerParameters| {
+            let linears = parameters.linears();
+            match rank {
+                Some(rank) => linears
+                    .filter(|(weight, _)| adapts(*weight))
+                    .map(|(_, linear)| rank.saturating_mul(size(linear).iter().sum()))
+                    .sum::<u64>(),
+                None => {
+                    let matrices = linears.map(|(_, linear)| size(linear).iter().product::<u64>());
+                    let vectors = parameters.vectors().map(|(_, vector)| vector.size() as u64);
+                    matrices.chain(vectors).sum()
+                }
+            }
+        };
+        let layers = shard.range.clone().zip(&shard.layers);
+        layers
+            .filter(|(n, _)| learns(shard.config.layers, last_layers, *n))
+            .map(|(_, layer)| of_layer(&layer.parameters))
+            .fold(0, u64::saturating_add)
+    }
+
     fn add(&mut self, layer: u32, weight: LayerWeight, part: Part, value: Array) {
         let name = ParameterName {
             layer,

@@ -96,7 +96,7 @@ fn print(session: &Session<'_>) -> Result<(), Failed> {
     let rate = mean.positions as f64 / time.as_secs_f64();
     writeln!(
         out,
-        "test loss {:.4}, perplexity {:.3} ({} examples, {} tokens, {rate:.0} tokens/s)",
+        "test loss {:.4}, perplexity {:.3} (examples {}, tokens {}, {rate:.0} tokens/s)",
         mean.value(),
         mean.value().exp(),
         batches.examples(),
