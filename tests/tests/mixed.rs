@@ -11,7 +11,7 @@ use exo_models::Model;
 use exo_protocol::engine::{Engine, EngineCommand, EngineEvent};
 use exo_protocol::{CallId, Shard};
 use exo_tests::process::stand::{Stand, moments, report, say};
-use exo_tests::process::story::{answer, chat};
+use exo_tests::process::story::{Story, answer, chat};
 use exo_tests::process::{self, Member, NodeProcess, Ring};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -117,6 +117,30 @@ fn an_engine_takes_over_from_another() {
         }
     }
     report("killed beside another engine", pauses);
+}
+
+/// Steps of several requests that wait together are computed together, by either engine; nobody
+/// hears another's words, or other ones than alone.
+#[test]
+fn many_at_once_hear_what_each_hears_alone() {
+    if !mixed() {
+        return;
+    }
+    let ring = Ring::of(&members(&RINGS[0]), &THREADS);
+    let questions = ["a fox", "a boat", "the sea", "a robot"]
+        .map(|what| chat("stories", &format!("Tell me a story about {what}."), 48));
+    let alone = questions.each_ref().map(|q| answer(&ring.nodes[0], q));
+    assert!(
+        alone
+            .iter()
+            .all(|text| text.split_whitespace().count() > 10)
+    );
+    // At both nodes, each question twice.
+    let ask = |at: usize| Story::begin(&ring.nodes[at % 2], &questions[at % 4]);
+    let stories: Vec<Story> = (0..8).map(ask).collect();
+    for (at, story) in stories.into_iter().enumerate() {
+        assert_eq!(story.finish().text, alone[at % 4], "question {at}");
+    }
 }
 
 /// The same files are the same model, whoever loads them; else no ring of both would form.

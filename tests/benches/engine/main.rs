@@ -20,15 +20,39 @@ struct Test {
     answer: u32,
 }
 
+/// What one part of a test took, in seconds.
+#[derive(Clone, Copy, Debug)]
+struct Took {
+    time: f64,
+    /// Of processors, over all threads: other work on the machine disturbs it less.
+    processor: f64,
+}
+
 /// Tokens per second.
 #[derive(Clone, Copy, Debug)]
+struct Rate {
+    time: f64,
+    processor: f64,
+}
+
+impl Rate {
+    fn new(tokens: u32, took: Took) -> Self {
+        Self {
+            time: f64::from(tokens) / took.time,
+            processor: f64::from(tokens) / took.processor,
+        }
+    }
+}
+
+/// What a contestant did in a turn.
+#[derive(Clone, Copy, Debug)]
 struct Speed {
-    read: f64,
-    write: f64,
+    read: Rate,
+    write: Rate,
 }
 
 /// One of the two.
-type Pick = fn(&Speed) -> f64;
+type Pick = fn(&Speed) -> Rate;
 
 struct Contestant {
     engine: String,
@@ -142,13 +166,14 @@ fn compare(format: &str, path: &Path, pythons: &[PathBuf], options: &Options) ->
 }
 
 /// One row for each contestant and test, and what it is measured by: the same engine on one node,
-/// and the other implementation.
+/// and the other implementation; in parentheses by processor time.
 fn print(format: &str, contestants: &[Contestant], test: Test) {
     println!();
     println!(
-        "| format | engine | threads | nodes | test | tokens/s | to one node | to the other |"
+        "| format | engine | threads | nodes | test | tokens/s | by processor time | to one node | \
+         to the other |"
     );
-    println!("| --- | --- | ---: | ---: | --- | ---: | ---: | ---: |");
+    println!("| --- | --- | ---: | ---: | --- | ---: | ---: | ---: | ---: |");
     let tests: [(String, Pick); 2] = [
         (format!("pp{}", test.prompt), |speed| speed.read),
         (format!("tg{}", test.answer), |speed| speed.write),
@@ -157,11 +182,11 @@ fn print(format: &str, contestants: &[Contestant], test: Test) {
         for own in contestants {
             let ratio = |other: Option<&Contestant>| match other {
                 Some(other) => {
-                    let turns = own.speeds.iter().zip(&other.speeds);
-                    format!(
-                        "{:.2}",
-                        median(turns.map(|(own, other)| of(own) / of(other)))
-                    )
+                    let turns = || own.speeds.iter().zip(&other.speeds);
+                    let time = turns().map(|(own, other)| of(own).time / of(other).time);
+                    let processor =
+                        turns().map(|(own, other)| of(own).processor / of(other).processor);
+                    format!("{:.2} ({:.2})", median(time), median(processor))
                 }
                 None => String::new(),
             };
@@ -171,9 +196,11 @@ fn print(format: &str, contestants: &[Contestant], test: Test) {
             let rival = contestants
                 .iter()
                 .find(|other| Some(other.engine.as_str()) == rival(&own.engine));
-            let (mean, deviation) = spread(own.speeds.iter().map(of));
+            let (mean, deviation) = spread(own.speeds.iter().map(|speed| of(speed).time));
+            let processor = median(own.speeds.iter().map(|speed| of(speed).processor));
             println!(
-                "| {format} | {} | {} | {} | {name} | {mean:.1} ± {deviation:.1} | {} | {} |",
+                "| {format} | {} | {} | {} | {name} | {mean:.1} ± {deviation:.1} | \
+                 {processor:.1} | {} | {} |",
                 own.engine,
                 own.threads.map_or(String::new(), |n| n.to_string()),
                 own.nodes,

@@ -1,6 +1,6 @@
 //! Nodes of this process, which talk over TCP as those of different machines do.
 
-use crate::{Contestant, Outcome, Speed, Test};
+use crate::{Contestant, Outcome, Rate, Speed, Test, Took};
 use exo_engine_cpu::{CpuEngine, CpuOptions};
 use exo_engine_mlx::{MlxEngine, MlxOptions};
 use exo_models::Model;
@@ -91,11 +91,41 @@ struct Ring {
     asked: u64,
 }
 
-/// How long an answer took, in seconds.
+/// How long an answer took: to its first token, and from there to its last.
 struct Times {
-    first: f64,
-    rest: f64,
+    first: Took,
+    rest: Took,
     tokens: u32,
+}
+
+/// A moment: of time, and of the processor time that all threads have taken. All nodes are in this
+/// process, and only those that are asked do anything.
+#[derive(Clone, Copy)]
+struct Moment {
+    time: Instant,
+    processor: f64,
+}
+
+impl Moment {
+    fn now() -> Self {
+        // Fields 14 and 15 of the line, counted after the name in parentheses: hundredths of
+        // seconds.
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        let fields = stat.rsplit(')').next().unwrap_or_default();
+        let fields = fields.split_whitespace().skip(11).take(2);
+        let ticks: f64 = fields.filter_map(|field| field.parse::<f64>().ok()).sum();
+        Self {
+            time: Instant::now(),
+            processor: ticks / 100.0,
+        }
+    }
+
+    fn until(self, end: Self) -> Took {
+        Took {
+            time: (end.time - self.time).as_secs_f64(),
+            processor: end.processor - self.processor,
+        }
+    }
 }
 
 impl Ring {
@@ -104,8 +134,8 @@ impl Ring {
         let read = self.ask(prompt, 1)?;
         let write = self.write(test.answer)?;
         Ok(Speed {
-            read: f64::from(test.prompt) / read.first,
-            write: f64::from(test.answer) / write.rest,
+            read: Rate::new(test.prompt, read.first),
+            write: Rate::new(test.answer, write.rest),
         })
     }
 
@@ -136,17 +166,17 @@ impl Ring {
             timeout: NEVER,
         };
         let host = self.hosts.first().ok_or("a ring has nodes")?;
-        let begin = Instant::now();
+        let begin = Moment::now();
         host.command(Command::Submit(submit));
-        let (mut first, mut last, mut stages) = (None, begin, 0);
+        let (mut first, mut last, mut stages) = (None, begin.time, 0);
         let tokens = host.event(|event| match event {
             Event::Accepted { ring, .. } => {
                 stages = ring.len();
                 None
             }
             Event::Token { .. } => {
+                first.get_or_insert_with(Moment::now);
                 last = Instant::now();
-                first.get_or_insert(last);
                 None
             }
             Event::Finished { tokens, .. } => Some(Ok(tokens)),
@@ -158,9 +188,13 @@ impl Ring {
             return Err(format!("{stages} stages on {} nodes", self.hosts.len()).into());
         }
         let first = first.ok_or("an answer has a token")?;
+        let end = Moment {
+            time: last,
+            ..Moment::now()
+        };
         Ok(Times {
-            first: (first - begin).as_secs_f64(),
-            rest: (last - first).as_secs_f64(),
+            first: begin.until(first),
+            rest: first.until(end),
             tokens,
         })
     }

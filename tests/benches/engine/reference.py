@@ -4,11 +4,18 @@
     python reference.py llama.cpp MODEL.gguf THREADS
 
 A line `PROMPT ANSWER` asks to read so many tokens, and then, anew, to write so many; the answer is a
-line of two numbers: the seconds that each took. The first line printed is the version.
+line of four numbers: the seconds that each took, of time and of processors. The first line printed is
+the version.
 """
 
 import sys
 import time
+
+
+def timed(work):
+    start, processor = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - start, time.process_time() - processor
 
 
 def mlx_lm(path, _threads):
@@ -24,15 +31,10 @@ def mlx_lm(path, _threads):
 
     def measure(prompt, answer):
         tokens = mx.array([1000 + 7 * i for i in range(prompt)])
-        start = time.perf_counter()
-        next(generate_step(tokens, model, max_tokens=1))
-        read = time.perf_counter() - start
+        read = timed(lambda: next(generate_step(tokens, model, max_tokens=1)))
         steps = generate_step(mx.array([1000]), model, max_tokens=answer + 1)
         next(steps)
-        start = time.perf_counter()
-        for _ in steps:
-            pass
-        return read, time.perf_counter() - start
+        return *read, *timed(lambda: list(steps))
 
     return f"mlx-lm {mlx_lm.__version__}, mlx {mx.__version__}", measure
 
@@ -51,15 +53,10 @@ def llama_cpp(path, threads):
     def measure(prompt, answer):
         tokens = [1000 + 7 * i for i in range(prompt)]
         model.reset()
-        start = time.perf_counter()
-        evaluate(tokens)
-        read = time.perf_counter() - start
+        read = timed(lambda: evaluate(tokens))
         model.reset()
         evaluate([1000])
-        start = time.perf_counter()
-        for i in range(answer):
-            evaluate([1000 + i])
-        return read, time.perf_counter() - start
+        return *read, *timed(lambda: [evaluate([1000 + i]) for i in range(answer)])
 
     return f"llama-cpp-python {llama_cpp.__version__}", measure
 

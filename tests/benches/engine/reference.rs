@@ -1,6 +1,6 @@
 //! The other implementations: each a Python process of its own, which measures when it is asked.
 
-use crate::{Contestant, Outcome, Speed, Test};
+use crate::{Contestant, Outcome, Rate, Speed, Test, Took};
 use std::env;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -123,11 +123,14 @@ impl Process {
         let line = self.line()?;
         let seconds: Result<Vec<f64>, _> = line.split_whitespace().map(str::parse).collect();
         match seconds?[..] {
-            [read, write] => Ok(Speed {
-                read: f64::from(test.prompt) / read,
-                write: f64::from(test.answer) / write,
-            }),
-            _ => Err(format!("two numbers were expected, not {line:?}").into()),
+            [read, read_processor, write, write_processor] => {
+                let took = |time, processor| Took { time, processor };
+                Ok(Speed {
+                    read: Rate::new(test.prompt, took(read, read_processor)),
+                    write: Rate::new(test.answer, took(write, write_processor)),
+                })
+            }
+            _ => Err(format!("four numbers were expected, not {line:?}").into()),
         }
     }
 
