@@ -4,6 +4,7 @@ use super::engine::Mood;
 use super::harness::{Harness, config};
 use super::message::{self, ME};
 use super::source::Source;
+use super::training;
 use exo_protocol::config::Discovery;
 use exo_protocol::engine::{FailureKind, Sampling};
 use exo_protocol::wire::{Chunk, Decoder, MAGIC, Message, MessageType, encode_payload};
@@ -211,7 +212,11 @@ pub(super) fn command(source: &mut Source<'_>) -> Input {
     let kind = source.below(32);
     let request = message::request(source);
     Input::Command(match kind {
-        0..22 => Command::Submit(Submit {
+        18 => Command::Train(training::begin(source, request)),
+        19 => Command::Example(training::example(source, request)),
+        20 => Command::Save { job: request },
+        21 => Command::EndJob { job: request },
+        0..18 => Command::Submit(Submit {
             request,
             model: dummy::MODEL.into(),
             layers: if kind == 0 { 0 } else { dummy::LAYERS },

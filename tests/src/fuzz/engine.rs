@@ -2,8 +2,10 @@
 
 use super::message::rows;
 use super::source::Source;
+use exo_protocol::dummy::DummyEngine;
 use exo_protocol::engine::{
-    EngineCommand, EngineEvent, EngineFailure, EngineInput, EngineOutput, FailureKind,
+    Engine as _, EngineCommand, EngineEvent, EngineFailure, EngineInput, EngineOutput, FailureKind,
+    TrainCommand,
 };
 use exo_protocol::tensor::Tensor;
 use exo_protocol::{CallId, RequestId, Shard};
@@ -18,6 +20,8 @@ pub(super) struct Engine {
     /// Positions by request, and the shard that computed them.
     caches: BTreeMap<RequestId, (Shard, u32)>,
     turns: BTreeMap<RequestId, Turn>,
+    /// What trains.
+    dummy: DummyEngine,
     /// It said what no engine may say. From then on the node cannot know better.
     lied: bool,
 }
@@ -71,8 +75,27 @@ impl Engine {
             EngineCommand::Free { request, .. } => {
                 self.turns.entry(request.clone()).or_default().holds = false;
             }
-            EngineCommand::Load { .. } | EngineCommand::Unload { .. } | EngineCommand::Train(_) => {
+            EngineCommand::Train(command) => {
+                let of = |command: &TrainCommand| match command {
+                    TrainCommand::Begin { job, .. }
+                    | TrainCommand::Forward { job, .. }
+                    | TrainCommand::Backward { job, .. }
+                    | TrainCommand::Save { job, .. } => Some(job.clone()),
+                    TrainCommand::End { .. } => None,
+                };
+                // A job that ended may begin anew under its name once it is forgotten.
+                let ends = |queued: &&EngineCommand| {
+                    !matches!(queued, EngineCommand::Train(TrainCommand::End { .. }))
+                };
+                let since = self.queue.iter().rev().take_while(ends);
+                let mut parts = since.filter_map(|queued| match queued {
+                    EngineCommand::Train(queued) => of(queued),
+                    _ => None,
+                });
+                let twice = of(command).is_some_and(|job| parts.any(|other| other == job));
+                assert!(!twice, "a job has two parts in the engine: {command:?}");
             }
+            EngineCommand::Load { .. } | EngineCommand::Unload { .. } => {}
         }
         self.queue.push_back(command);
     }
@@ -129,6 +152,11 @@ impl Engine {
         }
         Some(match command {
             EngineCommand::Load { shard, .. } => {
+                let load = EngineCommand::Load {
+                    call,
+                    shard: shard.clone(),
+                };
+                self.dummy.execute(load, &mut |_| {});
                 self.loaded.insert(shard);
                 EngineEvent::Loaded {
                     call,
@@ -149,7 +177,7 @@ impl Engine {
                 self.caches.remove(&request);
                 EngineEvent::Freed { call }
             }
-            EngineCommand::Train(_) => EngineEvent::unsupported(call, "it does not train"),
+            EngineCommand::Train(_) => self.dummy.execute(command, &mut |_| {}),
             EngineCommand::Forward {
                 shard,
                 request,

@@ -68,6 +68,7 @@ pub(super) fn config(shape: u8) -> Config {
         ..Capabilities::unknown()
     };
     let mut config = Config::new(ME.into(), machine);
+    config.trains = true;
     let peer = |address: &str, node: Option<&str>| DirectPeer {
         address: address.into(),
         node: node.map(Into::into),
@@ -285,6 +286,7 @@ impl Harness {
         }
         let status = self.node.status();
         assert!(status.requests.is_empty(), "{:?}", status.requests);
+        assert!(status.jobs.is_empty(), "{:?}", status.jobs);
         while self.engine.queued() > 0 {
             self.compute(1, Mood::Able);
         }

@@ -4,9 +4,11 @@ use super::message::{self, ME};
 use super::source::Source;
 use bytes::Bytes;
 use exo_protocol::dummy;
-use exo_protocol::engine::{ExampleInput, Targets};
+use exo_protocol::engine::{ExampleInput, Optimizer, Targets, TrainSetup, Trainable};
 use exo_protocol::tensor::{DType, Tensor};
 use exo_protocol::wire::{Begin, Begun, Example, Gradient, Loss, Message, Save, Saved};
+use exo_protocol::{RequestId, Train};
+use std::sync::Arc;
 
 /// Any message of a training job, mostly one that may come from `from`.
 pub(super) fn any(source: &mut Source<'_>, from: &str) -> Message {
@@ -70,6 +72,43 @@ pub(super) fn any(source: &mut Source<'_>, from: &str) -> Message {
             iteration: step,
             file: String::from("file"),
         }),
+    }
+}
+
+/// A job that begins here.
+pub(super) fn begin(source: &mut Source<'_>, job: RequestId) -> Train {
+    let shape = source.byte();
+    Train {
+        job,
+        model: dummy::MODEL.into(),
+        layers: if shape == 255 { 0 } else { dummy::LAYERS },
+        bytes: if shape >> 6 == 1 { 1500 << 20 } else { 0 },
+        fingerprint: u64::from(shape >> 5 & 1),
+        setup: Arc::new(TrainSetup {
+            name: String::from(if shape & 15 == 15 { "a/b" } else { "job" }),
+            trainable: Trainable::Full { last_layers: 0 },
+            optimizer: Optimizer::Sgd,
+            learning_rate: 0.5,
+            seed: 1,
+            resume: (shape & 15 == 14).then_some(1),
+        }),
+    }
+}
+
+/// An example for one.
+pub(super) fn example(source: &mut Source<'_>, job: RequestId) -> exo_protocol::Example {
+    let shape = source.byte();
+    let (batch, positions) = (1 + (shape & 1), 1 + (shape >> 1 & 3));
+    let ids = usize::from(batch * positions);
+    exo_protocol::Example {
+        job,
+        batch: batch.into(),
+        tokens: vec![shape.into(); ids],
+        targets: Targets {
+            tokens: vec![1; if shape >> 3 == 31 { ids + 1 } else { ids }],
+            counted: vec![(0, positions.into()); batch.into()],
+        },
+        learn: shape & 16 == 0,
     }
 }
 

@@ -8,6 +8,7 @@ use crate::node::output::Event;
 use crate::node::violation::Violation;
 use crate::time::Instant;
 use crate::wire::{self, Message};
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -112,7 +113,13 @@ impl Node {
         match job.phase {
             Phase::Example { step, learn }
                 if step == loss.step && ends(learn).is_some_and(|stage| stage.node == *node) => {}
-            _ => return Err(Violation::job_turn("LOSS", &loss.job)),
+            _ => {
+                // It may have been misled by the stage beside it, so this is no violation of its own.
+                let message = format!("its loss of step {} is not due", loss.step);
+                let node = node.clone();
+                self.fail_job(&loss.job, JobFailure::Stage { node, message });
+                return Ok(());
+            }
         }
         job.phase = Phase::Idle;
         job.until = Instant::FAR_FUTURE;

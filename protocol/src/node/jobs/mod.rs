@@ -17,5 +17,7 @@ mod setup;
 mod stage;
 
 pub use failure::JobFailure;
+#[cfg(test)]
+pub(super) use job::Phase;
 pub(super) use job::{Job, JobStage};
 pub(super) use plan::JobPlan;

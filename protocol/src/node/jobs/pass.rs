@@ -222,8 +222,10 @@ impl Node {
             Some(route) => self.send(route, word),
             None => {
                 let own = self.config.node.clone();
-                let heard = self.origin_hears(&own, word);
-                debug_assert!(heard.is_ok(), "this node breaks its own rules: {heard:?}");
+                if let Err(violation) = self.origin_hears(&own, word) {
+                    // Nobody else to blame, and nothing to close.
+                    self.fail_job_stage(id, failed::ENGINE, violation.to_string());
+                }
             }
         }
     }

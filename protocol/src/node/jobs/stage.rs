@@ -153,7 +153,9 @@ impl Node {
         let violation = if !fits {
             let request = example.job.clone();
             Violation::Foreign { node, request }
-        } else if !matches!(stage.doing, Doing::Nothing) {
+        } else if !matches!(stage.doing, Doing::Nothing)
+            || example.step != stage.steps.saturating_add(example.learn.into())
+        {
             Violation::job_turn("EXAMPLE", &example.job)
         } else {
             if stage.stage > 0 {

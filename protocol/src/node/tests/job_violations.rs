@@ -2,15 +2,17 @@
 
 use super::jobs::{setup, train};
 use super::net::Net;
-use super::violations::{introduced, say};
+use super::violations::{BAD, introduced, say};
 use crate::dummy;
 use crate::engine::{ExampleInput, Targets};
-use crate::node::jobs::JobPlan;
+use crate::node::jobs::{JobPlan, Phase};
 use crate::node::*;
 use crate::shard::Shard;
 use crate::tensor::{DType, Tensor};
 use crate::wire::extension::{end, error, failed};
 use crate::wire::{self, Begin, Begun, Ending, Gradient, Loss, Message, Save, Saved};
+use alloc::collections::BTreeMap;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec;
 use bytes::Bytes;
@@ -61,6 +63,18 @@ fn example(input: ExampleInput) -> Message {
             tokens: vec![1],
             counted: vec![(0, 1)],
         },
+    })
+}
+
+/// One of this step, of which the sender says whether it is to be learned from.
+fn numbered(step: u32, learn: bool, input: ExampleInput) -> Message {
+    let Message::Example(example) = example(input) else {
+        unreachable!("it is one");
+    };
+    Message::Example(wire::Example {
+        step,
+        learn,
+        ..example
     })
 }
 
@@ -200,6 +214,18 @@ fn an_example_must_be_due_and_of_the_right_kind() {
             example(ExampleInput::Hidden(hidden())),
             error::FOREIGN,
         ),
+        (
+            &["x", "n0"],
+            false,
+            numbered(2, true, ExampleInput::Hidden(hidden())),
+            error::PROTOCOL,
+        ),
+        (
+            &["x", "n0"],
+            false,
+            numbered(1, false, ExampleInput::Hidden(hidden())),
+            error::PROTOCOL,
+        ),
         (&["n0", "x"], false, gradient(1), error::FOREIGN),
         (&["n0", "x"], false, save(3), error::PROTOCOL),
         (&["n0", "x"], true, save(0), error::PROTOCOL),
@@ -260,4 +286,56 @@ fn only_its_stages_speak_to_an_origin_and_only_its_origin_ends_a_job() {
     let ended = Message::End(ending(end::CANCELLED));
     assert_eq!(say(&mut net, ended), Some(error::FOREIGN));
     assert_eq!(net.hosts[0].node.status().jobs.len(), 1, "it goes on");
+}
+
+/// A job of node 0 over the third node, which has the layers before its own.
+#[test]
+fn a_stage_that_misleads_the_one_after_it_ends_the_job_and_does_no_harm() {
+    for learn in [false, true] {
+        let mut net = trainer();
+        let own = JobPlan {
+            origin: "n0".into(),
+            ..plan(&["x", "n0"])
+        };
+        let node = &mut net.hosts[0].node;
+        let job = Job {
+            plan: Arc::new(own.clone()),
+            routes: BTreeMap::from([("x".into(), BAD)]),
+            phase: Phase::Beginning(vec![Some((4, 0)), None]),
+            steps: 0,
+            trainable: 0,
+            saved: None,
+            until: Instant::FAR_FUTURE,
+        };
+        node.jobs.insert("j".into(), job);
+        node.begin_stage(Arc::new(own), 1, None);
+        net.drain(0);
+        net.run();
+        assert_eq!(net.hosts[0].node.status().jobs[0].doing, "nothing");
+        // The origin asked for nothing.
+        let step = u32::from(learn);
+        let misleading = numbered(step, learn, ExampleInput::Hidden(hidden()));
+        assert_eq!(say(&mut net, misleading), None);
+        let jobs = net.hosts[0].node.status().jobs;
+        if learn {
+            // It waits for nothing and tells nobody but the one that misled it.
+            assert_eq!(jobs[0].doing, "nothing");
+        } else {
+            let failed = Event::JobFailed {
+                job: "j".into(),
+                failure: JobFailure::Stage {
+                    node: "n0".into(),
+                    message: String::from("its loss of step 0 is not due"),
+                },
+                saved: None,
+            };
+            assert!(
+                net.hosts[0].events.contains(&failed),
+                "{:?}",
+                net.hosts[0].events
+            );
+            assert!(jobs.is_empty());
+            net.at_rest();
+        }
+    }
 }

@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use core::time::Duration;
 
-const BAD: ConnectionId = ConnectionId(1_000_001);
+pub(super) const BAD: ConnectionId = ConnectionId(1_000_001);
 
 /// A settled pair of nodes; node 0 has one more connection, to whom the test speaks for.
 fn net() -> Net {
