@@ -172,6 +172,10 @@ impl Node {
             .map(|(&key, _)| key)
             .collect();
         for key in worse {
+            // That it is not tried any more is no trouble.
+            if let Some(peer) = self.peers.get_mut(&key) {
+                peer.told = true;
+            }
             self.remove_peer(key, "it announced itself at a better address");
         }
         let limits = self.config.limits;

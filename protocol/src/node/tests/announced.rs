@@ -108,6 +108,26 @@ fn a_stranger_that_does_not_answer_is_told_of_once_and_not_kept() {
 }
 
 #[test]
+fn of_two_ways_the_better_one_is_tried_without_a_word() {
+    let mut net = Net::strangers(&[1000], |_| {});
+    net.advance(SECOND);
+    let (now, addresses) = (net.now, [(50, 4), (51, 6), (52, 5)]);
+    for (host, priority) in addresses {
+        let mut way = announcement("n7");
+        way.priority = priority;
+        let (from, payload) = (Ipv4Addr::new(10, 0, 0, host).into(), way.encode());
+        let node = &mut net.hosts[0].node;
+        node.handle_input(now, Input::Datagram { from, payload });
+    }
+    let status = net.hosts[0].node.status();
+    let tried: Vec<&str> = status.peers.iter().map(|p| &*p.address).collect();
+    assert_eq!(tried, ["10.0.0.51:50051"]);
+    let told = |output: Output| matches!(output, Output::Event(Event::PeerUnreachable { .. }));
+    let node = &mut net.hosts[0].node;
+    assert!(!core::iter::from_fn(|| node.poll_output()).any(told));
+}
+
+#[test]
 fn forged_announcements_and_noise_cost_little() {
     let mut net = Net::strangers(&[1000, 1000], |_| {});
     net.advance(5 * SECOND);
