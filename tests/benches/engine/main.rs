@@ -67,10 +67,11 @@ struct Options {
     turns: usize,
     threads: usize,
     formats: Vec<String>,
+    engines: Vec<String>,
 }
 
 const USAGE: &str = "usage: engine [--turns N] [--prompt N] [--answer N] [--threads N] \
-                     [--formats gguf,f32,f16,4bit]";
+                     [--formats gguf,f32,f16,4bit] [--engines cpu,mlx]";
 
 fn main() -> Outcome<()> {
     let options = options()?;
@@ -110,6 +111,7 @@ fn options() -> Outcome<Options> {
         turns: 5,
         threads: std::thread::available_parallelism()?.get(),
         formats: ["gguf", "f32"].map(str::to_owned).to_vec(),
+        engines: ["cpu", "mlx"].map(str::to_owned).to_vec(),
     };
     let mut words = env::args().skip(1).filter(|word| word != "--bench");
     while let Some(word) = words.next() {
@@ -119,6 +121,7 @@ fn options() -> Outcome<Options> {
             "--prompt" => options.test.prompt = value()?.parse()?,
             "--answer" => options.test.answer = value()?.parse()?,
             "--threads" => options.threads = value()?.parse()?,
+            "--engines" => options.engines = value()?.split(',').map(str::to_owned).collect(),
             "--formats" => options.formats = value()?.split(',').map(str::to_owned).collect(),
             _ => return Err(USAGE.into()),
         }
@@ -132,7 +135,8 @@ fn options() -> Outcome<Options> {
 fn compare(format: &str, path: &Path, pythons: &[PathBuf], options: &Options) -> Outcome<()> {
     let model = Model::open(path)?;
     let mut contestants = Vec::new();
-    for engine in ours::Engine::all() {
+    let wanted = |engine: &ours::Engine| options.engines.iter().any(|name| name == engine.name());
+    for engine in ours::Engine::all().into_iter().filter(wanted) {
         for nodes in [1, 2] {
             contestants.push(ours::contestant(&model, engine, nodes, options.threads)?);
         }
