@@ -77,24 +77,22 @@ impl Node {
         let mut interfaces = match interfaces {
             Ok(interfaces) => interfaces,
             Err(error) => {
-                let reason = format!("this machine's addresses are not known: {error}");
-                if self.is_first(&reason) {
-                    self.tell(Event::BroadcastTrouble { reason });
-                }
-                return;
+                return self.tell_once(&error, || {
+                    format!("this machine's addresses are not known: {error}")
+                });
             }
         };
         if self.leaving {
             return;
         }
         interfaces.sort_by_key(Interface::order);
+        // Reference nodes read it too: nothing in it is ours alone.
+        let machine = Capabilities {
+            engine: None,
+            ..self.config.capabilities.clone()
+        };
         for interface in interfaces.into_iter().take(MOST_INTERFACES) {
-            let node = self.config.node.clone();
-            // Reference nodes read it too: nothing in it is ours alone.
-            let machine = Capabilities {
-                engine: None,
-                ..self.config.capabilities.clone()
-            };
+            let (node, machine) = (self.config.node.clone(), machine.clone());
             let payload = Announcement::over(&interface.name, node, node_port, machine).encode();
             for target in interface.targets() {
                 self.outputs.push_back(Output::Broadcast {
@@ -120,11 +118,9 @@ impl Node {
             Ok(announced) => announced,
             // Told by address and not by content, which may be another one each time.
             Err(error) => {
-                if self.is_first(&from.to_string()) {
-                    let reason = format!("a datagram from {from} is no announcement: {error}");
-                    self.tell(Event::BroadcastTrouble { reason });
-                }
-                return;
+                return self.tell_once(&from.to_string(), || {
+                    format!("a datagram from {from} is no announcement: {error}")
+                });
             }
         };
         let wanted = |list: &[NodeId]| list.is_empty() || list.contains(&announced.node);
@@ -194,6 +190,13 @@ impl Node {
     /// announces itself again if it is one.
     pub(super) fn is_fleeting(peer: &Peer) -> bool {
         peer.heard.is_some() && !peer.up && !peer.answered
+    }
+
+    /// Tells of a trouble that may come again and again, the first time that `what` is in trouble.
+    fn tell_once(&mut self, what: &str, reason: impl FnOnce() -> String) {
+        if self.is_first(what) {
+            self.tell(Event::BroadcastTrouble { reason: reason() });
+        }
     }
 
     /// Whether something that happens again and again happens for the first time.
