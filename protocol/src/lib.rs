@@ -85,8 +85,8 @@ pub use config::Config;
 pub use id::{CallId, ConnectionId, DialId, ModelId, NodeId, RequestId};
 pub use json::Json;
 pub use node::{
-    Command, Deadline, Event, Example, Failure, FinishReason, Input, JobFailure, LinkFault, Node,
-    Origin, Output, Rejection, Stage, Status, Submit, Timer, Train,
+    Command, Deadline, Discovered, Event, Example, Failure, FinishReason, Input, JobFailure,
+    LinkFault, Node, Origin, Output, Rejection, Stage, Status, Submit, Timer, Train,
 };
 pub use shard::Shard;
 pub use tensor::{DType, Tensor};

@@ -3,7 +3,7 @@
 use super::error::ApiError;
 use crate::app::App;
 use crate::library::Listed;
-use exo_protocol::node::{HopStatus, PeerStatus, Stage, Status};
+use exo_protocol::node::{AddressStatus, HopStatus, PeerStatus, Stage, Status};
 use exo_protocol::topology::EngineInfo;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
@@ -144,6 +144,20 @@ fn peer_json(peer: &PeerStatus) -> Value {
         "leaving": peer.leaving,
         "rtt_ms": peer.rtt.map(milliseconds),
         "hops": hops_json(&peer.hops),
+        "addresses": peer.addresses.iter().map(address_json).collect::<Vec<_>>(),
+    })
+}
+
+fn address_json(address: &AddressStatus) -> Value {
+    let sources = address.sources.iter().map(ToString::to_string);
+    json!({
+        "address": address.address,
+        "sources": sources.collect::<Vec<_>>(),
+        "description": address.description,
+        "in_use": address.in_use,
+        "verified": address.verified,
+        "rtt_ms": address.rtt.map(milliseconds),
+        "failures": address.failures,
     })
 }
 

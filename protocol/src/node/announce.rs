@@ -1,8 +1,9 @@
 //! Discovery by broadcasts: announcing this node, and taking announcements for what they are, hints
 //! from strangers. Nothing is believed of one but where to knock.
 
+use super::find::{Found, Source};
 use super::output::{Event, Output};
-use super::peer::{Heard, Peer, PeerKey};
+use super::peer::Peer;
 use super::{Instant, Node};
 use crate::discovery::announcement::Announcement;
 use crate::discovery::interface::Interface;
@@ -51,20 +52,7 @@ impl Node {
         self.announcing.left = datagrams;
         self.outputs.push_back(Output::Listen { datagrams });
         self.outputs.push_back(Output::ListInterfaces);
-        let timeout = self.config.timing.announce_timeout;
-        let silent = |peer: &Peer| {
-            peer.heard
-                .is_some_and(|heard| heard.at + timeout <= self.now)
-        };
-        let gone: Vec<PeerKey> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| silent(peer) && !peer.up)
-            .map(|(&key, _)| key)
-            .collect();
-        for key in gone {
-            self.remove_peer(key, "it announces itself no longer");
-        }
+        self.forget_silent();
     }
 
     /// Announces this node over each of these interfaces.
@@ -131,59 +119,14 @@ impl Node {
         {
             return;
         }
-        self.take_announcement(SocketAddr::new(from, announced.port), announced);
-    }
-
-    fn take_announcement(&mut self, address: SocketAddr, announced: Announcement) {
-        let address = address.to_string();
-        let heard = Some(Heard {
-            at: self.now,
-            priority: announced.priority,
+        self.found(Found {
+            source: Source::Udp,
+            address: SocketAddr::new(from, announced.port).to_string(),
+            description: announced.description(),
+            node: Some(announced.node),
+            capabilities: Some(announced.capabilities),
+            priority: Some(announced.priority),
         });
-        let is_it =
-            |peer: &Peer| peer.node.as_ref().or(peer.expected.as_ref()) == Some(&announced.node);
-        if let Some(known) = self
-            .peers
-            .values_mut()
-            .find(|peer| peer.heard.is_some() && peer.address == address && is_it(peer))
-        {
-            known.heard = heard;
-            return;
-        }
-        // Reached already, or named by the operator, who knows better; or there is a better way.
-        let settled = |peer: &Peer| {
-            is_it(peer)
-                && match peer.heard {
-                    Some(before) => peer.up || before.priority >= announced.priority,
-                    None => true,
-                }
-        };
-        if self.peers.values().any(settled) {
-            return;
-        }
-        let worse: Vec<PeerKey> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| is_it(peer))
-            .map(|(&key, _)| key)
-            .collect();
-        for key in worse {
-            // That it is not tried any more is no trouble.
-            if let Some(peer) = self.peers.get_mut(&key) {
-                peer.told = true;
-            }
-            self.remove_peer(key, "it announced itself at a better address");
-        }
-        let limits = self.config.limits;
-        let newcomers = self.peers.values().filter(|p| p.heard.is_some() && !p.up);
-        if newcomers.count() >= limits.newcomers || self.peers.len() >= limits.peers {
-            return;
-        }
-        let description = announced.description();
-        let (node, machine) = (Some(announced.node), Some(announced.capabilities));
-        let mut peer = Peer::new(address, node, description, machine, self.now);
-        peer.heard = heard;
-        self.add_peer(peer);
     }
 
     /// Whether a peer is forgotten now that it cannot be reached: a stranger that never answered

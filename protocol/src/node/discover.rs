@@ -1,7 +1,7 @@
 //! From what discovery says to the list of peers.
 
+use super::find::{Discovered, Found, Source};
 use super::output::{Event, Output};
-use super::peer::{Peer, PeerKey};
 use super::{Instant, Node};
 use crate::config::DirectPeer;
 use crate::discovery::manual::{self, ManualPeer};
@@ -21,14 +21,19 @@ pub(super) struct File {
 
 impl Node {
     pub(super) fn add_direct_peers(&mut self, peers: Vec<DirectPeer>) {
-        for peer in peers.into_iter().take(self.config.limits.peers) {
+        for peer in peers {
             let host = peer
                 .address
                 .rsplit_once(':')
                 .map_or(&*peer.address, |(host, _)| host);
             let description = format!("DIRECT ({host})");
-            let peer = Peer::new(peer.address, peer.node, description, None, self.now);
-            self.add_peer(peer);
+            let peer = Discovered {
+                node: peer.node,
+                address: peer.address,
+                description,
+                capabilities: None,
+            };
+            self.found(Found::listed(Source::Direct, peer));
         }
     }
 
@@ -56,42 +61,15 @@ impl Node {
         }
     }
 
-    fn set_manual_peers(&mut self, mut wanted: Vec<ManualPeer>) {
-        wanted.retain(|peer| peer.id != self.config.node);
-        let gone: Vec<PeerKey> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| {
-                let same = |w: &ManualPeer| {
-                    peer.expected.as_ref() == Some(&w.id) && peer.address == w.address
-                };
-                peer.named && !wanted.iter().any(same)
-            })
-            .map(|(&key, _)| key)
-            .collect();
-        for key in gone {
-            self.remove_peer(key, "the discovery file does not name it at this address");
-        }
-        for peer in wanted {
-            let known = self.peers.values_mut().find(|known| {
-                known.named
-                    && known.expected.as_ref() == Some(&peer.id)
-                    && known.address == peer.address
-            });
-            if let Some(known) = known {
-                known.configured = peer.capabilities;
-                continue;
-            }
-            let id = Some(peer.id);
-            let peer = Peer::new(peer.address, id, "MAN".into(), peer.capabilities, self.now);
-            self.add_peer(peer);
-        }
-    }
-
-    pub(super) fn add_peer(&mut self, peer: Peer) -> PeerKey {
-        self.last_peer += 1;
-        let key = PeerKey(self.last_peer);
-        self.peers.insert(key, peer);
-        key
+    fn set_manual_peers(&mut self, peers: Vec<ManualPeer>) {
+        let peer = |peer: ManualPeer| Discovered {
+            node: Some(peer.id),
+            address: peer.address,
+            description: "MAN".into(),
+            capabilities: peer.capabilities,
+        };
+        let peers = peers.into_iter().map(peer).collect();
+        let reason = "the discovery file does not name it at this address";
+        self.list(&Source::Manual, peers, reason);
     }
 }

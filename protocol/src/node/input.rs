@@ -1,5 +1,6 @@
 //! What a driver tells the node.
 
+use super::find::Discovered;
 use crate::discovery::interface::Interface;
 use crate::engine::{EngineEvent, Sampling, Targets, TrainSetup};
 use crate::id::{ConnectionId, DialId, ModelId, RequestId};
@@ -135,6 +136,16 @@ pub enum Command {
     EndJob {
         /// Which.
         job: RequestId,
+    },
+    /// Look for these peers too, in the place of those that the same source named before: a
+    /// discovery of the application's own. No more than
+    /// [`Limits::peers`](crate::config::Limits::peers); a longer list changes nothing and is
+    /// answered by [`Event::DiscoveryRejected`](super::Event::DiscoveryRejected).
+    Discovered {
+        /// Whose list it is, for people too, such as `tailscale`.
+        source: String,
+        /// All whom it names now.
+        peers: Vec<Discovered>,
     },
     /// Leave in order: take no new requests, tell the peers to place nothing here, hand over the
     /// stages of theirs, and let the requests that were submitted here come to their end. Training

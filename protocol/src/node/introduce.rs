@@ -265,7 +265,7 @@ impl Node {
         let (reply, family) = (peer.reply.take(), peer.family);
         let (up_since, leaving) = (peer.up_since, peer.leaving);
         peer.up = false;
-        if !peer.named {
+        if peer.source.is_none() {
             self.peers.remove(&other);
         }
         let peer = self.peers.get_mut(&dialed)?;

@@ -306,7 +306,7 @@ impl Node {
             .clone()
             .unwrap_or_else(|| peer.address.as_str().into());
         peer.node.clone_from(&peer.expected);
-        let (address, named) = (peer.address.clone(), peer.named);
+        let (address, named) = (peer.address.clone(), peer.source.is_some());
         if !named {
             self.peers.remove(&key);
         }
@@ -328,7 +328,7 @@ impl Node {
         if peer.inbound.is_empty() {
             self.peers.remove(&key);
         } else {
-            peer.named = false;
+            peer.source = None;
             peer.expected = None;
             peer.data = Link::UNUSED;
         }

@@ -6,8 +6,8 @@
 //! - A connection: `connection` is what every one has, with its `outbox` that `write` empties;
 //!   `extended` is what nodes of ours have in addition: `credit`, messages in pieces
 //!   (`reassembly`), keepalive (`pulse`).
-//! - Peers: `discover` turns discovery into peers, `announce` does for broadcasts, `links` keeps connections to them, `introduce`
-//!   is how nodes of ours get to know each other, `health` watches reference peers, `serve` answers
+//! - Peers: `find` takes in what discovery says, `discover` reads lists, `announce` broadcasts,
+//!   `links` keeps connections to them, `introduce` is how nodes of ours get to know each other, `health` watches reference peers, `serve` answers
 //!   all of them, `views` says who is there, `place` cuts models into rings.
 //! - A request has two sides. Its origin (`client`): `origin` starts and ends it, `recover` goes on
 //!   when a stage is lost. Its stages (`session`): `open` takes part, `step` computes, `streams`
@@ -22,6 +22,7 @@ mod credit;
 mod discover;
 mod ending;
 mod extended;
+mod find;
 mod health;
 mod input;
 mod introduce;
@@ -49,10 +50,13 @@ mod views;
 mod violation;
 mod write;
 
+pub use find::{Discovered, Source};
 pub use input::{Command, Example, Input, LinkFault, Origin, Submit, Train};
 pub use jobs::JobFailure;
 pub use output::{Event, Failure, FinishReason, Output, Rejection, Stage};
-pub use status::{ExtendedStatus, HopStatus, JobStatus, PeerStatus, RequestStatus, Status};
+pub use status::{
+    AddressStatus, ExtendedStatus, HopStatus, JobStatus, PeerStatus, RequestStatus, Status,
+};
 
 use crate::config::Config;
 use crate::id::{CallId, ConnectionId, DialId, NodeId, RequestId};
@@ -241,6 +245,9 @@ impl Node {
             Input::Command(Command::Example(example)) => self.example(example),
             Input::Command(Command::Save { job }) => self.save(&job),
             Input::Command(Command::EndJob { job }) => self.end_job(&job),
+            Input::Command(Command::Discovered { source, peers }) => {
+                self.discovered(source, peers);
+            }
             Input::Command(Command::Drain) => self.drain(),
             Input::Command(Command::Stop) => self.stop(),
         }

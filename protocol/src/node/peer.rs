@@ -1,6 +1,7 @@
 //! A peer that discovery named: where it is, whether it answers, what it said of itself.
 
-use super::status::HopStatus;
+use super::find::{Found, Source};
+use super::status::{AddressStatus, HopStatus};
 use crate::config::Timing;
 use crate::id::{ConnectionId, DialId, NodeId};
 use crate::rng::Rng;
@@ -46,8 +47,8 @@ pub(super) struct Peer {
     pub(super) own: bool,
     /// Extended connections that it opened to this node.
     pub(super) inbound: Vec<ConnectionId>,
-    /// Discovery names it; any other peer is forgotten when it goes.
-    pub(super) named: bool,
+    /// Who names it; a peer that nobody names is forgotten when it goes.
+    pub(super) source: Option<Source>,
     /// When it was announced last, and how good the way to it is, if discovery is by broadcasts.
     pub(super) heard: Option<Heard>,
     /// It said that it leaves: nothing new is placed on it.
@@ -96,19 +97,15 @@ impl Link {
 }
 
 impl Peer {
-    pub(super) fn new(
-        address: String,
-        expected: Option<NodeId>,
-        description: String,
-        configured: Option<Capabilities>,
-        now: Instant,
-    ) -> Self {
+    /// A peer that discovery names.
+    pub(super) fn new(found: Found, now: Instant) -> Self {
         Self {
-            address,
-            node: expected.clone(),
-            expected,
-            description,
-            configured,
+            source: Some(found.source),
+            address: found.address,
+            node: found.node.clone(),
+            expected: found.node,
+            description: found.description,
+            configured: found.capabilities,
             reply: None,
             data: Link::Idle(now),
             probe: Link::UNUSED,
@@ -117,7 +114,6 @@ impl Peer {
             up_since: now,
             own: false,
             inbound: Vec::new(),
-            named: true,
             heard: None,
             leaving: false,
             family: None,
@@ -133,10 +129,18 @@ impl Peer {
 
     /// A peer that discovery does not name: it came by itself.
     pub(super) fn unnamed(node: NodeId, remote: String, now: Instant) -> Self {
-        let mut peer = Self::new(remote, None, String::from("IN"), None, now);
+        let found = Found {
+            source: Source::Direct,
+            node: None,
+            address: remote,
+            description: String::from("IN"),
+            capabilities: None,
+            priority: None,
+        };
+        let mut peer = Self::new(found, now);
+        peer.source = None;
         peer.node = Some(node);
         peer.data = Link::UNUSED;
-        peer.named = false;
         peer
     }
 
@@ -165,6 +169,20 @@ impl Peer {
         self.answered = true;
         self.failures = 0;
         self.told = false;
+    }
+
+    /// Where it may be reached.
+    pub(super) fn addresses(&self) -> Vec<AddressStatus> {
+        let status = |source: &Source| AddressStatus {
+            address: self.address.clone(),
+            sources: alloc::vec![source.clone()],
+            description: self.description.clone(),
+            in_use: true,
+            verified: self.answered,
+            rtt: self.rtt.filter(|_| self.dialed_up),
+            failures: self.failures,
+        };
+        self.source.iter().map(status).collect()
     }
 
     /// What it said of itself, once it said anything.
@@ -247,7 +265,7 @@ mod tests {
     fn redial_waits_double_up_to_the_maximum() {
         let timing = Timing::default();
         let mut rng = Rng::new(3);
-        let mut peer = Peer::new("h:1".into(), None, "MAN".into(), None, Instant::ZERO);
+        let mut peer = Peer::unnamed("n".into(), "h:1".into(), Instant::ZERO);
         let mut waits = Vec::new();
         for _ in 0..40 {
             waits.push(peer.redial_after_failure(Instant::ZERO, &timing, &mut rng) - Instant::ZERO);

@@ -3,6 +3,7 @@
 use super::Node;
 use super::connection::Connection;
 use super::extended::Extended;
+use super::find::Source;
 use super::output::Stage;
 use super::peer::Peer;
 use crate::id::{NodeId, RequestId};
@@ -60,6 +61,28 @@ pub struct PeerStatus {
     pub rtt: Option<Duration>,
     /// Tensors handed to it.
     pub hops: HopStatus,
+    /// Where it may be reached, in the order in which they became known. Empty if it came by
+    /// itself and nobody names it.
+    pub addresses: Vec<AddressStatus>,
+}
+
+/// One address of a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddressStatus {
+    /// `host:port`.
+    pub address: String,
+    /// Who named it.
+    pub sources: Vec<Source>,
+    /// What the way there is called, such as `Ethernet (eth0)`.
+    pub description: String,
+    /// Whether it is where this node dials the peer, or is connected with it.
+    pub in_use: bool,
+    /// Whether the peer answered there; until then it is only said to be there.
+    pub verified: bool,
+    /// Median round trip when it was measured last.
+    pub rtt: Option<Duration>,
+    /// Dials in a row that came to nothing.
+    pub failures: u32,
 }
 
 /// What the extension holds on all connections of a node.
@@ -134,6 +157,7 @@ impl Node {
             leaving: peer.leaving,
             rtt: peer.rtt,
             hops: peer.hops.status(),
+            addresses: peer.addresses(),
         };
         Status {
             node: self.config.node.clone(),

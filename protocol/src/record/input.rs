@@ -6,7 +6,7 @@ use super::codec::{
 use crate::discovery::interface::Interface;
 use crate::engine::{EngineEvent, EngineFailure, EngineOutput, FailureKind, Sampling, TrainEvent};
 use crate::id::{CallId, ConnectionId, DialId};
-use crate::node::{Command, Example, Input, LinkFault, Origin, Submit, Train};
+use crate::node::{Command, Discovered, Example, Input, LinkFault, Origin, Submit, Train};
 use crate::tensor::{DTypeFamily, Tensor, TensorError};
 use crate::wire::{
     DecodeError, DecodeLimits, Encoder, HEADER_LEN, Header, Message, MessageType, decode_payload,
@@ -48,6 +48,7 @@ variants! {
         5 = Example(example),
         6 = Save { job },
         7 = EndJob { job },
+        8 = Discovered { source, peers },
     }
     EngineEvent {
         0 = Progress { call, done, total },
@@ -105,6 +106,7 @@ fields! {
     Train { job, model, layers, bytes, fingerprint, setup }
     Example { job, batch, tokens, targets, learn }
     Interface { name, address, broadcast }
+    Discovered { node, address, description, capabilities }
     Sampling { temperature, top_p, top_k, seed }
     EngineFailure { kind, message }
 }

@@ -8,7 +8,7 @@ use super::training;
 use exo_protocol::config::Discovery;
 use exo_protocol::engine::{FailureKind, Sampling};
 use exo_protocol::wire::{Chunk, Decoder, MAGIC, Message, MessageType, encode_payload};
-use exo_protocol::{Command, ConnectionId, Input, LinkFault, Submit, dummy};
+use exo_protocol::{Command, ConnectionId, Discovered, Input, LinkFault, NodeId, Submit, dummy};
 use std::time::Duration;
 
 /// One connection of a node, with the far end's bytes on their way to it.
@@ -207,6 +207,21 @@ impl Talk {
     }
 }
 
+/// A peer that an application names: somebody, or nobody in particular, somewhere.
+fn discovered(source: &mut Source<'_>) -> Discovered {
+    let node = match source.below(4) {
+        0 => None,
+        1 => Some(NodeId::from(ME)),
+        who => Some(NodeId::from(format!("n{who}"))),
+    };
+    Discovered {
+        node,
+        address: format!("host:{}", source.below(4)),
+        description: String::from("LIST"),
+        capabilities: None,
+    }
+}
+
 /// Something that an application wants.
 pub(super) fn command(source: &mut Source<'_>) -> Input {
     let kind = source.below(32);
@@ -229,7 +244,11 @@ pub(super) fn command(source: &mut Source<'_>) -> Input {
             max_tokens: u32::from(source.below(8)),
             timeout: Duration::from_secs(20),
         }),
-        22..30 => Command::Cancel { request },
+        22..29 => Command::Cancel { request },
+        29 => Command::Discovered {
+            source: format!("list {}", source.below(2)),
+            peers: (0..source.below(4)).map(|_| discovered(source)).collect(),
+        },
         30 => Command::Drain,
         _ => match source.below(4) {
             3 => Command::Stop,

@@ -264,6 +264,10 @@ impl Life {
                 1..4 => Command::Cancel {
                     request: format!("r{}", detail % 4).into(),
                 },
+                4 => Command::Discovered {
+                    source: format!("list {}", detail % 2),
+                    peers: (0..detail % 3).map(|_| discovered(by / 12)).collect(),
+                },
                 _ => Command::Submit(Submit {
                     request: format!("r{}", detail % 4).into(),
                     model: "dummy".into(),
@@ -342,6 +346,16 @@ impl Life {
                 "{deadline:?} is due and was not fired"
             );
         }
+    }
+}
+
+fn discovered(by: u64) -> Discovered {
+    let names = [None, Some("a".into()), Some("b".into()), Some("x".into())];
+    Discovered {
+        node: pick(&names, by).flatten(),
+        address: format!("far:{}", by / 4 % 4),
+        description: String::from("LIST"),
+        capabilities: None,
     }
 }
 

@@ -6,7 +6,8 @@ use crate::node::*;
 use crate::wire::Message;
 use crate::{DType, Tensor};
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::time::Duration;
 
 #[test]
@@ -156,13 +157,49 @@ fn a_changed_discovery_file_changes_the_peers() {
     );
     net.hosts[0].file = String::from(r#"{"peers": {}}"#);
     net.advance(Duration::from_secs(10));
-    let named = |peer: &&Peer| peer.named;
+    let named = |peer: &&Peer| peer.source.is_some();
     assert_eq!(net.hosts[0].node.peers.values().filter(named).count(), 0);
     assert_eq!(
         net.hosts[0].node.topology.nodes.len(),
         2,
         "n1 still names n0, so it stays"
     );
+}
+
+#[test]
+fn what_the_application_names_counts_until_it_names_others() {
+    let mut net = Net::mesh(&[1000, 1000, 1000]);
+    net.hosts
+        .iter_mut()
+        .for_each(|host| host.file = String::from(r#"{"peers": {}}"#));
+    let names = |net: &mut Net, source: &str, hosts: &[usize]| {
+        let peer = |host: &usize| Discovered {
+            node: None,
+            address: format!("host:{}", host + 1),
+            description: String::from("LIST"),
+            capabilities: None,
+        };
+        let (source, peers) = (String::from(source), hosts.iter().map(peer).collect());
+        net.input(0, Input::Command(Command::Discovered { source, peers }));
+        net.advance(Duration::from_secs(5));
+        let status = net.hosts[0].node.status();
+        let up = status.peers.into_iter().filter(|peer| peer.up);
+        let mut ids: Vec<String> = up.filter_map(|peer| Some(peer.node?.to_string())).collect();
+        ids.sort();
+        ids
+    };
+    // Itself among them does no harm.
+    assert_eq!(names(&mut net, "a", &[0, 1]), ["n1"]);
+    assert_eq!(names(&mut net, "b", &[2]), ["n1", "n2"]);
+    assert_eq!(names(&mut net, "a", &[]), ["n2"]);
+    let all: Vec<usize> = (0..=net.hosts[0].node.config.limits.peers).collect();
+    assert_eq!(
+        names(&mut net, "b", &all),
+        ["n2"],
+        "the last good list stays"
+    );
+    let refused = |event: &&Event| matches!(event, Event::DiscoveryRejected { .. });
+    assert_eq!(net.hosts[0].events.iter().filter(refused).count(), 1);
 }
 
 #[test]

@@ -6,9 +6,10 @@ use crate::engine::{
 };
 use crate::id::{CallId, ConnectionId, DialId};
 use crate::json::Json;
-use crate::node::{Command, Example, Input, LinkFault, Origin, Submit, Train};
+use crate::node::{Command, Discovered, Example, Input, LinkFault, Origin, Submit, Train};
 use crate::shard::Shard;
 use crate::tensor::{DType, DTypeFamily, Tensor};
+use crate::topology::Capabilities;
 use crate::wire::{
     self, Chunk, DecodeError, Ending, Message, MessageType, Notice, Open, SendPrompt, SendResult,
     SendTensor, Step, StepBody, Token,
@@ -301,6 +302,15 @@ pub(super) fn inputs() -> Vec<Input> {
         })),
         Input::Command(Command::Cancel {
             request: "r".into(),
+        }),
+        Input::Command(Command::Discovered {
+            source: "tailscale".into(),
+            peers: vec![Discovered {
+                node: Some("there".into()),
+                address: "there:1".into(),
+                description: "TS".into(),
+                capabilities: Some(Capabilities::unknown()),
+            }],
         }),
         Input::Command(Command::Drain),
         Input::Command(Command::Stop),
