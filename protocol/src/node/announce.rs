@@ -5,7 +5,7 @@ use super::find::{Found, Source};
 use super::output::{Event, Output};
 use super::peer::Peer;
 use super::{Instant, Node};
-use crate::discovery::announcement::Announcement;
+use crate::discovery::announcement::{Announcement, AnnouncementError};
 use crate::discovery::interface::Interface;
 use crate::id::NodeId;
 use crate::topology::Capabilities;
@@ -104,6 +104,8 @@ impl Node {
         self.announcing.left = left;
         let announced = match Announcement::decode(payload) {
             Ok(announced) => announced,
+            // Somebody else's business on the same port.
+            Err(AnnouncementError::OtherType) => return,
             // Told by address and not by content, which may be another one each time.
             Err(error) => {
                 return self.tell_once(&from.to_string(), || {
