@@ -7,6 +7,7 @@ use super::peer::{Link, Peer, PeerKey};
 use super::violation::Violation;
 use super::{Instant, Node};
 use crate::id::{ConnectionId, NodeId};
+use crate::json::Json;
 use crate::wire::extension::goodbye;
 use crate::wire::{Hello, Message, Notice};
 use alloc::string::String;
@@ -30,6 +31,17 @@ impl Node {
             window: self.config.limits.window_bytes,
             stream_window: self.config.limits.stream_window_bytes,
         }
+    }
+
+    /// What somebody who is no node is told of this one: the hello, and what computes here.
+    pub(super) fn described(&self) -> Json {
+        let mut described = self.hello().to_json();
+        if let (Json::Object(entries), Some(engine)) =
+            (&mut described, &self.config.capabilities.engine)
+        {
+            entries.push((String::from("engine"), engine.to_json()));
+        }
+        described
     }
 
     /// What tells a node of ours who asks; a reference peer ignores it.

@@ -158,7 +158,10 @@ impl Node {
     fn health_asked(&mut self, id: ConnectionId, payload: &bytes::Bytes) {
         let hello = Hello::from_request_payload(payload);
         // Only who introduced itself gets an introduction: a reference peer gets its own bytes.
-        let exo = hello.as_ref().map(|_| self.hello().to_json());
+        let exo = match &hello {
+            Some(_) => Some(self.hello().to_json()),
+            None => Hello::is_question(payload).then(|| self.described()),
+        };
         self.send(
             id,
             Message::HealthCheckResponse {

@@ -124,6 +124,21 @@ impl Hello {
         Bytes::from(out)
     }
 
+    /// The payload of a health request of somebody who wants to know whom it talks to and is no node
+    /// itself: `{"exo": true}`. The answer is as for a hello, and nothing else comes of it.
+    #[must_use]
+    pub fn question() -> Bytes {
+        Bytes::from_static(br#"{"exo": true}"#)
+    }
+
+    /// Whether a health request's payload is [`Hello::question`].
+    #[must_use]
+    pub fn is_question(payload: &Bytes) -> bool {
+        // What is longer holds something else.
+        payload.len() <= 64
+            && Json::parse(payload, 8).is_ok_and(|json| json.get("exo") == Some(&Json::Bool(true)))
+    }
+
     /// What a health request's payload says. A reference node sends none and tolerates any, so
     /// whatever is not a hello is nothing, never an error.
     #[must_use]
@@ -229,6 +244,24 @@ mod tests {
         let odd = r#"["float8", "float64", "int8", "float16", "float32", "float16"]"#;
         let dtypes = with("dtypes", Some(odd)).expect("float32 is there").dtypes;
         assert_eq!(dtypes, [DType::F16, DType::F32]);
+    }
+
+    #[test]
+    fn a_question_is_no_hello() {
+        let question = Hello::question();
+        assert!(Hello::is_question(&question));
+        assert_eq!(Hello::from_request_payload(&question), None);
+        let other = [
+            &b""[..],
+            b"{}",
+            br#"{"exo": false}"#,
+            br#"{"exo": {}}"#,
+            b"\xff",
+        ];
+        for payload in other {
+            assert!(!Hello::is_question(&Bytes::from_static(payload)));
+        }
+        assert!(!Hello::is_question(&Hello::new("a").to_request_payload()));
     }
 
     #[test]

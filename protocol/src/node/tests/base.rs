@@ -6,6 +6,7 @@ use crate::dummy;
 use crate::id::ConnectionId;
 use crate::node::*;
 use crate::shard::Shard;
+use crate::topology::EngineInfo;
 use crate::wire::{Hello, Message, SendPrompt, SendResult, SendTensor};
 use alloc::string::String;
 use alloc::vec;
@@ -98,6 +99,46 @@ fn a_reference_peer_gets_its_own_bytes() {
         ),
         "who introduces itself gets an introduction: {sent:?}"
     );
+}
+
+#[test]
+fn who_only_asks_is_told_and_is_no_peer() {
+    let mut net = Net::mesh(&[1000]);
+    let connection = accept(&mut net);
+    let ask = |net: &mut Net, payload| {
+        let message = Message::HealthCheckRequest { payload };
+        let asked = Input::Received {
+            connection,
+            message,
+            bytes: 22,
+        };
+        outputs_of(net, asked)
+    };
+    let sent = ask(&mut net, Hello::question());
+    let [
+        Message::HealthCheckResponse {
+            is_healthy: true,
+            exo: Some(exo),
+        },
+    ] = &sent[..]
+    else {
+        panic!("{sent:?}");
+    };
+    let hello = Hello::from_json(exo).expect("it is a hello, too");
+    assert_eq!(hello.node_id, "n0");
+    let engine = exo.get("engine").and_then(EngineInfo::from_json);
+    assert_eq!(engine, net.hosts[0].node.config.capabilities.engine);
+    assert!(net.hosts[0].node.peers.is_empty());
+    // A question of any size and content costs no more than its answer.
+    for payload in [vec![b' '; 1 << 20], b"{\"exo\": 1}".to_vec()] {
+        let sent = ask(&mut net, Bytes::from(payload));
+        let plain = Message::HealthCheckResponse {
+            is_healthy: true,
+            exo: None,
+        };
+        assert_eq!(sent, [plain]);
+    }
+    assert_eq!(net.hosts[0].node.status().connections, 1);
 }
 
 #[test]
