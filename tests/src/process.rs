@@ -4,6 +4,8 @@
 pub mod http;
 pub mod relay;
 pub mod ring;
+#[cfg(unix)]
+pub mod ssh;
 pub mod stand;
 pub mod story;
 
