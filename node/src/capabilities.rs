@@ -82,6 +82,7 @@ impl Found {
             flops: flops::of(&chip),
             chip,
             engine: None,
+            speed: None,
         }
     }
 }

@@ -61,6 +61,7 @@ fn serve(mut stream: TcpStream, tell: &Sender<Prompt>) {
                     let edge = WireEdge {
                         to_id: "near".into(),
                         description: None,
+                        metrics: Default::default(),
                     };
                     Message::CollectTopologyResponse(TopologyReply {
                         nodes: vec![("far".into(), machine)],

@@ -170,6 +170,7 @@ fn message() -> impl Strategy<Value = Message> {
             let edge = WireEdge {
                 to_id: id.clone(),
                 description: None,
+                metrics: Default::default(),
             };
             let peer_graph = vec![(id, vec![edge])];
             Message::CollectTopologyResponse(TopologyReply {

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use exo_protocol::dummy::{self, DummyEngine};
 use exo_protocol::engine::Engine;
 use exo_protocol::id::ConnectionId;
-use exo_protocol::topology::{Capabilities, EngineInfo, Flops};
+use exo_protocol::topology::{Capabilities, EngineInfo, Flops, Speed};
 use exo_protocol::wire::{DecodeLimits, Encoder, Message, MessageType};
 use exo_protocol::{Command, Config, Event, Input, Instant, Node, Origin, Output, Submit};
 use exo_tests::fuzz::decode_in_pieces;
@@ -124,6 +124,10 @@ impl Replay {
             flops: Flops::default(),
             // The reference must not notice.
             engine: Some(EngineInfo::default()),
+            speed: Some(Speed {
+                decode: 1,
+                prefill: 1,
+            }),
         };
         let mut config = Config::new(own.into(), capabilities);
         config.discovery.file = true;

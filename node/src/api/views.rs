@@ -143,6 +143,7 @@ fn peer_json(peer: &PeerStatus) -> Value {
         "incarnation": peer.incarnation,
         "leaving": peer.leaving,
         "rtt_ms": peer.rtt.map(milliseconds),
+        "goodput_bytes_per_s": peer.goodput,
         "hops": hops_json(&peer.hops),
         "addresses": peer.addresses.iter().map(address_json).collect::<Vec<_>>(),
     })

@@ -92,6 +92,7 @@ mod tests {
                     int8: 56.8
                 },
                 engine: None,
+                speed: None,
             }
         );
         let intel = from_profile(INTEL).unwrap().told();

@@ -77,6 +77,7 @@ impl Node {
         // Reference nodes read it too: nothing in it is ours alone.
         let machine = Capabilities {
             engine: None,
+            speed: None,
             ..self.config.capabilities.clone()
         };
         for interface in interfaces.into_iter().take(MOST_INTERFACES) {

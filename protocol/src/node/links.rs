@@ -9,6 +9,7 @@ use super::serve::NOT_NEVER;
 use super::violation::Violation;
 use super::{Instant, Node};
 use crate::id::{ConnectionId, DialId, NodeId};
+use crate::topology::LinkMetrics;
 use crate::wire::{Message, Notice};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -299,6 +300,8 @@ impl Node {
         };
         peer.up = false;
         peer.rtt = None;
+        peer.goodput = None;
+        peer.link = LinkMetrics::default();
         peer.reply = None;
         peer.told = true;
         let node = peer

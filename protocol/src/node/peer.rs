@@ -7,7 +7,7 @@ use crate::id::{ConnectionId, DialId, NodeId};
 use crate::rng::Rng;
 use crate::tensor::DTypeFamily;
 use crate::time::Instant;
-use crate::topology::Capabilities;
+use crate::topology::{Capabilities, LinkMetrics};
 use crate::wire::TopologyReply;
 use alloc::collections::VecDeque;
 use alloc::string::String;
@@ -58,6 +58,10 @@ pub(super) struct Peer {
     pub(super) health_at: Instant,
     pub(super) topology_at: Instant,
     pub(super) rtt: Option<Duration>,
+    /// Bytes per second that get there, as large messages showed.
+    pub(super) goodput: Option<u64>,
+    /// How quick the link is, as others are told.
+    pub(super) link: LinkMetrics,
     pub(super) hops: Hops,
     failures: u32,
     /// It answered once at this address.
@@ -120,6 +124,8 @@ impl Peer {
             health_at: Instant::FAR_FUTURE,
             topology_at: Instant::FAR_FUTURE,
             rtt: None,
+            goodput: None,
+            link: LinkMetrics::default(),
             hops: Hops::default(),
             failures: 0,
             answered: false,
@@ -162,6 +168,18 @@ impl Peer {
         let jitter = Duration::from_nanos(rng.below(quarter.saturating_add(1)));
         // Never at once, or a failing dial would keep the node busy for ever.
         now + wait.saturating_sub(jitter).max(Duration::from_millis(1))
+    }
+
+    /// Takes over what was measured; says whether others are to be told.
+    pub(super) fn measured(&mut self) -> bool {
+        let micros = |rtt: Duration| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX);
+        let now = LinkMetrics {
+            rtt_us: self.rtt.map(|rtt| micros(rtt).max(1)),
+            goodput: self.goodput,
+        };
+        let told = self.link;
+        self.link = told.follow(now);
+        told != self.link
     }
 
     /// It answered: the next failure is the first again.

@@ -117,6 +117,7 @@ impl Node {
             );
             let description = Some(peer.description.clone());
             topology.add_edge(self.config.node.clone(), node.clone(), description);
+            topology.measure(self.config.node.clone(), node.clone(), peer.link);
             if let Some(reply) = &peer.reply {
                 topology.merge(&node, reply);
             }

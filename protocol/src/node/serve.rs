@@ -136,6 +136,9 @@ impl Node {
                     if let Some(took) = took {
                         peer.hops.record(took);
                     }
+                    if peer.measured() {
+                        self.rebuild_topology();
+                    }
                 }
                 self.answered_challenge(id, ping);
             }

@@ -59,6 +59,8 @@ pub struct PeerStatus {
     pub leaving: bool,
     /// Smoothed round trip; of a reference peer, that of its last health check.
     pub rtt: Option<Duration>,
+    /// Bytes per second that get there, as large messages to it showed; `None` before the first.
+    pub goodput: Option<u64>,
     /// Tensors handed to it.
     pub hops: HopStatus,
     /// Where it may be reached, in the order in which they became known. Empty if it came by
@@ -156,6 +158,7 @@ impl Node {
             incarnation: peer.node.as_ref().and_then(|node| self.run_of(node)),
             leaving: peer.leaving,
             rtt: peer.rtt,
+            goodput: peer.goodput,
             hops: peer.hops.status(),
             addresses: peer.addresses(),
         };

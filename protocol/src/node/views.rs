@@ -8,7 +8,7 @@ use super::peer::{Link, Peer, PeerKey};
 use super::serve::NOT_NEVER;
 use super::violation::Violation;
 use crate::id::{ConnectionId, NodeId};
-use crate::topology::EngineInfo;
+use crate::topology::{EngineInfo, LinkMetrics};
 use crate::wire::{Message, TopologyReply};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -43,11 +43,16 @@ impl Node {
     }
 
     /// For a peer without an introduction. This node first: that is how the peer learns who it talks
-    /// to. Without engines: it would not know what they are.
+    /// to. Without engines and what was measured: it would not know what that is.
     pub(super) fn topology_reply(&self) -> TopologyReply {
         let mut reply = self.topology.to_reply();
         for (_, node) in &mut reply.nodes {
             node.engine = None;
+            node.speed = None;
+        }
+        let edges = reply.peer_graph.iter_mut();
+        for edge in edges.flat_map(|(_, edges)| edges) {
+            edge.metrics = LinkMetrics::default();
         }
         let own = |id: &str| id != &*self.config.node;
         reply.nodes.sort_by_key(|(id, _)| own(id));

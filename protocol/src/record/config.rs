@@ -4,7 +4,7 @@ use super::codec::{Damage, Item, Sink, Source, fields, names};
 use crate::config::{Broadcast, Config, DirectPeer, Discovery, Limits, Timing};
 use crate::id::{ModelId, NodeId, RequestId};
 use crate::tensor::DType;
-use crate::topology::{Capabilities, EngineInfo, Flops};
+use crate::topology::{Capabilities, EngineInfo, Flops, Speed};
 use crate::wire::DecodeLimits;
 use alloc::string::String;
 
@@ -27,7 +27,8 @@ fields! {
     Config {
         node, capabilities, discovery, max_tokens, activations, decode, timing, limits, trains,
     }
-    Capabilities { model, chip, memory, flops, engine }
+    Capabilities { model, chip, memory, flops, engine, speed }
+    Speed { decode, prefill }
     EngineInfo { name, version, dtype, formats }
     Flops { fp32, fp16, int8 }
     Discovery { file, direct, broadcast }

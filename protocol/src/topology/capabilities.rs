@@ -1,14 +1,14 @@
 //! What a machine can do, as nodes tell each other.
 
-use super::EngineInfo;
+use super::{EngineInfo, Speed};
 use crate::json::Json;
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec;
 use core::fmt;
 
-/// A machine, as it stands on the wire: `{"model", "chip", "memory", "flops"}`, and `"engine"` where
-/// it is known.
+/// A machine, as it stands on the wire: `{"model", "chip", "memory", "flops"}`, and `"engine"` and
+/// `"speed"` where they are known.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Capabilities {
     /// The machine, such as `MacBook Pro`.
@@ -21,6 +21,8 @@ pub struct Capabilities {
     pub flops: Flops,
     /// What computes there. Reference nodes have no word for it and are not told.
     pub engine: Option<EngineInfo>,
+    /// How quick that is. Reference nodes are not told.
+    pub speed: Option<Speed>,
 }
 
 /// Peak arithmetic rates in TFLOPS.
@@ -56,10 +58,12 @@ impl Capabilities {
             memory: 0,
             flops: Flops::default(),
             engine: None,
+            speed: None,
         }
     }
 
-    /// Reads the object that peers send. All keys but `engine` are needed, others are ignored.
+    /// Reads the object that peers send. All keys but `engine` and `speed` are needed,
+    /// others are ignored.
     ///
     /// Numbers may come as decimal texts, and `memory` as a float without a fraction: the
     /// reference implementation takes these too.
@@ -108,6 +112,7 @@ impl Capabilities {
                 int8: rate("int8", "flops.int8")?.unwrap_or_default(),
             },
             engine: get("engine").and_then(EngineInfo::from_json),
+            speed: get("speed").and_then(Speed::from_json),
         })
     }
 
@@ -130,6 +135,7 @@ impl Capabilities {
                 .iter()
                 .map(|engine| ("engine", engine.to_json())),
         );
+        entries.extend(self.speed.iter().map(|speed| ("speed", speed.to_json())));
         Json::object(entries)
     }
 }
@@ -294,6 +300,10 @@ mod tests {
         };
         let with_engine = Capabilities {
             engine: Some(EngineInfo::default()),
+            speed: Some(Speed {
+                decode: 1,
+                prefill: 2,
+            }),
             ..machine.clone()
         };
         for machine in [machine, with_engine] {

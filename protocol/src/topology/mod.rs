@@ -2,11 +2,13 @@
 
 mod capabilities;
 mod engine;
+mod metrics;
 mod partition;
 
 pub(crate) use capabilities::integer;
 pub use capabilities::{Capabilities, CapabilitiesError, Flops};
 pub use engine::EngineInfo;
+pub use metrics::{LinkMetrics, Speed};
 pub use partition::{Partition, map_to_shards, ring_memory_weighted};
 
 use crate::id::NodeId;
@@ -14,6 +16,7 @@ use crate::json::Json;
 use crate::wire::{TopologyReply, WireEdge};
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
+use alloc::vec;
 use alloc::vec::Vec;
 
 /// Nodes and the directed edges between them, as one node sees them: itself and its direct peers.
@@ -24,6 +27,9 @@ pub struct Topology {
     /// By source and target: how the source found the target, such as `MAN`. Either end may be
     /// missing from `nodes`; a source without edges is not listed.
     pub edges: BTreeMap<NodeId, BTreeMap<NodeId, Option<String>>>,
+    /// How quick the edges are, by source and target, as far as the source told; only edges that
+    /// are there.
+    pub links: BTreeMap<NodeId, BTreeMap<NodeId, LinkMetrics>>,
     /// Who computes right now, if anybody does.
     pub active: Option<NodeId>,
 }
@@ -42,6 +48,11 @@ impl Topology {
             targets.remove(node);
             !targets.is_empty()
         });
+        self.links.remove(node);
+        self.links.retain(|_, targets| {
+            targets.remove(node);
+            !targets.is_empty()
+        });
         if self.active.as_ref() == Some(node) {
             self.active = None;
         }
@@ -56,6 +67,20 @@ impl Topology {
             .or_insert(description);
     }
 
+    /// Says how quick an edge is.
+    pub fn measure(&mut self, from: NodeId, to: NodeId, metrics: LinkMetrics) {
+        if metrics != LinkMetrics::default() {
+            self.links.entry(from).or_default().insert(to, metrics);
+        }
+    }
+
+    /// How quick an edge is, as far as its source told.
+    #[must_use]
+    pub fn link(&self, from: &NodeId, to: &NodeId) -> LinkMetrics {
+        let link = self.links.get(from).and_then(|targets| targets.get(to));
+        link.copied().unwrap_or_default()
+    }
+
     /// Takes over what `peer` says of itself: its own entry and the edges that leave it. Whatever
     /// else it says is hearsay and stays out.
     pub fn merge(&mut self, peer: &NodeId, reply: &TopologyReply) {
@@ -68,6 +93,7 @@ impl Topology {
             if **from == **peer {
                 for edge in edges {
                     let to = NodeId::from(edge.to_id.as_str());
+                    self.measure(peer.clone(), to.clone(), edge.metrics);
                     self.add_edge(peer.clone(), to, edge.description.clone());
                 }
             }
@@ -77,9 +103,16 @@ impl Topology {
     /// The view as a peer gets it, in the order of ids.
     #[must_use]
     pub fn to_reply(&self) -> TopologyReply {
-        let edge = |(to, description): (&NodeId, &Option<String>)| WireEdge {
+        let edge = |from: &NodeId, to: &NodeId, description: &Option<String>| WireEdge {
             to_id: to.to_string(),
             description: description.clone(),
+            metrics: self.link(from, to),
+        };
+        let edges = |from: &NodeId, targets: &BTreeMap<NodeId, Option<String>>| {
+            let edges = targets.iter();
+            edges
+                .map(|(to, description)| edge(from, to, description))
+                .collect()
         };
         TopologyReply {
             nodes: self
@@ -90,13 +123,14 @@ impl Topology {
             peer_graph: self
                 .edges
                 .iter()
-                .map(|(from, targets)| (from.to_string(), targets.iter().map(edge).collect()))
+                .map(|(from, targets)| (from.to_string(), edges(from, targets)))
                 .collect(),
         }
     }
 
     /// The view as the HTTP API gives it:
-    /// `{"nodes": {id: {…}}, "peer_graph": {id: [{"from_id", "to_id", "description"}]}, "active_node_id"}`.
+    /// `{"nodes": {id: {…}}, "peer_graph": {id: [{"from_id", "to_id", "description"}]}, "active_node_id"}`,
+    /// with `rtt_us` and `goodput` at edges for which they are known.
     #[must_use]
     pub fn to_json(&self) -> Json {
         let nodes = self
@@ -107,11 +141,13 @@ impl Topology {
             let edges: Vec<Json> = targets
                 .iter()
                 .map(|(to, description)| {
-                    Json::object([
+                    let mut entries = vec![
                         ("from_id", Json::from(from.as_str())),
                         ("to_id", Json::from(to.as_str())),
                         ("description", Json::from(description.clone())),
-                    ])
+                    ];
+                    entries.extend(self.link(from, to).entries());
+                    Json::object(entries)
                 })
                 .collect();
             (from.to_string(), Json::Array(edges))
@@ -127,7 +163,6 @@ impl Topology {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::vec;
 
     fn machine(memory: i64) -> Capabilities {
         Capabilities {
@@ -144,6 +179,10 @@ mod tests {
         let edge = |to: &str| WireEdge {
             to_id: to.into(),
             description: Some("theirs".into()),
+            metrics: LinkMetrics {
+                rtt_us: Some(70),
+                goodput: None,
+            },
         };
         let reply = TopologyReply {
             nodes: vec![("p".into(), machine(7)), ("me".into(), machine(9))],
@@ -159,6 +198,9 @@ mod tests {
         let edges = view.edges.get("p").expect("edges of p");
         assert_eq!(edges.get("q"), Some(&Some("ours".into())));
         assert_eq!(edges.get("me"), Some(&Some("theirs".into())));
+        let (p, q, me) = ("p".into(), "q".into(), "me".into());
+        assert_eq!(view.link(&p, &me).rtt_us, Some(70));
+        assert_eq!(view.link(&q, &p), LinkMetrics::default());
     }
 
     #[test]
@@ -168,6 +210,12 @@ mod tests {
         view.update_node("b".into(), machine(1));
         view.add_edge("a".into(), "b".into(), None);
         view.add_edge("b".into(), "a".into(), None);
+        let quick = LinkMetrics {
+            rtt_us: Some(1),
+            goodput: Some(2),
+        };
+        view.measure("a".into(), "b".into(), quick);
+        view.measure("b".into(), "a".into(), quick);
         view.active = Some("a".into());
         view.remove_node(&"a".into());
         let mut left = Topology::default();
@@ -180,6 +228,11 @@ mod tests {
         let mut view = Topology::default();
         view.update_node("a".into(), machine(3));
         view.add_edge("a".into(), "b".into(), None);
+        let metrics = LinkMetrics {
+            rtt_us: Some(1),
+            goodput: None,
+        };
+        view.measure("a".into(), "b".into(), metrics);
         let mut other = Topology::default();
         other.merge(&"a".into(), &view.to_reply());
         assert_eq!(other, view);

@@ -6,7 +6,7 @@ use super::extension::{
 use crate::json::Json;
 use crate::shard::Shard;
 use crate::tensor::Tensor;
-use crate::topology::Capabilities;
+use crate::topology::{Capabilities, LinkMetrics};
 use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -301,6 +301,8 @@ pub struct WireEdge {
     pub to_id: String,
     /// How it was found, such as `MAN`.
     pub description: Option<String>,
+    /// How quick it is; never told to a reference node.
+    pub metrics: LinkMetrics,
 }
 
 impl Message {

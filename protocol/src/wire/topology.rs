@@ -5,7 +5,7 @@ use super::record::{self, List, Record, excerpt};
 use super::status::maybe_text;
 use super::{DecodeError, DecodeLimits, Message, MessageType, TopologyReply, WireEdge};
 use crate::json::{Allowance, Json, write_integer, write_string};
-use crate::topology::Capabilities;
+use crate::topology::{Capabilities, LinkMetrics};
 use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -120,6 +120,7 @@ fn edge(json: &Json) -> Result<WireEdge, String> {
         (Some(to_id), Some(description)) => Ok(WireEdge {
             to_id: to_id.to_owned(),
             description,
+            metrics: LinkMetrics::from_json(json),
         }),
         _ => Err(String::from(
             "an edge needs to_id, a text, and description, a text or null",
@@ -152,6 +153,12 @@ pub(super) fn encode_reply(out: &mut Vec<u8>, reply: &TopologyReply) {
             write_string(out, &edge.to_id);
             out.extend_from_slice(b", \"description\": ");
             maybe_text(out, edge.description.as_deref());
+            for (key, value) in edge.metrics.entries() {
+                out.extend_from_slice(b", ");
+                write_string(out, key);
+                out.extend_from_slice(b": ");
+                value.write(out);
+            }
             out.push(b'}');
         }
         out.push(b']');

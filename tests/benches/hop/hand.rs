@@ -76,6 +76,7 @@ fn view() -> TopologyReply {
     let edge = WireEdge {
         to_id: FAR.into(),
         description: None,
+        metrics: Default::default(),
     };
     TopologyReply {
         nodes: vec![(NEAR.into(), capabilities)],

@@ -27,6 +27,7 @@ pub fn announcements_go_out_and_come_in(kind: Kind) {
     setup.announcements = Some(air.port);
     let plain = Capabilities {
         engine: None,
+        speed: None,
         ..setup.config.capabilities.clone()
     };
     let host = Host::start(kind, setup, || Ok(Box::new(NullEngine::new(1))));

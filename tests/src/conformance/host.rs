@@ -47,6 +47,7 @@ impl Setup {
             memory,
             flops,
             engine: None,
+            speed: None,
         };
         Self {
             config: Config::new(node.into(), capabilities),

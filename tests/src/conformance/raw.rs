@@ -296,6 +296,7 @@ fn view() -> TopologyReply {
     let edge = WireEdge {
         to_id: "host".into(),
         description: None,
+        metrics: Default::default(),
     };
     let capabilities = Capabilities {
         memory: 1,

@@ -166,6 +166,7 @@ pub(super) fn topology(source: &mut Source<'_>, node: &str) -> TopologyReply {
     let edge = |to: &&str| WireEdge {
         to_id: (*to).into(),
         description: (shape & 1 == 1).then(|| String::from("MAN")),
+        metrics: Default::default(),
     };
     let missing = usize::from(shape >> 2 & 7);
     let others = NODES.iter().filter(|other| **other != node);

@@ -109,6 +109,7 @@ fn reply(other: &Value) -> TopologyReply {
     let edge = |edge: &Value| WireEdge {
         to_id: text(edge, "to_id").into(),
         description: edge["description"].as_str().map(str::to_owned),
+        metrics: Default::default(),
     };
     TopologyReply {
         nodes: nodes

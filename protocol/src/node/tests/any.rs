@@ -150,6 +150,7 @@ fn topology() -> TopologyReply {
     let edge = |to: &str| WireEdge {
         to_id: to.into(),
         description: None,
+        metrics: Default::default(),
     };
     let machine = Capabilities {
         memory: 1000,

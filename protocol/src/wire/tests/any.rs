@@ -1,7 +1,7 @@
 //! Messages of every kind.
 
 use super::*;
-use crate::topology::{Capabilities, EngineInfo};
+use crate::topology::{Capabilities, EngineInfo, LinkMetrics, Speed};
 
 pub(super) fn any_message() -> impl Strategy<Value = Message> {
     let text = || any::<String>();
@@ -33,7 +33,14 @@ pub(super) fn any_message() -> impl Strategy<Value = Message> {
                 .expect("bytes match")
                 .spelled(family)
         });
-    let edge = (text(), maybe()).prop_map(|(to_id, description)| WireEdge { to_id, description });
+    let number = || prop::option::of(1..=60_000_000_u64);
+    let metrics =
+        (number(), number()).prop_map(|(rtt_us, goodput)| LinkMetrics { rtt_us, goodput });
+    let edge = (text(), maybe(), metrics).prop_map(|(to_id, description, metrics)| WireEdge {
+        to_id,
+        description,
+        metrics,
+    });
     let bytes = || prop::collection::vec(any::<u8>(), 0..40).prop_map(Bytes::from);
     let formats = prop::collection::vec("[A-Z0-9_]{0,8}", 0..4);
     let engine = ("[ -~]{0,64}", "[a-z0-9]{0,9}", formats).prop_map(|(version, dtype, formats)| {
@@ -50,6 +57,10 @@ pub(super) fn any_message() -> impl Strategy<Value = Message> {
             let mut machine = Capabilities::unknown();
             (machine.chip, machine.memory, machine.flops.fp16) = (chip, memory, rate);
             machine.engine = engine;
+            machine.speed = (memory > 0).then(|| Speed {
+                decode: memory.unsigned_abs() % 1000 + 1,
+                prefill: 7,
+            });
             machine
         },
     );

@@ -55,6 +55,7 @@ fn reply(rng: &mut Rng) -> TopologyReply {
     let edges = (0..rng.below(3)).map(|_| WireEdge {
         to_id: text(rng),
         description: None,
+        metrics: Default::default(),
     });
     let edges: Vec<WireEdge> = edges.collect();
     TopologyReply {

@@ -1,0 +1,226 @@
+//! What nodes of ours measured and tell each other: how quick a link is, and how quick an engine.
+//!
+//! Numbers are rounded, and told anew only when they moved by much: whoever is told places models by
+//! them, and that must not change with every breath of a network.
+
+use crate::json::Json;
+use alloc::vec::Vec;
+
+/// How quick the way to a peer is, as one end measured it; each number only once it is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkMetrics {
+    /// Round trip in microseconds.
+    pub rtt_us: Option<u64>,
+    /// Bytes of payload per second that get there.
+    pub goodput: Option<u64>,
+}
+
+impl LinkMetrics {
+    /// The longest round trip that is told: a minute.
+    pub const MOST_RTT_US: u64 = 60_000_000;
+
+    /// Two round trips count as the same when they differ by less, in microseconds: on one machine
+    /// they do whenever somebody computes.
+    const NOISE_US: u64 = 200;
+
+    /// What it says, as keys of an object.
+    pub(crate) fn entries(&self) -> Vec<(&'static str, Json)> {
+        let entries = [("rtt_us", self.rtt_us), ("goodput", self.goodput)];
+        let known = entries.into_iter();
+        known
+            .filter_map(|(key, value)| Some((key, Json::from(value?))))
+            .collect()
+    }
+
+    /// Reads the keys of an edge. What is malformed or beyond a limit is as good as not told.
+    #[must_use]
+    pub fn from_json(edge: &Json) -> Self {
+        let number = |key, most| {
+            let value = edge.get(key).and_then(Json::as_u64);
+            value.filter(|value| (1..=most).contains(value))
+        };
+        Self {
+            rtt_us: number("rtt_us", Self::MOST_RTT_US),
+            goodput: number("goodput", MOST),
+        }
+    }
+
+    /// What is told after `self` was told and `measured` is the case.
+    #[must_use]
+    pub fn follow(self, measured: Self) -> Self {
+        let near = |told: u64, now: u64| told.abs_diff(now) < Self::NOISE_US;
+        let rtt = measured.rtt_us.map(|rtt| rtt.min(Self::MOST_RTT_US));
+        Self {
+            rtt_us: match (self.rtt_us, rtt) {
+                (Some(told), Some(now)) if near(told, now) => Some(told),
+                (told, now) => follow(told, now),
+            },
+            goodput: follow(self.goodput, measured.goodput),
+        }
+    }
+}
+
+/// How quick an engine is, in a form that holds for other cuts and other models.
+///
+/// To compute one position it goes through all its weights once; over many positions at once it
+/// does more with each weight. So a decode step takes `weights / decode` seconds, and a prefill of
+/// `n` positions `weights * n / prefill` seconds, where `weights` are the bytes of the layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Speed {
+    /// Bytes of weights per second that it goes through, one position at a time.
+    pub decode: u64,
+    /// Bytes of weights times positions per second, many positions at a time.
+    pub prefill: u64,
+}
+
+impl Speed {
+    /// The object as peers get it: `{"decode", "prefill"}`.
+    #[must_use]
+    pub fn to_json(&self) -> Json {
+        Json::object([
+            ("decode", Json::from(self.decode)),
+            ("prefill", Json::from(self.prefill)),
+        ])
+    }
+
+    /// Reads the object; more keys than these are fine. What is malformed or beyond a limit is as
+    /// good as not told.
+    #[must_use]
+    pub fn from_json(json: &Json) -> Option<Self> {
+        let number = |key| {
+            let value = json.get(key).and_then(Json::as_u64);
+            value.filter(|value| (1..=MOST).contains(value))
+        };
+        Some(Self {
+            decode: number("decode")?,
+            prefill: number("prefill")?,
+        })
+    }
+
+    /// What is told after `told` was told and `self` is the case.
+    #[must_use]
+    pub fn follow(self, told: Option<Self>) -> Self {
+        let (decode, prefill) = told.map(|told| (told.decode, told.prefill)).unzip();
+        Self {
+            decode: follow(decode, Some(self.decode)).unwrap_or(self.decode),
+            prefill: follow(prefill, Some(self.prefill)).unwrap_or(self.prefill),
+        }
+    }
+}
+
+/// Beyond it nothing is: a million terabytes per second.
+const MOST: u64 = 1_000_000_000_000_000_000;
+
+/// A number with two significant digits that stays until the measured one is a third away from it.
+fn follow(told: Option<u64>, measured: Option<u64>) -> Option<u64> {
+    let Some(measured) = measured else {
+        return told;
+    };
+    let measured = measured.clamp(1, MOST);
+    match told {
+        Some(told) if told.abs_diff(measured) <= told / 3 => Some(told),
+        _ => Some(rounded(measured)),
+    }
+}
+
+/// To two significant digits.
+fn rounded(value: u64) -> u64 {
+    let mut unit = 1;
+    while value / unit >= 100 {
+        unit *= 10;
+    }
+    (value + unit / 2) / unit * unit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Json {
+        Json::parse(text.as_bytes(), 4).expect("JSON")
+    }
+
+    #[test]
+    fn numbers_keep_two_digits() {
+        for (value, expected) in [
+            (1, 1),
+            (99, 99),
+            (101, 100),
+            (105, 110),
+            (999, 1000),
+            (123_456_789, 120_000_000),
+            (MOST, MOST),
+        ] {
+            assert_eq!(rounded(value), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_told_follows_only_what_moved_by_much() {
+        let link = |rtt_us, goodput| LinkMetrics { rtt_us, goodput };
+        let none = LinkMetrics::default();
+        let told = none.follow(link(Some(1234), None));
+        assert_eq!(told, link(Some(1200), None));
+        assert_eq!(told.follow(none), told, "what was known stays known");
+        assert_eq!(told.follow(link(Some(1599), None)), told);
+        assert_eq!(told.follow(link(Some(1601), None)), link(Some(1600), None));
+        let near = link(Some(90), None);
+        assert_eq!(near.follow(link(Some(280), None)), near);
+        assert_eq!(near.follow(link(Some(290), None)), link(Some(290), None));
+        let far = none.follow(link(Some(u64::MAX), Some(0)));
+        assert_eq!(far, link(Some(LinkMetrics::MOST_RTT_US), Some(1)));
+        let quick = Speed {
+            decode: 1_000_000,
+            prefill: 5_000_000,
+        };
+        let little = Speed {
+            decode: 1_300_000,
+            prefill: 5_000_001,
+        };
+        assert_eq!(little.follow(Some(quick)), quick);
+        let much = Speed {
+            decode: 1_350_001,
+            prefill: 2,
+        };
+        let expected = Speed {
+            decode: 1_400_000,
+            prefill: 2,
+        };
+        assert_eq!(much.follow(Some(quick)), expected);
+        assert_eq!(much.follow(None), expected);
+    }
+
+    #[test]
+    fn metrics_read_back_and_what_is_malformed_is_not_told() {
+        let link = LinkMetrics {
+            rtt_us: Some(60_000_000),
+            goodput: Some(MOST),
+        };
+        assert_eq!(LinkMetrics::from_json(&Json::object(link.entries())), link);
+        let none = LinkMetrics::default();
+        assert_eq!(LinkMetrics::from_json(&Json::object(none.entries())), none);
+        for text in [
+            r#"{"rtt_us": 60000001, "goodput": 0}"#,
+            r#"{"rtt_us": -5, "goodput": 1000000000000000001}"#,
+            r#"{"rtt_us": 0.5, "goodput": "1"}"#,
+            r#"{"rtt_us": null, "goodput": [1]}"#,
+            "[]",
+        ] {
+            assert_eq!(LinkMetrics::from_json(&read(text)), none, "{text}");
+        }
+        let speed = Speed {
+            decode: 1,
+            prefill: MOST,
+        };
+        assert_eq!(Speed::from_json(&speed.to_json()), Some(speed));
+        for text in [
+            r#"{"decode": 1}"#,
+            r#"{"decode": 0, "prefill": 1}"#,
+            r#"{"decode": 1, "prefill": 1e3}"#,
+            r#"{"decode": 1, "prefill": 1000000000000000001}"#,
+            "5",
+        ] {
+            assert_eq!(Speed::from_json(&read(text)), None, "{text}");
+        }
+    }
+}
