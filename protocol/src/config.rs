@@ -76,10 +76,15 @@ pub struct Broadcast {
     pub kinds: Vec<String>,
 }
 
+/// What the address of a peer behind a command begins with. No host has a space in its name, so
+/// neither a file nor an announcement can name such an address.
+pub const COMMAND: &str = "command ";
+
 /// A peer at a fixed address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirectPeer {
-    /// `host:port`.
+    /// `host:port`; or, behind [`COMMAND`], a command that the driver knows, whose input and output
+    /// lead to the peer.
     pub address: String,
     /// The id to expect there; learned from the peer when absent.
     pub node: Option<NodeId>,
@@ -101,6 +106,12 @@ pub struct Timing {
     pub forming_for: Duration,
     /// From asking the driver to dial until it gave an answer (5 s, as the reference).
     pub dial_timeout: Duration,
+    /// A peer behind a command answers for the first time within this long (30 s: the command may
+    /// have to log in somewhere, and to start a node there).
+    pub command_timeout: Duration,
+    /// Longest wait before a command is tried again (30 s: hosts shut out who fails to log in all
+    /// the time).
+    pub command_redial_max: Duration,
     /// First wait after a failed dial; doubles up to [`Timing::redial_max`].
     pub redial_min: Duration,
     /// Longest wait between dials: a peer that comes back is noticed within it.
@@ -144,6 +155,8 @@ impl Default for Timing {
             forming_every: Duration::from_millis(100),
             forming_for: Duration::from_secs(10),
             dial_timeout: Duration::from_secs(5),
+            command_timeout: Duration::from_secs(30),
+            command_redial_max: Duration::from_secs(30),
             redial_min: Duration::from_millis(100),
             redial_max: Duration::from_secs(2),
             discovery_every: Duration::from_secs(5),

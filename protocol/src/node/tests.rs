@@ -3,6 +3,7 @@
 mod announced;
 mod any;
 mod base;
+mod commands;
 mod job_ends;
 mod job_violations;
 mod jobs;

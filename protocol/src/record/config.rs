@@ -37,8 +37,8 @@ fields! {
     DecodeLimits { frame, metadata, json_depth, json }
     Timing {
         health_every, health_timeout, topology_every, forming_every, forming_for, dial_timeout,
-        redial_min, redial_max, discovery_every, announce_every, announce_timeout, frame_stall, acknowledge, stage_timeout,
-        probe_idle, probe_busy, regroup, orphan, job_step,
+        command_timeout, command_redial_max, redial_min, redial_max, discovery_every, announce_every, announce_timeout,
+        frame_stall, acknowledge, stage_timeout, probe_idle, probe_busy, regroup, orphan, job_step,
     }
     Limits {
         connections, peers, announcements, newcomers, outbox, window, requests, calls, ended, topology, stages, probes,
