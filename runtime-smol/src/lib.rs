@@ -25,6 +25,7 @@ mod error;
 mod interfaces;
 mod listen;
 mod node;
+mod program;
 mod socket;
 
 pub use error::{CommandError, StartError};
@@ -36,6 +37,8 @@ use exo_protocol::record::Recorder;
 use exo_protocol::{Command, Config, Event, Input, Status};
 use futures_lite::future;
 use node::Shared;
+use socket2::Socket;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -53,6 +56,12 @@ pub struct Options {
     pub discovery_file: Option<PathBuf>,
     /// The UDP port where announcements of other nodes come; nowhere when absent.
     pub announcements: Option<u16>,
+    /// Commands that lead to peers: what the node dials for each
+    /// ([`COMMAND`](exo_protocol::config::COMMAND)), and the program with its arguments. Nothing else
+    /// is ever started.
+    pub commands: BTreeMap<String, Vec<String>>,
+    /// A connection that is there already, with words for what is at its other end.
+    pub accepted: Option<(Socket, String)>,
     /// How many inputs may wait for the node before readers stop reading and commands are refused.
     pub inbox: usize,
     /// Takes down what the node is told.
@@ -65,6 +74,8 @@ impl Default for Options {
             listen: None,
             discovery_file: None,
             announcements: None,
+            commands: BTreeMap::new(),
+            accepted: None,
             inbox: 1024,
             record: None,
         }
@@ -82,7 +93,7 @@ impl Default for Options {
 pub fn start<E, V>(
     config: Config,
     seed: u64,
-    options: Options,
+    mut options: Options,
     engine: E,
     on_event: V,
 ) -> Result<Runtime, StartError>
@@ -96,6 +107,7 @@ where
         .map(listen::bind)
         .transpose()?
         .map(Arc::new);
+    let accepted = options.accepted.take();
     let announcements = options.announcements.map(Listener::new).transpose()?;
     let (alive, ended) = mpsc::channel();
     let shared = Arc::new(Shared::new(
@@ -137,6 +149,14 @@ where
         runtime
             .shared
             .spawn(async move { listen::accept_loop(&shared, &listener).await });
+    }
+    if let Some(accepted) = accepted {
+        let shared = Arc::clone(&runtime.shared);
+        runtime.shared.spawn(async move {
+            if let Err(error) = listen::accept(&shared, accepted).await {
+                tracing::warn!(%error, "cannot serve the connection that was there");
+            }
+        });
     }
     let shared = Arc::clone(&runtime.shared);
     if shared.announcements.is_some() {

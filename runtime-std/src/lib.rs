@@ -24,6 +24,7 @@ mod error;
 mod interfaces;
 mod listen;
 mod node;
+mod program;
 mod socket;
 
 pub use error::{CommandError, StartError};
@@ -33,6 +34,8 @@ use exo_protocol::engine::{Engine, EngineEvent};
 use exo_protocol::record::Recorder;
 use exo_protocol::{Command, Config, Event, Input, Status};
 use node::Shared;
+use socket2::Socket;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -49,6 +52,12 @@ pub struct Options {
     pub discovery_file: Option<PathBuf>,
     /// The UDP port where announcements of other nodes come; nowhere when absent.
     pub announcements: Option<u16>,
+    /// Commands that lead to peers: what the node dials for each
+    /// ([`COMMAND`](exo_protocol::config::COMMAND)), and the program with its arguments. Nothing else
+    /// is ever started.
+    pub commands: BTreeMap<String, Vec<String>>,
+    /// A connection that is there already, with words for what is at its other end.
+    pub accepted: Option<(Socket, String)>,
     /// How many inputs may wait for the node before readers stop reading and commands are refused.
     pub inbox: usize,
     /// Takes down what the node is told.
@@ -61,6 +70,8 @@ impl Default for Options {
             listen: None,
             discovery_file: None,
             announcements: None,
+            commands: BTreeMap::new(),
+            accepted: None,
             inbox: 1024,
             record: None,
         }
@@ -78,7 +89,7 @@ impl Default for Options {
 pub fn start<E, V>(
     config: Config,
     seed: u64,
-    options: Options,
+    mut options: Options,
     engine: E,
     on_event: V,
 ) -> Result<Runtime, StartError>
@@ -92,6 +103,7 @@ where
         .map(listen::bind)
         .transpose()?
         .map(Arc::new);
+    let accepted = options.accepted.take();
     let announcements = options.announcements.map(Listener::new).transpose()?;
     let (alive, ended) = mpsc::channel();
     let shared = Arc::new(Shared::new(
@@ -131,6 +143,9 @@ where
     if let Some(listener) = runtime.listener.clone() {
         let accept = move |shared: &Arc<Shared>| listen::accept_loop(shared, &listener);
         runtime.shared.spawn("exo-accept", accept)?;
+    }
+    if let Some((stream, remote)) = accepted {
+        listen::accept(&runtime.shared, stream, remote)?;
     }
     if runtime.shared.announcements.is_some() {
         runtime.shared.spawn("exo-announced", |shared| {

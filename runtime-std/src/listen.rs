@@ -4,6 +4,7 @@
 use crate::connection::{self, STOPPING};
 use crate::error::StartError;
 use crate::node::Shared;
+use crate::program::Program;
 use exo_protocol::discovery::manual::MAX_LEN;
 use exo_protocol::id::DialId;
 use exo_protocol::{Input, LinkFault, Origin};
@@ -38,20 +39,24 @@ pub(crate) fn accept_loop(shared: &Arc<Shared>, listener: &TcpListener) {
         if shared.connections.is_stopping() {
             return;
         }
-        if let Err(error) = accepted.and_then(|(stream, remote)| accept(shared, stream, remote)) {
+        if let Err(error) =
+            accepted.and_then(|(stream, remote)| accept(shared, stream.into(), remote.to_string()))
+        {
             debug!(%error, "cannot accept");
             thread::sleep(ACCEPT_PAUSE);
         }
     }
 }
 
-fn accept(shared: &Arc<Shared>, stream: TcpStream, remote: SocketAddr) -> io::Result<()> {
-    let remote = remote.to_string();
+/// Takes a connection that somebody else opened.
+pub(crate) fn accept(shared: &Arc<Shared>, stream: Socket, remote: String) -> io::Result<()> {
     let Some(connection) = connection::open(shared, stream, Origin::Accepted, remote) else {
         return Ok(());
     };
     let served = Arc::clone(&connection);
-    let spawned = shared.spawn("exo-read", move |shared| connection::serve(shared, &served));
+    let spawned = shared.spawn("exo-read", move |shared| {
+        connection::serve(shared, &served, None);
+    });
     if let Err(error) = &spawned {
         connection::lose(shared, &connection, LinkFault::Io(error.to_string()));
     }
@@ -78,6 +83,9 @@ pub(crate) fn dial(shared: &Arc<Shared>, dial: DialId, address: String) {
     if !shared.connections.dialing(dial) {
         return fail(shared, dial, STOPPING);
     }
+    if shared.options.commands.contains_key(&address) {
+        return run(shared, dial, address);
+    }
     // A name may take the system as long as it likes, and nothing can hurry it: until there are
     // addresses, the runtime's end does not wait for this thread.
     let waiting = Arc::downgrade(shared);
@@ -94,7 +102,7 @@ pub(crate) fn dial(shared: &Arc<Shared>, dial: DialId, address: String) {
             Ok(stream) => {
                 let opened = connection::open(shared, stream, Origin::Dialed(dial), address);
                 if let Some(connection) = opened {
-                    connection::serve(shared, &connection);
+                    connection::serve(shared, &connection, None);
                 }
             }
             Err(error) => fail(shared, dial, &error.to_string()),
@@ -103,6 +111,26 @@ pub(crate) fn dial(shared: &Arc<Shared>, dial: DialId, address: String) {
         drop(alive);
     };
     if let Err(error) = thread::Builder::new().name("exo-read".into()).spawn(body) {
+        fail(shared, dial, &error.to_string());
+    }
+}
+
+/// Starts the command that leads to a peer, on a thread that becomes the connection's reader.
+fn run(shared: &Arc<Shared>, dial: DialId, address: String) {
+    let spawned = shared.spawn("exo-read", move |shared| {
+        let words = shared.options.commands.get(&address);
+        match Program::start(words.map(Vec::as_slice).unwrap_or_default()) {
+            Ok((stream, program)) => {
+                let opened = connection::open(shared, stream, Origin::Dialed(dial), address);
+                if let Some(connection) = opened {
+                    connection::serve(shared, &connection, Some(program));
+                }
+            }
+            Err(error) => fail(shared, dial, &error.to_string()),
+        }
+        shared.run();
+    });
+    if let Err(error) = spawned {
         fail(shared, dial, &error.to_string());
     }
 }
@@ -120,7 +148,7 @@ fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
 }
 
 /// Tries one address after the other. All of them share the time after which the node asks anew.
-fn connect(shared: &Shared, dial: DialId, addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+fn connect(shared: &Shared, dial: DialId, addresses: &[SocketAddr]) -> io::Result<Socket> {
     let until = Instant::now() + shared.config.timing.dial_timeout;
     let mut result = Err(io::Error::other("the name has no address"));
     for (tried, &address) in addresses.iter().enumerate() {
@@ -133,7 +161,7 @@ fn connect(shared: &Shared, dial: DialId, addresses: &[SocketAddr]) -> io::Resul
         // Zero would not be a time to wait.
         let patience = patience.max(Duration::from_millis(1));
         match socket.connect_timeout(&SockAddr::from(address), patience) {
-            Ok(()) => return Ok(socket.into()),
+            Ok(()) => return Ok(socket),
             Err(error) => result = Err(error),
         }
     }
