@@ -17,6 +17,7 @@
 //! it is woken for, it does itself. `exo-runtime-std` is the same with threads: the files of the two
 //! can be read side by side.
 
+mod ask;
 mod broadcast;
 mod clock;
 mod connection;
@@ -62,6 +63,8 @@ pub struct Options {
     pub commands: BTreeMap<String, Vec<String>>,
     /// A connection that is there already, with words for what is at its other end.
     pub accepted: Option<(Socket, String)>,
+    /// The TCP port where other nodes announce themselves; nowhere when absent.
+    pub visitors: Option<u16>,
     /// How many inputs may wait for the node before readers stop reading and commands are refused.
     pub inbox: usize,
     /// Takes down what the node is told.
@@ -76,6 +79,7 @@ impl Default for Options {
             announcements: None,
             commands: BTreeMap::new(),
             accepted: None,
+            visitors: None,
             inbox: 1024,
             record: None,
         }
@@ -108,6 +112,7 @@ where
         .transpose()?
         .map(Arc::new);
     let accepted = options.accepted.take();
+    let visitors = options.visitors.map(ask::bind).transpose()?;
     let announcements = options.announcements.map(Listener::new).transpose()?;
     let (alive, ended) = mpsc::channel();
     let shared = Arc::new(Shared::new(
@@ -157,6 +162,12 @@ where
                 tracing::warn!(%error, "cannot serve the connection that was there");
             }
         });
+    }
+    if let Some(listener) = visitors {
+        let shared = Arc::clone(&runtime.shared);
+        runtime
+            .shared
+            .spawn(async move { ask::accept_loop(&shared, &listener).await });
     }
     let shared = Arc::clone(&runtime.shared);
     if shared.announcements.is_some() {

@@ -84,10 +84,11 @@ pub(crate) fn dial(shared: &Arc<Shared>, dial: DialId, address: String) {
             shared.connections.stopped().await;
             Err(io::Error::other(STOPPING))
         };
+        let until = Instant::now() + shared.config.timing.dial_timeout;
         let reached = async {
             match shared.options.commands.get(&address) {
                 Some(words) => run(words.clone()).await,
-                None => Ok((connect(shared, &address).await?, None)),
+                None => Ok((connect(&resolve(&address).await?, until).await?, None)),
             }
         };
         let reason = match or(stopped, reached).await {
@@ -117,10 +118,8 @@ async fn run(words: Vec<String>) -> io::Result<(Async<Socket>, Option<Program>)>
     Ok((Async::new(stream)?, Some(program)))
 }
 
-/// Tries one address after the other. All of them share the time after which the node asks anew.
-async fn connect(shared: &Shared, address: &str) -> io::Result<Async<Socket>> {
-    let until = Instant::now() + shared.config.timing.dial_timeout;
-    let addresses = resolve(address).await?;
+/// Tries one address after the other. All of them share the time that there is.
+pub(crate) async fn connect(addresses: &[SocketAddr], until: Instant) -> io::Result<Async<Socket>> {
     let mut result = Err(io::Error::new(
         io::ErrorKind::NotFound,
         "the name has no address",
@@ -141,7 +140,7 @@ async fn connect(shared: &Shared, address: &str) -> io::Result<Async<Socket>> {
     result
 }
 
-async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
+pub(crate) async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
     if let Ok(address) = address.parse() {
         return Ok(vec![address]);
     }

@@ -16,6 +16,7 @@
 //! discovery file. `exo-runtime-smol` is the same with tasks: the files of the two can be read side
 //! by side.
 
+mod ask;
 mod broadcast;
 mod clock;
 mod connection;
@@ -58,6 +59,8 @@ pub struct Options {
     pub commands: BTreeMap<String, Vec<String>>,
     /// A connection that is there already, with words for what is at its other end.
     pub accepted: Option<(Socket, String)>,
+    /// The TCP port where other nodes announce themselves; nowhere when absent.
+    pub visitors: Option<u16>,
     /// How many inputs may wait for the node before readers stop reading and commands are refused.
     pub inbox: usize,
     /// Takes down what the node is told.
@@ -72,6 +75,7 @@ impl Default for Options {
             announcements: None,
             commands: BTreeMap::new(),
             accepted: None,
+            visitors: None,
             inbox: 1024,
             record: None,
         }
@@ -104,6 +108,7 @@ where
         .transpose()?
         .map(Arc::new);
     let accepted = options.accepted.take();
+    let visitors = options.visitors.map(ask::bind).transpose()?.map(Arc::new);
     let announcements = options.announcements.map(Listener::new).transpose()?;
     let (alive, ended) = mpsc::channel();
     let shared = Arc::new(Shared::new(
@@ -117,6 +122,7 @@ where
     let mut runtime = Runtime {
         shared,
         listener,
+        visitors,
         engine: None,
         timer: None,
         ended,
@@ -147,6 +153,10 @@ where
     if let Some((stream, remote)) = accepted {
         listen::accept(&runtime.shared, stream, remote)?;
     }
+    if let Some(listener) = runtime.visitors.clone() {
+        let accept = move |shared: &Arc<Shared>| ask::accept_loop(shared, &listener);
+        runtime.shared.spawn("exo-visitors", accept)?;
+    }
     if runtime.shared.announcements.is_some() {
         runtime.shared.spawn("exo-announced", |shared| {
             if let Some(listener) = &shared.announcements {
@@ -162,6 +172,7 @@ where
 pub struct Runtime {
     shared: Arc<Shared>,
     listener: Option<Arc<TcpListener>>,
+    visitors: Option<Arc<TcpListener>>,
     engine: Option<JoinHandle<()>>,
     timer: Option<JoinHandle<()>>,
     /// Closed when no thread is left but those two.
@@ -194,8 +205,8 @@ impl Drop for Runtime {
     fn drop(&mut self) {
         self.shared.stop();
         self.shared.run();
-        if let Some(listener) = self.listener.take() {
-            listen::stop_accepting(&listener);
+        for listener in [self.listener.take(), self.visitors.take()] {
+            listener.iter().for_each(|it| listen::stop_accepting(it));
         }
         let _ = self.engine.take().map(JoinHandle::join);
         let _ = self.ended.recv();

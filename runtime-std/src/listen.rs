@@ -98,7 +98,9 @@ pub(crate) fn dial(shared: &Arc<Shared>, dial: DialId, address: String) {
         let (shared, Ok(alive)) = (&shared, shared.alive()) else {
             return;
         };
-        match addresses.and_then(|addresses| connect(shared, dial, &addresses)) {
+        let until = Instant::now() + shared.config.timing.dial_timeout;
+        let lend = |socket| shared.connections.connecting(dial, socket);
+        match addresses.and_then(|addresses| connect(&addresses, until, lend)) {
             Ok(stream) => {
                 let opened = connection::open(shared, stream, Origin::Dialed(dial), address);
                 if let Some(connection) = opened {
@@ -143,19 +145,23 @@ fn fail(shared: &Shared, dial: DialId, reason: &str) {
     }
 }
 
-fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
+pub(crate) fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
     address.to_socket_addrs().map(Iterator::collect)
 }
 
-/// Tries one address after the other. All of them share the time after which the node asks anew.
-fn connect(shared: &Shared, dial: DialId, addresses: &[SocketAddr]) -> io::Result<Socket> {
-    let until = Instant::now() + shared.config.timing.dial_timeout;
+/// Tries one address after the other. All of them share the time that there is. Each socket is lent
+/// to whoever may have to end it, who says whether to go on.
+pub(crate) fn connect(
+    addresses: &[SocketAddr],
+    until: Instant,
+    mut lend: impl FnMut(Socket) -> bool,
+) -> io::Result<Socket> {
     let mut result = Err(io::Error::other("the name has no address"));
     for (tried, &address) in addresses.iter().enumerate() {
         let left = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
         let patience = until.saturating_duration_since(Instant::now()) / left;
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-        if !shared.connections.connecting(dial, socket.try_clone()?) {
+        if !lend(socket.try_clone()?) {
             return Err(io::ErrorKind::Interrupted.into());
         }
         // Zero would not be a time to wait.

@@ -2,6 +2,7 @@
 
 mod announced;
 mod any;
+mod asking;
 mod base;
 mod commands;
 mod job_ends;

@@ -1,7 +1,7 @@
 //! A node's settings.
 
 use super::codec::{Damage, Item, Sink, Source, fields, names};
-use crate::config::{Broadcast, Config, DirectPeer, Discovery, Limits, Timing};
+use crate::config::{Broadcast, Config, DirectPeer, Discovery, Limits, Tcp, Timing};
 use crate::id::{ModelId, NodeId, RequestId};
 use crate::tensor::DType;
 use crate::topology::{Capabilities, EngineInfo, Flops, Speed};
@@ -31,14 +31,16 @@ fields! {
     Speed { decode, prefill }
     EngineInfo { name, version, dtype, formats }
     Flops { fp32, fp16, int8 }
-    Discovery { file, direct, broadcast }
+    Discovery { file, direct, broadcast, tcp }
     Broadcast { node_port, target_port, nodes, kinds }
+    Tcp { node_port, seeds, probe, port, nodes }
     DirectPeer { address, node }
     DecodeLimits { frame, metadata, json_depth, json }
     Timing {
         health_every, health_timeout, topology_every, forming_every, forming_for, dial_timeout,
-        command_timeout, command_redial_max, redial_min, redial_max, discovery_every, announce_every, announce_timeout,
-        frame_stall, acknowledge, stage_timeout, probe_idle, probe_busy, regroup, orphan, job_step,
+        command_timeout, command_redial_max, redial_min, redial_max, discovery_every, announce_every,
+        announce_timeout, ask_every, ask_again_max, ask_timeout, frame_stall, acknowledge,
+        stage_timeout, probe_idle, probe_busy, regroup, orphan, job_step,
     }
     Limits {
         connections, peers, announcements, newcomers, outbox, window, requests, calls, ended, topology, stages, probes,
@@ -74,6 +76,13 @@ mod tests {
                 target_port: 2,
                 nodes: vec!["there".into()],
                 kinds: vec!["Ethernet".into()],
+            }),
+            tcp: Some(Tcp {
+                node_port: 3,
+                seeds: vec!["there:4".into()],
+                probe: true,
+                port: 5,
+                nodes: vec!["there".into()],
             }),
         };
         config.limits.window = 3;

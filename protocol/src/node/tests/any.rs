@@ -326,6 +326,8 @@ impl Life {
                 | Output::ListInterfaces
                 | Output::Broadcast { .. }
                 | Output::Listen { .. }
+                | Output::Ask { .. }
+                | Output::Answer { .. }
                 | Output::Event(_) => {}
             }
         }
