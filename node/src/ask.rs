@@ -89,6 +89,7 @@ impl Ask {
             model: speaker.id(),
             layers: speaker.layers(),
             bytes: speaker.bytes(),
+            cost: Default::default(),
             fingerprint: speaker.fingerprint(),
             prompt: prompt.into(),
             tokens,

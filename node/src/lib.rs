@@ -11,7 +11,6 @@ pub mod bench;
 pub mod capabilities;
 pub mod cli;
 pub mod demo;
-pub mod doctor;
 pub mod engines;
 pub mod events;
 pub mod folder;

@@ -7,7 +7,6 @@ use crate::ask::AskError;
 use crate::bench::{Bench, BenchError, bench};
 use crate::cli::{self, Args, Parsed, UsageError, nearest};
 use crate::demo::{self, Demo, DemoError, demo};
-use crate::doctor::{Doctor, doctor};
 use crate::logging;
 use crate::run::{Run, run};
 use crate::serve::serve;
@@ -70,7 +69,7 @@ enum Task {
     Train(Purpose, Option<String>),
 }
 
-const COMMANDS: [&str; 7] = ["serve", "run", "demo", "bench", "train", "eval", "doctor"];
+const COMMANDS: [&str; 6] = ["serve", "run", "demo", "bench", "train", "eval"];
 
 /// The question of the reference when none is asked.
 const PROMPT: &str = "Who are you?";
@@ -105,13 +104,6 @@ fn program() -> u8 {
 }
 
 fn go(args: &Args) -> u8 {
-    if let Some((_, peers)) = args
-        .words
-        .split_first()
-        .filter(|(word, _)| *word == "doctor")
-    {
-        return see_doctor(args, peers);
-    }
     let task = match task(args) {
         Ok(task) => task,
         Err(error) => return wrong(error),
@@ -126,25 +118,6 @@ fn go(args: &Args) -> u8 {
         // Whoever read the output has read enough.
         Err(Failed::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => SUCCESS,
         Err(Failed::Settings(SettingsError::Usage(error))) => wrong(error),
-        Err(error) => {
-            eprintln!("{} {error}", Style::stderr().red("error:"));
-            FAILURE
-        }
-    }
-}
-
-/// No node, and nothing that could be interrupted half-way.
-fn see_doctor(args: &Args, peers: &[String]) -> u8 {
-    let what = match Doctor::new(peers, args.json) {
-        Ok(what) => what,
-        Err(error) => return wrong(error),
-    };
-    logging::start(true);
-    match doctor(args, &what) {
-        Ok(true) => SUCCESS,
-        Ok(false) => FAILURE,
-        // Whoever read the output has read enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => SUCCESS,
         Err(error) => {
             eprintln!("{} {error}", Style::stderr().red("error:"));
             FAILURE
@@ -187,9 +160,6 @@ fn perform(args: &Args, task: Task) -> Result<bool, Failed> {
 }
 
 fn task(args: &Args) -> Result<Task, UsageError> {
-    if args.json {
-        return Err(UsageError("--json goes with doctor".into()));
-    }
     let mut words = args.words.iter().map(String::as_str);
     let (command, model) = (words.next(), words.next());
     if let Some(word) = words.next() {
@@ -235,8 +205,7 @@ fn task(args: &Args) -> Result<Task, UsageError> {
             }
             Some(_) => format!("{command} takes no model"),
             None => format!(
-                "unknown command {command:?}; commands are serve, run, demo, bench, train, eval and \
-                 doctor"
+                "unknown command {command:?}; commands are serve, run, demo, bench, train and eval"
             ),
         })),
     }

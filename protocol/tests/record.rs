@@ -21,6 +21,7 @@ fn submit() -> Input {
         model: MODEL.into(),
         layers: LAYERS,
         bytes: 0,
+        cost: Default::default(),
         fingerprint: 0,
         prompt: "a secret question".into(),
         tokens: vec![1],

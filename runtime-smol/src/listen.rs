@@ -4,13 +4,11 @@
 use crate::connection::{self, STOPPING};
 use crate::error::StartError;
 use crate::node::Shared;
-use crate::program::Program;
 use async_io::{Async, Timer};
 use exo_protocol::discovery::manual::MAX_LEN;
 use exo_protocol::id::DialId;
 use exo_protocol::{Input, LinkFault, Origin};
 use futures_lite::future::or;
-use socket2::Socket;
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
@@ -44,35 +42,23 @@ pub(crate) async fn accept_loop(shared: &Arc<Shared>, listener: &Async<TcpListen
         };
         match or(stopped, async { Some(listener.accept().await) }).await {
             None => return,
-            Some(accepted) => {
-                let socket = accepted.and_then(|(stream, remote)| {
-                    Ok((stream.into_inner()?.into(), remote.to_string()))
-                });
-                let accepted = async { accept(shared, socket?).await };
-                if let Err(error) = accepted.await {
-                    debug!(%error, "cannot accept");
-                    Timer::after(ACCEPT_PAUSE).await;
-                }
+            Some(Ok((stream, remote))) => accept(shared, stream, remote).await,
+            Some(Err(error)) => {
+                debug!(%error, "cannot accept");
+                Timer::after(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
-/// Takes a connection that somebody else opened.
-pub(crate) async fn accept(
-    shared: &Arc<Shared>,
-    (stream, remote): (Socket, String),
-) -> io::Result<()> {
-    let stream = Async::new(stream)?;
+async fn accept(shared: &Arc<Shared>, stream: Async<TcpStream>, remote: SocketAddr) {
+    let remote = remote.to_string();
     let opened = connection::open(shared, stream, Origin::Accepted, remote).await;
-    let Some(connection) = opened else {
-        return Ok(());
-    };
+    let Some(connection) = opened else { return };
     let (serving, served) = (Arc::clone(shared), Arc::clone(&connection));
-    if !shared.spawn(async move { connection::serve(&serving, &served, None).await }) {
+    if !shared.spawn(async move { connection::serve(&serving, &served).await }) {
         connection::lose(shared, &connection, LinkFault::Local).await;
     }
-    Ok(())
 }
 
 /// Connects to `address` in a task that becomes the connection's reader.
@@ -84,20 +70,11 @@ pub(crate) fn dial(shared: &Arc<Shared>, dial: DialId, address: String) {
             shared.connections.stopped().await;
             Err(io::Error::other(STOPPING))
         };
-        let until = Instant::now() + shared.config.timing.dial_timeout;
-        let reached = async {
-            match shared.options.commands.get(&address) {
-                Some(words) => run(words.clone()).await,
-                None => Ok((connect(&resolve(&address).await?, until).await?, None)),
-            }
-        };
-        let reason = match or(stopped, reached).await {
-            Ok((stream, program)) => {
+        let reason = match or(stopped, connect(shared, &address)).await {
+            Ok(stream) => {
                 let origin = Origin::Dialed(dial);
                 match connection::open(shared, stream, origin, address).await {
-                    Some(connection) => {
-                        return connection::serve(shared, &connection, program).await;
-                    }
+                    Some(connection) => return connection::serve(shared, &connection).await,
                     None => STOPPING.into(),
                 }
             }
@@ -112,14 +89,10 @@ pub(crate) fn dial(shared: &Arc<Shared>, dial: DialId, address: String) {
     }
 }
 
-/// Starts the command that leads to a peer.
-async fn run(words: Vec<String>) -> io::Result<(Async<Socket>, Option<Program>)> {
-    let (stream, program) = smol::unblock(move || Program::start(&words)).await?;
-    Ok((Async::new(stream)?, Some(program)))
-}
-
-/// Tries one address after the other. All of them share the time that there is.
-pub(crate) async fn connect(addresses: &[SocketAddr], until: Instant) -> io::Result<Async<Socket>> {
+/// Tries one address after the other. All of them share the time after which the node asks anew.
+async fn connect(shared: &Shared, address: &str) -> io::Result<Async<TcpStream>> {
+    let until = Instant::now() + shared.config.timing.dial_timeout;
+    let addresses = resolve(address).await?;
     let mut result = Err(io::Error::new(
         io::ErrorKind::NotFound,
         "the name has no address",
@@ -131,8 +104,7 @@ pub(crate) async fn connect(addresses: &[SocketAddr], until: Instant) -> io::Res
             Timer::after(patience).await;
             Err(io::ErrorKind::TimedOut.into())
         };
-        let stream = or(Async::<TcpStream>::connect(address), late).await;
-        result = stream.and_then(|stream| Async::new(stream.into_inner()?.into()));
+        result = or(Async::<TcpStream>::connect(address), late).await;
         if result.is_ok() {
             break;
         }
@@ -140,7 +112,7 @@ pub(crate) async fn connect(addresses: &[SocketAddr], until: Instant) -> io::Res
     result
 }
 
-pub(crate) async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
+async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
     if let Ok(address) = address.parse() {
         return Ok(vec![address]);
     }

@@ -42,6 +42,7 @@ pub fn submit(request: &str, layers: u32, max_tokens: u32, timeout: Duration) ->
         model: MODEL.into(),
         layers,
         bytes: 0,
+        cost: Default::default(),
         fingerprint: 0,
         prompt: "hello".into(),
         tokens: vec![1],

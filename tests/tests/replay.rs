@@ -166,6 +166,7 @@ fn submit(request: &str, model: &str, tokens: usize, max_tokens: u32) -> Command
         model: model.into(),
         layers: dummy::LAYERS,
         bytes: 0,
+        cost: Default::default(),
         fingerprint: 0,
         prompt: "tell me the SECRET".into(),
         tokens: prompt,

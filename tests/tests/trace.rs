@@ -214,12 +214,8 @@ impl Replay {
                 }
             }
             Output::Close { connection } => panic!("{connection} closed: {:?}", self.events),
-            Output::ListInterfaces
-            | Output::Broadcast { .. }
-            | Output::Listen { .. }
-            | Output::Ask { .. }
-            | Output::Answer { .. } => {
-                panic!("nobody asked for announcements")
+            Output::ListInterfaces | Output::Broadcast { .. } | Output::Listen { .. } => {
+                panic!("nobody asked for broadcasts")
             }
             Output::ReadDiscoveryFile => {
                 queue.push_back(Input::DiscoveryFile(Ok(Bytes::from(self.file.clone()))));
@@ -260,6 +256,7 @@ impl Replay {
             model: dummy::MODEL.into(),
             layers: dummy::LAYERS,
             bytes: 0,
+            cost: Default::default(),
             fingerprint: 0,
             prompt: dummy::PROMPT.into(),
             tokens: vec![dummy::PROMPT_TOKEN],

@@ -4,4 +4,3 @@
 pub mod announcement;
 pub mod interface;
 pub mod manual;
-pub mod tcp;

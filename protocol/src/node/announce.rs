@@ -51,44 +51,35 @@ impl Node {
         let datagrams = self.config.limits.announcements;
         self.announcing.left = datagrams;
         self.outputs.push_back(Output::Listen { datagrams });
-        self.list_interfaces();
+        self.outputs.push_back(Output::ListInterfaces);
         self.forget_silent();
     }
 
-    /// Asks the driver for this machine's addresses, unless it was.
-    pub(super) fn list_interfaces(&mut self) {
-        if !core::mem::replace(&mut self.lists_interfaces, true) {
-            self.outputs.push_back(Output::ListInterfaces);
-        }
-    }
-
-    /// The driver tells this machine's addresses.
-    pub(super) fn interfaces(&mut self, interfaces: Result<Vec<Interface>, String>) {
-        self.lists_interfaces = false;
-        let interfaces = interfaces.unwrap_or_else(|error| {
-            self.tell_once(&error, || {
-                format!("this machine's addresses are not known: {error}")
-            });
-            Vec::new()
-        });
-        self.probe(&interfaces);
-        if self.announcing.at == Instant::FAR_FUTURE {
-            self.announce(interfaces);
-        }
-    }
-
     /// Announces this node over each of these interfaces.
-    fn announce(&mut self, mut interfaces: Vec<Interface>) {
+    pub(super) fn announce(&mut self, interfaces: Result<Vec<Interface>, String>) {
+        self.announcing.at = self.now + self.config.timing.announce_every;
         let Some(broadcast) = &self.config.discovery.broadcast else {
             return;
         };
         let (node_port, target_port) = (broadcast.node_port, broadcast.target_port);
-        self.announcing.at = self.now + self.config.timing.announce_every;
+        let mut interfaces = match interfaces {
+            Ok(interfaces) => interfaces,
+            Err(error) => {
+                return self.tell_once(&error, || {
+                    format!("this machine's addresses are not known: {error}")
+                });
+            }
+        };
         if self.leaving {
             return;
         }
         interfaces.sort_by_key(Interface::order);
-        let machine = self.machine();
+        // Reference nodes read it too: nothing in it is ours alone.
+        let machine = Capabilities {
+            engine: None,
+            speed: None,
+            ..self.config.capabilities.clone()
+        };
         for interface in interfaces.into_iter().take(MOST_INTERFACES) {
             let (node, machine) = (self.config.node.clone(), machine.clone());
             let payload = Announcement::over(&interface.name, node, node_port, machine).encode();
@@ -99,16 +90,6 @@ impl Node {
                     payload: payload.clone(),
                 });
             }
-        }
-    }
-
-    /// This machine, as strangers are told of it.
-    pub(super) fn machine(&self) -> Capabilities {
-        // Reference nodes read it too: nothing in it is ours alone.
-        Capabilities {
-            engine: None,
-            speed: None,
-            ..self.config.capabilities.clone()
         }
     }
 
@@ -125,7 +106,7 @@ impl Node {
         let announced = match Announcement::decode(payload) {
             Ok(announced) => announced,
             // Somebody else's business on the same port.
-            Err(AnnouncementError::OtherType(_)) => return,
+            Err(AnnouncementError::OtherType) => return,
             // Told by address and not by content, which may be another one each time.
             Err(error) => {
                 return self.tell_once(&from.to_string(), || {
@@ -158,7 +139,7 @@ impl Node {
     }
 
     /// Tells of a trouble that may come again and again, the first time that `what` is in trouble.
-    pub(super) fn tell_once(&mut self, what: &str, reason: impl FnOnce() -> String) {
+    fn tell_once(&mut self, what: &str, reason: impl FnOnce() -> String) {
         if self.is_first(what) {
             self.tell(Event::BroadcastTrouble { reason: reason() });
         }

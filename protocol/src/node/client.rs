@@ -6,6 +6,7 @@ use super::output::{Failure, Stage};
 use crate::engine::Sampling;
 use crate::id::{ModelId, NodeId, RequestId};
 use crate::time::Instant;
+use crate::topology::ModelCost;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -16,6 +17,7 @@ pub(super) struct Client {
     pub(super) model: ModelId,
     pub(super) layers: u32,
     pub(super) bytes: u64,
+    pub(super) cost: ModelCost,
     pub(super) fingerprint: u64,
     pub(super) prompt_text: Arc<str>,
     pub(super) prompt: Vec<u32>,
@@ -72,6 +74,7 @@ impl Client {
             model: submit.model,
             layers: submit.layers,
             bytes: submit.bytes,
+            cost: submit.cost,
             fingerprint: submit.fingerprint,
             prompt_text: submit.prompt,
             prompt: submit.tokens,
@@ -104,6 +107,11 @@ impl Client {
     /// Tokens told, which is also the next one's number.
     pub(super) fn told(&self) -> u32 {
         u32::try_from(self.answer.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Positions that it has at its end.
+    pub(super) fn positions(&self) -> u32 {
+        self.prompt_len().saturating_add(self.max_tokens)
     }
 
     /// Tokens of the prompt.
@@ -249,6 +257,7 @@ mod tests {
                 model: "m".into(),
                 layers: 8,
                 bytes: 0,
+                cost: Default::default(),
                 fingerprint: 0,
                 prompt: "".into(),
                 tokens: vec![1, 2, 3],

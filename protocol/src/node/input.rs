@@ -3,7 +3,8 @@
 use super::find::Discovered;
 use crate::discovery::interface::Interface;
 use crate::engine::{EngineEvent, Sampling, Targets, TrainSetup};
-use crate::id::{AskId, ConnectionId, DialId, ModelId, RequestId, VisitId};
+use crate::id::{ConnectionId, DialId, ModelId, RequestId};
+use crate::topology::ModelCost;
 use crate::wire::{DecodeError, Message};
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -68,23 +69,6 @@ pub enum Input {
         /// Whence.
         from: IpAddr,
         /// What.
-        payload: Bytes,
-    },
-    /// An [`Output::Ask`](super::Output::Ask) came to its end.
-    Answered {
-        /// Which.
-        ask: AskId,
-        /// Who was reached and what it answered, perhaps nothing; or why nobody was.
-        answer: Result<(IpAddr, Bytes), String>,
-    },
-    /// Another node, or whoever connected to the port for announcements over TCP, announces itself.
-    /// Answered by exactly one [`Output::Answer`](super::Output::Answer).
-    Asked {
-        /// The visit, numbered by the driver.
-        visit: VisitId,
-        /// Whence.
-        from: IpAddr,
-        /// What it said, as far as it came in time.
         payload: Bytes,
     },
     /// The engine spoke.
@@ -183,6 +167,8 @@ pub struct Submit {
     pub layers: u32,
     /// Bytes of all its weights; no ring is formed that has less memory. Zero when unknown.
     pub bytes: u64,
+    /// What placement goes by; [`ModelCost::default`] when unknown.
+    pub cost: ModelCost,
     /// What the model is ([`EngineEvent::Loaded`]); a node that has another one of the same name
     /// refuses to take part. Zero when unknown.
     pub fingerprint: u64,

@@ -8,14 +8,13 @@
 //!   (`reassembly`), keepalive (`pulse`).
 //! - Peers: `find` takes in what discovery says, `discover` reads lists, `announce` broadcasts,
 //!   `links` keeps connections to them, `introduce` is how nodes of ours get to know each other, `health` watches reference peers, `serve` answers
-//!   all of them, `views` says who is there, `place` cuts models into rings.
+//!   all of them, `views` says who is there, `place` cuts models into rings, `placement` chooses the quickest.
 //! - A request has two sides. Its origin (`client`): `origin` starts and ends it, `recover` goes on
 //!   when a stage is lost. Its stages (`session`): `open` takes part, `step` computes, `streams`
 //!   carries, `ending` ends. `plan` is what both know. `plain` is all of that for rings with a
 //!   reference node. `jobs` is training. `compute` talks with the engine.
 
 mod announce;
-mod asking;
 mod client;
 mod compute;
 mod connection;
@@ -35,6 +34,7 @@ mod outbox;
 mod output;
 mod peer;
 mod place;
+mod placement;
 mod plain;
 mod plan;
 mod pulse;
@@ -55,19 +55,20 @@ pub use find::{Discovered, Source};
 pub use input::{Command, Example, Input, LinkFault, Origin, Submit, Train};
 pub use jobs::JobFailure;
 pub use output::{Event, Failure, FinishReason, Output, Rejection, Stage};
+pub use placement::{By, NodeShare, Part, Placement, Question};
 pub use status::{
     AddressStatus, ExtendedStatus, HopStatus, JobStatus, PeerStatus, RequestStatus, Status,
 };
 
 use crate::config::Config;
-use crate::id::{CallId, ConnectionId, DialId, NodeId, RequestId};
+use crate::id::{CallId, ConnectionId, DialId, ModelId, NodeId, RequestId};
 use crate::rng::Rng;
 use crate::time::Instant;
 use crate::topology::Topology;
 use crate::wire::{Hello, TopologyReply};
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
 use announce::Announcing;
-use asking::Asking;
 use client::{Client, Ended};
 use compute::Desk;
 use connection::Connection;
@@ -98,8 +99,6 @@ pub enum Timer {
     Discovery,
     /// This node is due to announce itself.
     Announcement,
-    /// This node is due to announce itself over TCP.
-    Ask,
     /// A peer is due to be dialled.
     Redial,
     /// A request's time is over, or its wait for peers.
@@ -146,12 +145,11 @@ pub struct Node {
     /// Stages that this node has in training jobs.
     job_stages: BTreeMap<RequestId, JobStage>,
     ended: Ended,
+    /// The rings of the last requests of each model, the newest last.
+    placed: VecDeque<(ModelId, Vec<Stage>)>,
     desk: Desk,
     file: File,
     announcing: Announcing,
-    asking: Asking,
-    /// The driver was asked for this machine's addresses.
-    lists_interfaces: bool,
     /// What origins were told last that this node cannot do.
     told: VecDeque<Told>,
     /// The nodes of ours that were met last, the newest at the end, and which run of each.
@@ -177,7 +175,6 @@ impl Node {
         let when = |wanted| if wanted { now } else { Instant::FAR_FUTURE };
         let read_at = when(config.discovery.file);
         let announcing = Announcing::new(when(config.discovery.broadcast.is_some()));
-        let asking = Asking::new(config.discovery.tcp.as_ref(), now);
         let direct = config.discovery.direct.clone();
         let mut rng = Rng::new(seed);
         let mut node = Self {
@@ -197,14 +194,13 @@ impl Node {
             jobs: BTreeMap::new(),
             job_stages: BTreeMap::new(),
             ended: Ended::default(),
+            placed: VecDeque::new(),
             desk: Desk::default(),
             file: File {
                 content: None,
                 read_at,
             },
             announcing,
-            asking,
-            lists_interfaces: false,
             told: VecDeque::new(),
             met: VecDeque::new(),
             full: VecDeque::new(),
@@ -246,14 +242,8 @@ impl Node {
             Input::Sent { connection, bytes } => self.sent(connection, bytes),
             Input::Lost { connection, fault } => self.lost(connection, &fault),
             Input::DiscoveryFile(content) => self.discovery_file(content),
-            Input::Interfaces(interfaces) => self.interfaces(interfaces),
+            Input::Interfaces(interfaces) => self.announce(interfaces),
             Input::Datagram { from, payload } => self.heard(from, &payload),
-            Input::Answered { ask, answer } => self.answered(ask, answer),
-            Input::Asked {
-                visit,
-                from,
-                payload,
-            } => self.asked(visit, from, &payload),
             Input::Engine(event) => self.engine(event),
             Input::Command(Command::Submit(submit)) => self.submit(submit),
             Input::Command(Command::Cancel { request }) => self.cancel(&request),
@@ -281,7 +271,6 @@ impl Node {
                 Timer::Dial => self.expire_dials(),
                 Timer::Discovery => self.read_discovery_file(),
                 Timer::Announcement => self.look_around(),
-                Timer::Ask => self.look_for_targets(),
                 Timer::Redial => self.redial(),
                 Timer::Request => self.expire_clients(),
                 Timer::Stage => self.expire_sessions(),
@@ -380,15 +369,11 @@ impl Node {
             at: self.announcing.at,
             timer: Timer::Announcement,
         };
-        let ask = Deadline {
-            at: self.asking.at,
-            timer: Timer::Ask,
-        };
         connections
             .chain(pulses)
             .chain(peers)
             .chain(requests)
-            .chain([file, stages, jobs, announcement, ask])
+            .chain([file, stages, jobs, announcement])
             .filter(|deadline| deadline.at < Instant::FAR_FUTURE)
             .min_by_key(|deadline| (deadline.at, deadline.timer))
     }

@@ -20,24 +20,20 @@ impl Node {
     pub(super) fn submit(&mut self, submit: Submit) {
         let request = submit.request.clone();
         let none = BTreeSet::new();
+        let prompt = u32::try_from(submit.tokens.len()).unwrap_or(u32::MAX);
+        let answer = submit.max_tokens.min(self.config.max_tokens);
         let need = Need {
             model: &submit.model,
             layers: submit.layers,
             bytes: submit.bytes,
+            cost: Some((&submit.cost, prompt.saturating_add(answer))),
             avoid: &none,
             own_only: false,
             before: &[],
         };
         let ring = match self.rejection(&submit) {
             Some(rejection) => Err(rejection),
-            None => self.place(&need).map_err(|shortage| Rejection::Memory {
-                needed: shortage.needed,
-                left: shortage.left,
-            }),
-        };
-        let ring = match ring {
-            Ok(ring) if ring.is_empty() => Err(Rejection::Layers(submit.layers)),
-            other => other,
+            None => self.ring_for(&need),
         };
         let ring = match ring {
             Ok(ring) => ring,
@@ -46,6 +42,7 @@ impl Node {
                 return;
             }
         };
+        self.remember_ring(&submit.model, &ring);
         self.tell(Event::Accepted {
             request: request.clone(),
             ring: ring.clone(),
@@ -62,6 +59,22 @@ impl Node {
             self.launch_plain(&request);
         } else {
             self.launch(&request, None);
+        }
+    }
+
+    /// The ring of a new request.
+    pub(super) fn ring_for(&self, need: &Need<'_>) -> Result<Vec<Stage>, Rejection> {
+        if let Some(pinned) = self.pinned(need) {
+            return pinned.map_err(Rejection::Pinned);
+        }
+        match self.place(need) {
+            Ok(ring) if ring.is_empty() => Err(Rejection::Layers(need.layers)),
+            Ok(ring) => Ok(ring),
+            Err(shortage) => Err(Rejection::Memory {
+                needed: shortage.needed,
+                left: shortage.left,
+                nodes: shortage.nodes,
+            }),
         }
     }
 

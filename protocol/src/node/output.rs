@@ -2,7 +2,7 @@
 
 use super::jobs::JobFailure;
 use crate::engine::EngineCommand;
-use crate::id::{AskId, ConnectionId, DialId, NodeId, RequestId, VisitId};
+use crate::id::{ConnectionId, DialId, NodeId, RequestId};
 use crate::shard::Shard;
 use crate::topology::EngineInfo;
 use crate::wire::Message;
@@ -51,24 +51,6 @@ pub enum Output {
     Listen {
         /// How many.
         datagrams: u32,
-    },
-    /// Connect to `address`, say this, read one object of JSON and answer with
-    /// [`Input::Answered`](super::Input::Answered), all within
-    /// [`Timing::ask_timeout`](crate::config::Timing::ask_timeout).
-    Ask {
-        /// Names the answer.
-        ask: AskId,
-        /// Where, as in [`Output::Dial`].
-        address: String,
-        /// What.
-        payload: Bytes,
-    },
-    /// Say this to a visitor ([`Input::Asked`](super::Input::Asked)), if anything, and close.
-    Answer {
-        /// Which.
-        visit: VisitId,
-        /// What.
-        payload: Option<Bytes>,
     },
     /// Hand a command to the engine.
     Compute(EngineCommand),
@@ -327,14 +309,19 @@ pub enum Failure {
         ring: String,
     },
     /// What is left of the ring cannot hold the model.
-    #[error("{reason}; the model takes {needed} MiB, the nodes that are left have {left} MiB")]
+    #[error(
+        "{reason}; the model takes {needed} MiB, the nodes that are left have {left} MiB{nodes}"
+    )]
     Memory {
         /// What happened before.
         reason: String,
-        /// What the weights take, MiB.
+        /// What the weights take, MiB; with the strategy `auto` KV caches and what is computed on
+        /// the way, too.
         needed: u64,
-        /// What the nodes have, MiB.
+        /// What the nodes have, MiB; with the strategy `auto` without a reserve.
         left: u64,
+        /// What each node could hold, where that is known, for people.
+        nodes: String,
     },
     /// It was placed anew as often as [`Limits::recoveries`](crate::config::Limits::recoveries)
     /// allows.
@@ -364,13 +351,21 @@ pub enum Rejection {
     #[error("the prompt is empty")]
     EmptyPrompt,
     /// The nodes of the ring cannot hold the model.
-    #[error("the model takes {needed} MiB, the nodes of the ring have {left} MiB; add nodes")]
+    #[error(
+        "the model takes {needed} MiB, the nodes of the ring have {left} MiB{nodes}; add nodes"
+    )]
     Memory {
-        /// What the weights take, MiB.
+        /// What the weights take, MiB; with the strategy `auto` KV caches and what is computed on
+        /// the way, too.
         needed: u64,
-        /// What the nodes have, MiB.
+        /// What the nodes have, MiB; with the strategy `auto` without a reserve.
         left: u64,
+        /// What each node could hold, where that is known, for people.
+        nodes: String,
     },
+    /// The layers that nodes were given ([`Config::pins`](crate::Config::pins)) are no ring.
+    #[error("the layers that nodes were given do not do for this model: {0}")]
+    Pinned(String),
     /// The model has no layer.
     #[error("a model of {0} layers cannot be placed")]
     Layers(u32),

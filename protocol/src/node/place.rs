@@ -5,8 +5,9 @@ use super::output::{Event, Stage};
 use super::peer::Peer;
 use crate::id::{ModelId, NodeId};
 use crate::shard::Shard;
-use crate::topology::{Capabilities, Topology, map_to_shards, ring_memory_weighted};
+use crate::topology::{Capabilities, ModelCost, Topology, map_to_shards, ring_memory_weighted};
 use alloc::collections::BTreeSet;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 /// What a ring is wanted for.
@@ -15,6 +16,9 @@ pub(super) struct Need<'a> {
     pub(super) layers: u32,
     /// Bytes of all weights; zero when unknown.
     pub(super) bytes: u64,
+    /// What placement goes by, and how many positions there must be room for; only memory, if
+    /// nothing is said.
+    pub(super) cost: Option<(&'a ModelCost, u32)>,
     /// Nodes that must not take part.
     pub(super) avoid: &'a BTreeSet<NodeId>,
     /// Only nodes of ours may.
@@ -24,10 +28,22 @@ pub(super) struct Need<'a> {
 }
 
 /// The nodes that are there cannot hold the model. In MiB.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Shortage {
     pub(super) needed: u64,
     pub(super) left: u64,
+    /// What each node could hold, where that is known.
+    pub(super) nodes: String,
+}
+
+impl Shortage {
+    fn of_all(needed: u64, left: u64) -> Self {
+        Self {
+            needed,
+            left,
+            nodes: String::new(),
+        }
+    }
 }
 
 /// The ring as it was, with a spare node in the place of each that is missing.
@@ -136,6 +152,9 @@ impl Node {
     /// node computes the same ring. A ring that lost a stage keeps its cuts if another node can
     /// take that stage's place: all others then keep what they have loaded and computed.
     ///
+    /// Where all are nodes of ours and the strategy is `auto`, a ring is taken with which a request is
+    /// done soonest (`placement.rs`).
+    ///
     /// The reference's rounding can leave out a node without whom the others lack the memory. Where
     /// only nodes of ours take part the model is then cut exactly, since the plan says how.
     pub(super) fn place(&self, need: &Need<'_>) -> Result<Vec<Stage>, Shortage> {
@@ -144,11 +163,19 @@ impl Node {
         let left = all.fold(0, u64::saturating_add);
         let needed = need.bytes.div_ceil(1 << 20);
         if members.is_empty() || left < needed {
-            return Err(Shortage { needed, left });
+            return Err(Shortage::of_all(needed, left));
         }
         let holds = |ring: &Vec<Stage>| memory_of(ring, &members) >= needed;
-        if let Some(ring) = substitute(need, &members).filter(holds) {
+        let room = |ring: &Vec<Stage>| self.has_room(need, &members, ring);
+        if let Some(ring) = substitute(need, &members).filter(holds).filter(room) {
             return Ok(ring);
+        }
+        let again = !need.before.is_empty();
+        if let Some(Ok(ring)) = self.pinned(need).filter(|_| again) {
+            return Ok(ring);
+        }
+        if let Some(quickest) = self.quickest(need, &members) {
+            return quickest;
         }
         let partitions = ring_memory_weighted(&members);
         let shards = map_to_shards(&partitions, need.model, need.layers);
@@ -167,12 +194,12 @@ impl Node {
             return Ok(ring);
         }
         let left = memory_of(&ring, &members);
-        Err(Shortage { needed, left })
+        Err(Shortage::of_all(needed, left))
     }
 
     /// Who can take part, with their memory in MiB: this node and each peer that told its memory,
     /// as long as all of them know each other: tokens and hidden states must find their way.
-    fn members(&self, need: &Need<'_>) -> Vec<(NodeId, i64)> {
+    pub(super) fn members(&self, need: &Need<'_>) -> Vec<(NodeId, i64)> {
         let mut members = Vec::new();
         if !need.avoid.contains(&self.config.node) {
             members.push((self.config.node.clone(), self.config.capabilities.memory));
@@ -208,6 +235,7 @@ impl Node {
             model,
             layers,
             bytes: 0,
+            cost: None,
             avoid: &none,
             own_only: false,
             before: &[],

@@ -113,6 +113,7 @@ impl Node {
             model: &client.model,
             layers: client.layers,
             bytes: client.bytes,
+            cost: Some((&client.cost, client.positions())),
             avoid: &client.avoid,
             own_only: true,
             before: &client.ring,
@@ -164,6 +165,7 @@ impl Node {
                 reason: failure.to_string(),
                 needed: shortage.needed,
                 left: shortage.left,
+                nodes: shortage.nodes,
             }
         };
         if !patient {

@@ -2,15 +2,14 @@
 
 mod announced;
 mod any;
-mod asking;
 mod base;
-mod commands;
 mod job_ends;
 mod job_violations;
 mod jobs;
 mod large;
 mod net;
 mod peers;
+mod placed;
 mod requests;
 mod streams;
 mod violations;

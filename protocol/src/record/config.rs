@@ -1,10 +1,10 @@
 //! A node's settings.
 
-use super::codec::{Damage, Item, Sink, Source, fields, names};
-use crate::config::{Broadcast, Config, DirectPeer, Discovery, Limits, Tcp, Timing};
+use super::codec::{Damage, Item, Sink, Source, fields, names, variants};
+use crate::config::{Broadcast, Config, DirectPeer, Discovery, Limits, Strategy, Timing};
 use crate::id::{ModelId, NodeId, RequestId};
 use crate::tensor::DType;
-use crate::topology::{Capabilities, EngineInfo, Flops, Speed};
+use crate::topology::{Capabilities, EngineInfo, Flops, Pin, Speed};
 use crate::wire::DecodeLimits;
 use alloc::string::String;
 
@@ -23,24 +23,28 @@ impl Item for DType {
     }
 }
 
+variants! {
+    Strategy { 0 = Memory, 1 = Auto }
+}
+
 fields! {
     Config {
         node, capabilities, discovery, max_tokens, activations, decode, timing, limits, trains,
+        placement, pins,
     }
     Capabilities { model, chip, memory, flops, engine, speed }
     Speed { decode, prefill }
     EngineInfo { name, version, dtype, formats }
+    Pin { node, first, last }
     Flops { fp32, fp16, int8 }
-    Discovery { file, direct, broadcast, tcp }
+    Discovery { file, direct, broadcast }
     Broadcast { node_port, target_port, nodes, kinds }
-    Tcp { node_port, seeds, probe, port, nodes }
     DirectPeer { address, node }
     DecodeLimits { frame, metadata, json_depth, json }
     Timing {
         health_every, health_timeout, topology_every, forming_every, forming_for, dial_timeout,
-        command_timeout, command_redial_max, redial_min, redial_max, discovery_every, announce_every,
-        announce_timeout, ask_every, ask_again_max, ask_timeout, frame_stall, acknowledge,
-        stage_timeout, probe_idle, probe_busy, regroup, orphan, job_step,
+        redial_min, redial_max, discovery_every, announce_every, announce_timeout, frame_stall, acknowledge, stage_timeout,
+        probe_idle, probe_busy, regroup, orphan, job_step,
     }
     Limits {
         connections, peers, announcements, newcomers, outbox, window, requests, calls, ended, topology, stages, probes,
@@ -77,14 +81,13 @@ mod tests {
                 nodes: vec!["there".into()],
                 kinds: vec!["Ethernet".into()],
             }),
-            tcp: Some(Tcp {
-                node_port: 3,
-                seeds: vec!["there:4".into()],
-                probe: true,
-                port: 5,
-                nodes: vec!["there".into()],
-            }),
         };
+        config.placement = Strategy::Auto;
+        config.pins = vec![Pin {
+            node: "here".into(),
+            first: 0,
+            last: 3,
+        }];
         config.limits.window = 3;
         for discovery in [whole, Discovery::default()] {
             config.discovery = discovery;

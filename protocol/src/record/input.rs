@@ -5,9 +5,10 @@ use super::codec::{
 };
 use crate::discovery::interface::Interface;
 use crate::engine::{EngineEvent, EngineFailure, EngineOutput, FailureKind, Sampling, TrainEvent};
-use crate::id::{AskId, CallId, ConnectionId, DialId, VisitId};
+use crate::id::{CallId, ConnectionId, DialId};
 use crate::node::{Command, Discovered, Example, Input, LinkFault, Origin, Submit, Train};
 use crate::tensor::{DTypeFamily, Tensor, TensorError};
+use crate::topology::ModelCost;
 use crate::wire::{
     DecodeError, DecodeLimits, Encoder, HEADER_LEN, Header, Message, MessageType, decode_payload,
 };
@@ -21,7 +22,7 @@ const ANY: DecodeLimits = DecodeLimits {
     json: u32::MAX,
 };
 
-wrappers! { ConnectionId DialId CallId AskId VisitId }
+wrappers! { ConnectionId DialId CallId }
 
 variants! {
     Input {
@@ -36,8 +37,6 @@ variants! {
         8 = Command(command),
         9 = Interfaces(interfaces),
         10 = Datagram { from, payload },
-        11 = Answered { ask, answer },
-        12 = Asked { visit, from, payload },
     }
     Origin { 0 = Dialed(dial), 1 = Accepted }
     LinkFault { 0 = Closed, 1 = Truncated, 2 = Malformed(error), 3 = Io(reason), 4 = Local }
@@ -102,9 +101,10 @@ variants! {
 
 fields! {
     Submit {
-        request, model, layers, bytes, fingerprint, prompt, tokens, end_tokens, sampling,
+        request, model, layers, bytes, cost, fingerprint, prompt, tokens, end_tokens, sampling,
         max_tokens, timeout,
     }
+    ModelCost { layers, embedding, head, tied, kv, hidden }
     Train { job, model, layers, bytes, fingerprint, setup }
     Example { job, batch, tokens, targets, learn }
     Interface { name, address, broadcast }

@@ -20,8 +20,6 @@ variants! {
         6 = ListInterfaces,
         7 = Broadcast { from, to, payload },
         8 = Listen { datagrams },
-        9 = Ask { ask, address, payload },
-        10 = Answer { visit, payload },
     }
     EngineCommand {
         0 = Load { call, shard },
@@ -90,7 +88,7 @@ variants! {
         1 = PeerLost { node, reason },
         2 = Stage { node, message },
         3 = TimedOut { seconds, ring },
-        4 = Memory { reason, needed, left },
+        4 = Memory { reason, needed, left, nodes },
         5 = Unrecoverable { recoveries, reason },
         6 = Stopping,
     }
@@ -98,9 +96,10 @@ variants! {
         0 = Busy(most),
         1 = Duplicate(request),
         2 = EmptyPrompt,
-        3 = Memory { needed, left },
+        3 = Memory { needed, left, nodes },
         4 = Layers(layers),
         5 = Stopping,
+        6 = Pinned(reason),
     }
 }
 

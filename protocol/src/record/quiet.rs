@@ -45,8 +45,6 @@ pub(super) fn output(output: &Output) -> Output {
         | Output::ListInterfaces
         | Output::Broadcast { .. }
         | Output::Listen { .. }
-        | Output::Ask { .. }
-        | Output::Answer { .. }
         | Output::Compute(_) => output.clone(),
     }
 }

@@ -98,8 +98,6 @@ impl Redactor {
             | Input::DiscoveryFile(_)
             | Input::Interfaces(_)
             | Input::Datagram { .. }
-            | Input::Answered { .. }
-            | Input::Asked { .. }
             | Input::Engine(_)
             | Input::Command(_) => input.clone(),
         }

@@ -3,6 +3,7 @@
 //! Numbers are rounded, and told anew only when they moved by much: whoever is told places models by
 //! them, and that must not change with every breath of a network.
 
+use super::Flops;
 use crate::json::Json;
 use alloc::vec::Vec;
 
@@ -74,6 +75,29 @@ pub struct Speed {
 }
 
 impl Speed {
+    /// What a machine can be expected to do that has not told its speed. An engine goes through
+    /// 15 GB of weights per second for each TFLOPS in half precision, as Apple's chips do, and
+    /// computes with half of those operations, two for each weight of two bytes. A machine of which
+    /// even that is not known counts as a small processor.
+    #[must_use]
+    pub fn guess(flops: &Flops) -> Self {
+        let whole = |value: f64| {
+            // A cast saturates, and gives zero for what is no number.
+            (value as u64).clamp(1, MOST)
+        };
+        if flops.fp16 > 0.0 {
+            Self {
+                decode: whole(flops.fp16 * 15e9),
+                prefill: whole(flops.fp16 * 0.5e12),
+            }
+        } else {
+            Self {
+                decode: 5_000_000_000,
+                prefill: 30_000_000_000,
+            }
+        }
+    }
+
     /// The object as peers get it: `{"decode", "prefill"}`.
     #[must_use]
     pub fn to_json(&self) -> Json {

@@ -1,15 +1,20 @@
 //! What a node knows of the ring: who is there, how they are linked, and who computes what.
 
+pub mod auto;
 mod capabilities;
+mod cost;
 mod engine;
 mod metrics;
 mod partition;
+pub mod pin;
 
 pub(crate) use capabilities::integer;
 pub use capabilities::{Capabilities, CapabilitiesError, Flops};
+pub use cost::{ModelCost, StageBytes, budget};
 pub use engine::EngineInfo;
 pub use metrics::{LinkMetrics, Speed};
 pub use partition::{Partition, map_to_shards, ring_memory_weighted};
+pub use pin::{Pin, PinError};
 
 use crate::id::NodeId;
 use crate::json::Json;

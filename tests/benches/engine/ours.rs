@@ -160,6 +160,7 @@ impl Ring {
             model: self.model.id().into(),
             layers: config.layers,
             bytes: config.weight_bytes,
+            cost: Default::default(),
             // The folders that are made have no tokenizer, and so no fingerprint.
             fingerprint: self.model.fingerprint().unwrap_or(0),
             prompt: "".into(),

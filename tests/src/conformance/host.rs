@@ -28,8 +28,6 @@ pub struct Setup {
     pub discovery_file: Option<PathBuf>,
     /// Where announcements come.
     pub announcements: Option<u16>,
-    /// Where announcements over TCP come.
-    pub visitors: Option<u16>,
     /// Inputs that may wait.
     pub inbox: usize,
 }
@@ -55,7 +53,6 @@ impl Setup {
             config: Config::new(node.into(), capabilities),
             discovery_file: None,
             announcements: None,
-            visitors: None,
             inbox: 1024,
         }
     }
@@ -138,7 +135,6 @@ impl Host {
             config,
             discovery_file,
             announcements,
-            visitors,
             inbox,
         } = setup;
         let runtime = match kind {
@@ -147,7 +143,6 @@ impl Host {
                     listen,
                     discovery_file,
                     announcements,
-                    visitors,
                     inbox,
                     ..Default::default()
                 };
@@ -159,7 +154,6 @@ impl Host {
                     listen,
                     discovery_file,
                     announcements,
-                    visitors,
                     inbox,
                     ..Default::default()
                 };

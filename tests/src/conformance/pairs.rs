@@ -75,6 +75,7 @@ pub fn a_ring_answers_from_both_ends(near: Kind, far: Kind) {
                 model: dummy::MODEL.into(),
                 layers: dummy::LAYERS,
                 bytes: 0,
+                cost: Default::default(),
                 fingerprint: 0,
                 prompt: dummy::PROMPT.into(),
                 tokens: vec![dummy::PROMPT_TOKEN],

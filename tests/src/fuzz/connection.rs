@@ -236,6 +236,7 @@ pub(super) fn command(source: &mut Source<'_>) -> Input {
             model: dummy::MODEL.into(),
             layers: if kind == 0 { 0 } else { dummy::LAYERS },
             bytes: if kind == 1 { 1500 << 20 } else { 0 },
+            cost: Default::default(),
             fingerprint: u64::from(kind & 1),
             prompt: "p".into(),
             tokens: message::tokens(source),

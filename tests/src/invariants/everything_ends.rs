@@ -76,7 +76,7 @@ pub(crate) fn fairly(world: &World, index: usize, request: &RequestId) -> Result
             *requests >= world.hosts[index].config.limits.requests
         }
         End::Rejected(Rejection::Stopping) => world.hosts[index].leaving,
-        End::Rejected(Rejection::Memory { needed, left }) => {
+        End::Rejected(Rejection::Memory { needed, left, .. }) => {
             needed > left && *needed == world.model_mib
         }
         End::Rejected(_) => false,

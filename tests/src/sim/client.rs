@@ -137,6 +137,7 @@ impl World {
             model: MODEL.into(),
             layers: LAYERS,
             bytes: self.model_mib << 20,
+            cost: Default::default(),
             fingerprint: host.fingerprint,
             prompt: words.join(" ").into(),
             tokens,

@@ -104,12 +104,8 @@ impl World {
                 host.inbox.push_back(Input::DiscoveryFile(file));
             }
             // Simulated rings are named in files.
-            Output::ListInterfaces
-            | Output::Broadcast { .. }
-            | Output::Listen { .. }
-            | Output::Ask { .. }
-            | Output::Answer { .. } => {
-                unreachable!("nobody asked for announcements")
+            Output::ListInterfaces | Output::Broadcast { .. } | Output::Listen { .. } => {
+                unreachable!("nobody asked for broadcasts")
             }
             Output::Compute(command) => {
                 self.hosts[index].commands.push_back(command);

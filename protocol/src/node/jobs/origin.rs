@@ -108,6 +108,7 @@ impl Node {
             model: &train.model,
             layers: train.layers,
             bytes: train.bytes,
+            cost: None,
             avoid: &avoid,
             own_only: true,
             before: &[],

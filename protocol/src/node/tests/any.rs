@@ -274,6 +274,7 @@ impl Life {
                     model: "dummy".into(),
                     layers: 8,
                     bytes: 0,
+                    cost: Default::default(),
                     fingerprint: by / 23 % 2,
                     prompt: "p".into(),
                     tokens: vec![1],
@@ -326,8 +327,6 @@ impl Life {
                 | Output::ListInterfaces
                 | Output::Broadcast { .. }
                 | Output::Listen { .. }
-                | Output::Ask { .. }
-                | Output::Answer { .. }
                 | Output::Event(_) => {}
             }
         }

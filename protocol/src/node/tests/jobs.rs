@@ -357,6 +357,7 @@ fn the_layers_of_a_job_are_not_given_back() {
         model: "other".into(),
         layers: 4,
         bytes: 0,
+        cost: Default::default(),
         fingerprint: 0,
         prompt: "".into(),
         tokens: vec![1],

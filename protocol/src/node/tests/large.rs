@@ -73,8 +73,6 @@ impl Link {
                 | Output::ListInterfaces
                 | Output::Broadcast { .. }
                 | Output::Listen { .. }
-                | Output::Ask { .. }
-                | Output::Answer { .. }
                 | Output::Event(_) => {}
             }
         }

@@ -10,6 +10,7 @@ use crate::node::{Command, Discovered, Example, Input, LinkFault, Origin, Submit
 use crate::shard::Shard;
 use crate::tensor::{DType, DTypeFamily, Tensor};
 use crate::topology::Capabilities;
+use crate::topology::ModelCost;
 use crate::wire::{
     self, Chunk, DecodeError, Ending, Message, MessageType, Notice, Open, SendPrompt, SendResult,
     SendTensor, Step, StepBody, Token,
@@ -289,6 +290,14 @@ pub(super) fn inputs() -> Vec<Input> {
             model: "model".into(),
             layers: 8,
             bytes: 1 << 40,
+            cost: ModelCost {
+                layers: vec![7, 1 << 40],
+                embedding: 1,
+                head: 2,
+                tied: true,
+                kv: 3,
+                hidden: 4,
+            },
             fingerprint: u64::MAX,
             prompt: secret().into(),
             tokens: vec![SECRET_TOKEN, 0, END],

@@ -1,0 +1,286 @@
+//! Rings by prediction, rings that a person chose, and what is told of both.
+
+use super::net::Net;
+use crate::config::Strategy;
+use crate::dummy;
+use crate::node::*;
+use crate::topology::{LinkMetrics, ModelCost, Pin, Speed};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+const MIB: u64 = 1 << 20;
+
+/// Eight layers of 100 MiB and two ends of 10 MiB; KV caches of 1 MiB for 1024 positions.
+fn cost() -> ModelCost {
+    ModelCost {
+        layers: vec![100 * MIB; 8],
+        embedding: 10 * MIB,
+        head: 10 * MIB,
+        tied: false,
+        kv: 1024,
+        hidden: 1024,
+    }
+}
+
+fn question() -> Question {
+    Question {
+        model: dummy::MODEL.into(),
+        layers: dummy::LAYERS,
+        bytes: 820 * MIB,
+        cost: cost(),
+        positions: 1024,
+    }
+}
+
+/// Nodes that place by prediction, each of the given speed in MiB per second.
+fn quick(memories: &[i64], speeds: &[u64]) -> Net {
+    let mut net = Net::mesh(memories);
+    for (host, speed) in net.hosts.iter_mut().zip(speeds) {
+        host.node.config.placement = Strategy::Auto;
+        host.node.config.capabilities.speed = Some(Speed {
+            decode: speed * MIB,
+            prefill: speed * MIB * 20,
+        });
+    }
+    net.advance(Duration::from_secs(10));
+    net
+}
+
+/// All ways of a node's view take so long.
+fn ways(net: &mut Net, index: usize, rtt_us: u64) {
+    let topology = &mut net.hosts[index].node.topology;
+    let nodes: Vec<_> = topology.nodes.keys().cloned().collect();
+    for from in &nodes {
+        for to in nodes.iter().filter(|to| *to != from) {
+            let metrics = LinkMetrics {
+                rtt_us: Some(rtt_us),
+                goodput: Some(100 * MIB),
+            };
+            topology.measure(from.clone(), to.clone(), metrics);
+        }
+    }
+}
+
+fn submit(net: &mut Net, request: &str) {
+    let question = question();
+    let submit = Submit {
+        request: request.into(),
+        model: question.model,
+        layers: question.layers,
+        bytes: question.bytes,
+        cost: question.cost,
+        fingerprint: 0,
+        prompt: dummy::PROMPT.into(),
+        tokens: vec![dummy::PROMPT_TOKEN],
+        end_tokens: vec![dummy::END_TOKEN],
+        sampling: Default::default(),
+        max_tokens: 1023,
+        timeout: Duration::from_secs(60),
+    };
+    net.input(0, Input::Command(Command::Submit(submit)));
+}
+
+fn told(ring: &[Stage]) -> Vec<String> {
+    let stage = |stage: &Stage| format!("{} {:?}", stage.node, stage.shard.range());
+    ring.iter().map(stage).collect()
+}
+
+/// The ring of the newest request.
+fn ring(net: &Net) -> Vec<String> {
+    let accepted = |event: &Event| match event {
+        Event::Accepted { ring, .. } | Event::Recovering { ring, .. } => Some(told(ring)),
+        _ => None,
+    };
+    let mut events = net.hosts[0].events.iter().rev();
+    events.find_map(accepted).expect("a ring")
+}
+
+fn placement(net: &Net) -> Placement {
+    net.hosts[0].node.placement(&question()).expect("a ring")
+}
+
+#[test]
+fn what_was_measured_reaches_every_node() {
+    let net = quick(&[4000, 4000], &[1000, 500]);
+    for host in &net.hosts {
+        let speed = host.node.topology.nodes["n1"].speed;
+        assert_eq!(speed.map(|speed| speed.decode), Some(500 * MIB));
+        let (a, b) = ("n0".into(), "n1".into());
+        for (from, to) in [(&a, &b), (&b, &a)] {
+            // Time stands still while messages travel here.
+            assert_eq!(host.node.topology.link(from, to).rtt_us, Some(1));
+        }
+    }
+}
+
+#[test]
+fn the_slow_and_the_far_are_left_out() {
+    let mut net = quick(&[4000, 4000, 4000], &[1000, 1000, 10]);
+    ways(&mut net, 0, 100);
+    let near = placement(&net);
+    assert_eq!(
+        (near.by, told(&near.ring)),
+        (By::Auto, vec!["n0 0..4".into(), "n1 4..8".into()])
+    );
+    let slow = near.nodes.iter().find(|share| *share.node == *"n2");
+    let slow = slow.expect("it is told of").part;
+    assert!(
+        matches!(slow, Part::Slower(with) if Some(with) > near.prediction),
+        "{slow}"
+    );
+    ways(&mut net, 0, 400_000);
+    let far = placement(&net);
+    assert_eq!(told(&far.ring), ["n0 0..8"]);
+    assert!(far.exact && far.other.is_some());
+    submit(&mut net, "r");
+    assert_eq!(ring(&net), ["n0 0..8"]);
+    assert_eq!(net.tokens(0), [2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    net.at_rest();
+}
+
+#[test]
+fn a_ring_stays_until_another_is_better_by_more_than_a_tenth() {
+    let mut net = quick(&[4000, 4000], &[1000, 1000]);
+    ways(&mut net, 0, 100);
+    submit(&mut net, "a");
+    assert_eq!(ring(&net), ["n0 0..4", "n1 4..8"]);
+    let speed = |net: &mut Net, decode: u64| {
+        let node = net.hosts[0]
+            .node
+            .topology
+            .nodes
+            .get_mut("n1")
+            .expect("it is up");
+        node.speed = Some(Speed {
+            decode: decode * MIB,
+            prefill: decode * MIB * 20,
+        });
+    };
+    // A little slower: it would have fewer layers, but has these.
+    speed(&mut net, 900);
+    assert_eq!(placement(&net).by, By::Kept);
+    submit(&mut net, "b");
+    assert_eq!(ring(&net), ["n0 0..4", "n1 4..8"]);
+    speed(&mut net, 100);
+    assert_eq!(placement(&net).by, By::Auto);
+    submit(&mut net, "c");
+    assert_eq!(ring(&net), ["n0 0..8"]);
+    net.at_rest();
+}
+
+#[test]
+fn no_node_gets_more_than_it_can_hold() {
+    // Budgets of 469, 375 and 93 MiB; a layer takes 101, activations 9, an end 10.
+    let mut net = quick(&[500, 400, 100], &[1000, 1000, 1000]);
+    ways(&mut net, 0, 100);
+    let error = net.hosts[0]
+        .node
+        .placement(&question())
+        .expect_err("too little");
+    let Rejection::Memory { needed, left, .. } = &error else {
+        panic!("{error}");
+    };
+    assert_eq!((*needed, *left), (837, 937));
+    let text = error.to_string();
+    assert!(
+        text.contains("n0 has 468 MiB, which is 4 of 8 layers, n1 has 375 MiB, which is 3 of 8")
+            && text.contains("n2 has 93 MiB, which is 0 of 8 layers"),
+        "{text}"
+    );
+    submit(&mut net, "r");
+    assert_eq!(net.failures(0), [text]);
+
+    let mut net = quick(&[500, 500, 100], &[1000, 1000, 1000]);
+    ways(&mut net, 0, 100);
+    let placed = placement(&net);
+    assert_eq!(told(&placed.ring), ["n0 0..4", "n1 4..8"]);
+    assert_eq!(placed.nodes[2].part, Part::Small(101 * MIB + 9 * MIB));
+}
+
+#[test]
+fn a_lost_stage_is_placed_by_prediction_too() {
+    let mut net = quick(&[4000, 4000, 900], &[1000, 1000, 900]);
+    ways(&mut net, 0, 100);
+    net.hosts[1].hung = true;
+    submit(&mut net, "r");
+    assert!(ring(&net).iter().any(|stage| stage.starts_with("n1")));
+    net.kill(1);
+    net.advance(Duration::from_secs(2));
+    assert!(
+        ring(&net).iter().all(|stage| !stage.starts_with("n1")),
+        "{:?}",
+        ring(&net)
+    );
+    assert_eq!(net.tokens(0), [2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    net.at_rest();
+}
+
+#[test]
+fn unknown_costs_are_placed_by_memory() {
+    let mut net = quick(&[4000, 4000], &[1000, 1]);
+    ways(&mut net, 0, 400_000);
+    net.submit(0, "r", 100);
+    assert_eq!(ring(&net), ["n1 0..4", "n0 4..8"]);
+    let mut question = question();
+    question.cost = ModelCost::default();
+    let placed = net.hosts[0].node.placement(&question).expect("a ring");
+    assert_eq!((placed.by, placed.prediction), (By::Memory, None));
+}
+
+#[test]
+fn by_memory_the_quickest_ring_is_told_too() {
+    let mut net = quick(&[4000, 4000], &[1000, 1]);
+    net.hosts[0].node.config.placement = Strategy::Memory;
+    let placed = placement(&net);
+    assert_eq!(
+        (placed.by, told(&placed.ring)),
+        (By::Memory, vec!["n1 0..4".into(), "n0 4..8".into()])
+    );
+    let (quickest, prediction) = placed.other.expect("another ring is quicker");
+    assert_eq!(told(&quickest), ["n0 0..8"]);
+    assert!(Some(prediction) < placed.prediction);
+}
+
+#[test]
+fn who_runs_a_node_may_choose_the_layers() {
+    let pins = |of: &[(&str, u32, u32)]| {
+        let pin = |&(node, first, last): &(&str, u32, u32)| Pin {
+            node: node.into(),
+            first,
+            last,
+        };
+        of.iter().map(pin).collect::<Vec<_>>()
+    };
+    let mut net = quick(&[4000, 4000, 200], &[1000, 1000, 1000]);
+    net.hosts[0].node.config.pins = pins(&[("n2", 1, 1), ("n1", 0, 0), ("n0", 2, 7)]);
+    let placed = placement(&net);
+    assert_eq!(placed.by, By::Pins);
+    assert_eq!(told(&placed.ring), ["n1 0..1", "n2 1..2", "n0 2..8"]);
+    assert!(placed.prediction.is_some() && placed.other.is_some());
+    submit(&mut net, "r");
+    assert_eq!(ring(&net), ["n1 0..1", "n2 1..2", "n0 2..8"]);
+    assert_eq!(net.tokens(0).len(), 9);
+    for (chosen, error) in [
+        (
+            pins(&[("n0", 0, 3), ("n3", 4, 7)]),
+            "n3 is not there; the nodes are n0, n1, n2",
+        ),
+        (pins(&[("n0", 0, 3)]), "nobody has layers 4-7"),
+        (
+            pins(&[("n0", 0, 4), ("n2", 5, 7)]),
+            "layers 5-7 need 322 MiB (310 of weights, 3 of KV caches, 9 of activations), n2 has 187 \
+             MiB for them",
+        ),
+    ] {
+        net.hosts[0].node.config.pins = chosen;
+        submit(&mut net, "s");
+        let told = net.failures(0).pop().expect("a failure");
+        let expected =
+            format!("the layers that nodes were given do not do for this model: {error}");
+        assert_eq!(told, expected);
+    }
+    net.at_rest();
+}
