@@ -52,10 +52,7 @@ fn logits_and_greedy_tokens_agree() {
     );
     for case in golden["cases"].as_array().expect("cases") {
         let question = case["question"].as_str().expect("a question");
-        let message = ChatMessage {
-            role: "user".into(),
-            content: question.into(),
-        };
+        let message = ChatMessage::new("user", question);
         let text = template.render(&[message], None, true).expect("renders");
         let prompt = ids(&case["prompt"]);
         assert_eq!(

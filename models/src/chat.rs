@@ -20,12 +20,34 @@ use crate::ModelError;
 const FUEL: u64 = 4_000_000;
 
 /// One message of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChatMessage {
-    /// `system`, `user`, `assistant`, or what else the model's template knows.
+    /// `system`, `user`, `assistant`, `tool`, or what else the model's template knows.
     pub role: String,
     /// What was said.
+    #[serde(default)]
     pub content: String,
+    /// Who said it, where several have the same role; the function's name for a `tool`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Functions that an assistant called, each as templates know it:
+    /// `{"id": …, "type": "function", "function": {"name": …, "arguments": {…}}}`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<serde_json::Value>,
+    /// The call that a `tool` answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_call_id: Option<String>,
+}
+
+impl ChatMessage {
+    /// `role` said `content`.
+    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
+        Self {
+            role: role.into(),
+            content: content.into(),
+            ..Self::default()
+        }
+    }
 }
 
 /// A model's chat template: Jinja as `transformers` runs it.

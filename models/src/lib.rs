@@ -24,7 +24,7 @@
 //! assert_eq!((norm.rows, norm.cols), (1, model.config().hidden));
 //!
 //! // A prompt, as a node at the beginning gets it.
-//! let question = ChatMessage { role: "user".to_owned(), content: "Tell me a story.".to_owned() };
+//! let question = ChatMessage::new("user", "Tell me a story.");
 //! let prompt = model.chat_template()?.render(&[question], None, true)?;
 //! let tokens = model.tokenizer()?.encode(&prompt)?;
 //! # assert!(!tokens.is_empty());

@@ -72,10 +72,7 @@ fn both_formats_answer_to_the_same_names() {
             model.tokenizer().unwrap().encode("ab a<|im_end|>").unwrap(),
             [257, 256, 260]
         );
-        let hello = ChatMessage {
-            role: "user".to_owned(),
-            content: "Hi".to_owned(),
-        };
+        let hello = ChatMessage::new("user", "Hi");
         let text = model
             .chat_template()
             .unwrap()
@@ -268,10 +265,7 @@ fn the_built_in_model_is_whole() {
         tokenizer.decode(&tokenizer.encode(text).unwrap()).unwrap(),
         text
     );
-    let hello = ChatMessage {
-        role: "user".to_owned(),
-        content: text.to_owned(),
-    };
+    let hello = ChatMessage::new("user", text);
     let prompt = model
         .chat_template()
         .unwrap()

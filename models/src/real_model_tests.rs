@@ -57,10 +57,7 @@ fn what_it_says_about_itself() {
 fn its_conversation() {
     let Some(path) = path() else { return };
     let model = Model::open(&path).unwrap();
-    let message = ChatMessage {
-        role: "user".to_owned(),
-        content: "Hi".to_owned(),
-    };
+    let message = ChatMessage::new("user", "Hi");
     let text = model
         .chat_template()
         .unwrap()

@@ -7,7 +7,7 @@ use crate::settings::Answering;
 use crate::speaker::{Speaker, Text};
 use crate::stop::Stops;
 use exo_models::ModelError;
-use exo_protocol::{Command, Event, Failure, FinishReason, Rejection, RequestId};
+use exo_protocol::{Command, Event, Failure, FinishReason, Rejection, RequestId, Submit};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -53,6 +53,8 @@ pub struct Finish {
     pub reason: FinishReason,
     /// Tokens generated.
     pub tokens: u32,
+    /// The number of the stop text that ended it, if one did.
+    pub stop: Option<usize>,
 }
 
 impl Finish {
@@ -69,23 +71,29 @@ impl Finish {
 /// Beyond a request's own time, for the node to say that it is over.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// An answer that is coming. Dropping it early stops the ring.
+/// Answers that are coming: one for each choice. Dropping it early stops the ring.
 #[derive(Debug)]
 pub struct Answer {
     handle: Handle,
     events: Arc<Events>,
     news: Receiver<Event>,
-    request: RequestId,
     model: String,
+    choices: Vec<Choice>,
+    prompt_tokens: usize,
+    started: Instant,
+    timeout: Duration,
+    /// What is known already and comes next, and of which choice.
+    ready: VecDeque<(usize, Progress)>,
+}
+
+/// One of the answers.
+#[derive(Debug)]
+struct Choice {
+    request: RequestId,
     text: Text,
     stops: Stops,
-    prompt_tokens: usize,
     tokens: u32,
-    started: Instant,
     first: Option<Duration>,
-    timeout: Duration,
-    /// What is known already and comes next.
-    ready: VecDeque<Progress>,
     ended: bool,
 }
 
@@ -93,34 +101,38 @@ impl Answer {
     pub(crate) fn start(
         handle: Handle,
         events: Arc<Events>,
-        speaker: Speaker,
+        speaker: &Speaker,
         ask: &Ask,
         answering: &Answering,
     ) -> Result<Self, AskError> {
-        let (submit, prompt_tokens) = ask.submit(&speaker, answering)?;
-        let request = submit.request.clone();
-        tracing::trace!("{submit:?}");
-        let news = events.of(request.clone());
+        let (submits, prompt_tokens) = ask.submits(speaker, answering)?;
+        let news = events.of_all(submits.iter().map(|submit| &submit.request));
+        let choice = |submit: &Submit| Choice {
+            request: submit.request.clone(),
+            text: speaker.text(),
+            stops: Stops::new(ask.stop.clone()),
+            tokens: 0,
+            first: None,
+            ended: false,
+        };
         let answer = Self {
             handle,
             events,
             news,
-            request,
             model: speaker.id().to_string(),
-            text: speaker.text(),
-            stops: Stops::new(ask.stop.clone()),
+            choices: submits.iter().map(choice).collect(),
             prompt_tokens,
-            tokens: 0,
             started: Instant::now(),
-            first: None,
             timeout: answering.timeout,
             ready: VecDeque::new(),
-            ended: false,
         };
-        answer
-            .handle
-            .command(Command::Submit(submit))
-            .map_err(AskError::Command)?;
+        for submit in submits {
+            tracing::trace!("{submit:?}");
+            answer
+                .handle
+                .command(Command::Submit(submit))
+                .map_err(AskError::Command)?;
+        }
         Ok(answer)
     }
 
@@ -136,32 +148,39 @@ impl Answer {
         self.prompt_tokens
     }
 
-    /// Time from the question to the first token.
+    /// How many answers are coming.
+    #[must_use]
+    pub fn choices(&self) -> usize {
+        self.choices.len()
+    }
+
+    /// Time from the question to the first token of the first choice.
     #[must_use]
     pub fn first_token(&self) -> Option<Duration> {
-        self.first
+        self.choices.first()?.first
     }
 
-    /// Tokens per second after the first.
+    /// Tokens per second of the first choice after its first.
     #[must_use]
     pub fn rate(&self) -> Option<f64> {
-        let decoding = self
-            .started
-            .elapsed()
-            .checked_sub(self.first?)?
-            .as_secs_f64();
-        (self.tokens > 1 && decoding > 0.0).then(|| f64::from(self.tokens - 1) / decoding)
+        self.choices.first()?.rate(self.started)
     }
 
-    /// Waits up to `wait` for what comes next. After the end there is only [`Progress::Waiting`].
+    /// Waits up to `wait` for what comes next, of whichever choice. After the end of all there is
+    /// only [`Progress::Waiting`].
     pub fn next(&mut self, wait: Duration) -> Progress {
+        self.next_of(wait).1
+    }
+
+    /// [`next`](Self::next), and of which choice.
+    pub fn next_of(&mut self, wait: Duration) -> (usize, Progress) {
         let until = Instant::now() + wait;
         loop {
             if let Some(progress) = self.ready.pop_front() {
                 return progress;
             }
-            if self.ended {
-                return Progress::Waiting;
+            if self.choices.iter().all(|choice| choice.ended) {
+                return (0, Progress::Waiting);
             }
             match self
                 .news
@@ -170,94 +189,94 @@ impl Answer {
                 Ok(event) => self.take(event),
                 Err(RecvTimeoutError::Timeout) => {
                     if self.started.elapsed() < self.timeout.saturating_add(GRACE) {
-                        return Progress::Waiting;
+                        return (0, Progress::Waiting);
                     }
-                    self.cancel();
-                    self.fail(AnswerError::Silent(self.timeout.as_secs()));
+                    self.fail_all(|timeout| AnswerError::Silent(timeout.as_secs()));
                 }
-                Err(RecvTimeoutError::Disconnected) => self.fail(AnswerError::Stopped),
+                Err(RecvTimeoutError::Disconnected) => self.fail_all(|_| AnswerError::Stopped),
             }
         }
     }
 
     fn take(&mut self, event: Event) {
-        match event {
-            Event::Token { token, .. } => {
-                self.first.get_or_insert_with(|| self.started.elapsed());
-                self.tokens = self.tokens.saturating_add(1);
-                match self.text.push(token) {
-                    Ok(text) => self.pass(&text),
-                    Err(error) => {
-                        self.cancel();
-                        self.fail(AnswerError::Text(error));
-                    }
-                }
+        let (Event::Token { request, .. }
+        | Event::Finished { request, .. }
+        | Event::Failed { request, .. }
+        | Event::Rejected { request, .. }) = &event
+        else {
+            return;
+        };
+        let found = self
+            .choices
+            .iter_mut()
+            .enumerate()
+            .find(|(_, choice)| choice.request == *request);
+        let Some((at, choice)) = found.filter(|(_, choice)| !choice.ended) else {
+            return;
+        };
+        if let Event::Token { .. } = event {
+            choice.first.get_or_insert_with(|| self.started.elapsed());
+        }
+        let mut out = Vec::new();
+        let cancel = choice.take(event, &mut out);
+        for progress in out {
+            match &progress {
+                Progress::Finished(finish) => self.log_finish(at, *finish),
+                Progress::Failed(error) => self.log_failure(at, error),
+                _ => {}
             }
-            Event::Finished { reason, tokens, .. } => {
-                match self.text.finish() {
-                    Ok(text) => self.pass(&text),
-                    Err(error) => return self.fail(AnswerError::Text(error)),
-                }
-                if !self.ended {
-                    let text = self.stops.finish();
-                    self.say(text);
-                    self.finish(Finish { reason, tokens });
-                }
-            }
-            Event::Failed { failure, .. } => self.fail(AnswerError::Failed(failure)),
-            Event::Rejected { rejection, .. } => self.fail(AnswerError::Rejected(rejection)),
-            _ => {}
+            self.ready.push_back((at, progress));
+        }
+        if cancel {
+            self.cancel(at);
         }
     }
 
-    fn pass(&mut self, text: &str) {
-        let passed = self.stops.push(text);
-        self.say(passed.text);
-        if passed.stopped {
-            self.cancel();
-            self.finish(Finish {
-                reason: FinishReason::Stop,
-                tokens: self.tokens,
-            });
+    fn fail_all(&mut self, error: impl Fn(Duration) -> AnswerError) {
+        for at in 0..self.choices.len() {
+            let Some(choice) = self.choices.get_mut(at).filter(|choice| !choice.ended) else {
+                continue;
+            };
+            choice.ended = true;
+            let error = error(self.timeout);
+            self.cancel(at);
+            self.log_failure(at, &error);
+            self.ready.push_back((at, Progress::Failed(error)));
         }
     }
 
-    fn say(&mut self, text: String) {
-        if !text.is_empty() {
-            self.ready.push_back(Progress::Text(text));
-        }
-    }
-
-    fn finish(&mut self, finish: Finish) {
-        self.ended = true;
+    fn log_finish(&self, at: usize, finish: Finish) {
+        let Some(choice) = self.choices.get(at) else {
+            return;
+        };
         let seconds = |time: Option<Duration>| time.map_or(0.0, |time| time.as_secs_f64());
         tracing::info!(
             "{} answered: {} + {} tokens, {:.2} s to the first, {:.1} tokens/s ({})",
             self.model,
             self.prompt_tokens,
             finish.tokens,
-            seconds(self.first),
-            self.rate().unwrap_or(0.0),
+            seconds(choice.first),
+            choice.rate(self.started).unwrap_or(0.0),
             finish.word(),
         );
-        self.ready.push_back(Progress::Finished(finish));
     }
 
-    fn fail(&mut self, error: AnswerError) {
-        self.ended = true;
+    fn log_failure(&self, at: usize, error: &AnswerError) {
+        let tokens = self.choices.get(at).map_or(0, |choice| choice.tokens);
         tracing::warn!(
-            "{} did not answer: {error} (after {} tokens)",
-            self.model,
-            self.tokens
+            "{} did not answer: {error} (after {tokens} tokens)",
+            self.model
         );
-        self.ready.push_back(Progress::Failed(error));
     }
 
     /// A ring that generates for nobody wastes everybody's time, so a busy node is asked again.
-    fn cancel(&self) {
+    fn cancel(&self, at: usize) {
+        let Some(choice) = self.choices.get(at) else {
+            return;
+        };
         for _ in 0..50 {
             let command = Command::Cancel {
-                request: self.request.clone(),
+                request: choice.request.clone(),
             };
             match self.handle.command(command) {
                 Err(CommandError::Busy) => std::thread::sleep(Duration::from_millis(10)),
@@ -266,21 +285,99 @@ impl Answer {
         }
         tracing::warn!(
             "the node is too busy to hear that request {} is over",
-            self.request
+            choice.request
         );
+    }
+}
+
+impl Choice {
+    fn rate(&self, started: Instant) -> Option<f64> {
+        let decoding = started.elapsed().checked_sub(self.first?)?.as_secs_f64();
+        (self.tokens > 1 && decoding > 0.0).then(|| f64::from(self.tokens - 1) / decoding)
+    }
+
+    /// Takes one piece of news of this choice; says whether the ring is to stop.
+    fn take(&mut self, event: Event, out: &mut Vec<Progress>) -> bool {
+        match event {
+            Event::Token { token, .. } => {
+                self.tokens = self.tokens.saturating_add(1);
+                match self.text.push(token) {
+                    Ok(text) => return self.pass(&text, out),
+                    Err(error) => {
+                        self.fail(AnswerError::Text(error), out);
+                        return true;
+                    }
+                }
+            }
+            Event::Finished { reason, tokens, .. } => {
+                match self.text.finish() {
+                    Ok(text) => _ = self.pass(&text, out),
+                    Err(error) => self.fail(AnswerError::Text(error), out),
+                }
+                if !self.ended {
+                    let text = self.stops.finish();
+                    say(text, out);
+                    let stop = None;
+                    self.finish(
+                        Finish {
+                            reason,
+                            tokens,
+                            stop,
+                        },
+                        out,
+                    );
+                }
+            }
+            Event::Failed { failure, .. } => self.fail(AnswerError::Failed(failure), out),
+            Event::Rejected { rejection, .. } => self.fail(AnswerError::Rejected(rejection), out),
+            _ => {}
+        }
+        false
+    }
+
+    fn pass(&mut self, text: &str, out: &mut Vec<Progress>) -> bool {
+        let passed = self.stops.push(text);
+        say(passed.text, out);
+        if passed.stopped.is_some() {
+            let finish = Finish {
+                reason: FinishReason::Stop,
+                tokens: self.tokens,
+                stop: passed.stopped,
+            };
+            self.finish(finish, out);
+        }
+        passed.stopped.is_some()
+    }
+
+    fn finish(&mut self, finish: Finish, out: &mut Vec<Progress>) {
+        self.ended = true;
+        out.push(Progress::Finished(finish));
+    }
+
+    fn fail(&mut self, error: AnswerError, out: &mut Vec<Progress>) {
+        self.ended = true;
+        out.push(Progress::Failed(error));
+    }
+}
+
+fn say(text: String, out: &mut Vec<Progress>) {
+    if !text.is_empty() {
+        out.push(Progress::Text(text));
     }
 }
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        if !self.ended {
-            tracing::info!(
-                "request for {} cancelled after {} tokens",
-                self.model,
-                self.tokens
-            );
-            self.cancel();
+        for (at, choice) in self.choices.iter().enumerate() {
+            if !choice.ended {
+                tracing::info!(
+                    "request for {} cancelled after {} tokens",
+                    self.model,
+                    choice.tokens
+                );
+                self.cancel(at);
+            }
+            self.events.forget(&choice.request);
         }
-        self.events.forget(&self.request);
     }
 }

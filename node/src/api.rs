@@ -6,10 +6,13 @@
 
 pub mod backend;
 mod chat;
+mod dialect;
 pub mod error;
+mod fields;
 pub mod guard;
 pub mod http;
-pub mod openai;
+mod openai;
 mod routes;
+mod serve;
 pub mod server;
 mod views;

@@ -174,7 +174,7 @@ impl App {
         Answer::start(
             self.handle.clone(),
             Arc::clone(&self.events),
-            speaker,
+            &speaker,
             ask,
             &self.answering,
         )

@@ -11,15 +11,15 @@ use exo_protocol::{RequestId, Submit};
 use serde_json::Value;
 
 /// What is asked.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ask {
     /// The model; the default one if none.
     pub model: Option<String>,
-    /// The conversation.
-    pub messages: Vec<ChatMessage>,
-    /// Tools for the chat template.
-    pub tools: Option<Value>,
-    /// Most tokens to generate.
+    /// What comes before the answer.
+    pub input: Input,
+    /// How many answers; one if absent.
+    pub choices: Option<usize>,
+    /// Most tokens to generate for each.
     pub max_tokens: Option<u32>,
     /// See [`Sampling`].
     pub temperature: Option<f32>,
@@ -27,10 +27,44 @@ pub struct Ask {
     pub top_p: Option<f32>,
     /// See [`Sampling`].
     pub top_k: Option<u32>,
-    /// See [`Sampling`]; random if absent.
+    /// See [`Sampling`]; random if absent. Each further choice has the next one.
     pub seed: Option<u64>,
-    /// Texts at which the answer ends.
+    /// Texts at which an answer ends.
     pub stop: Vec<String>,
+}
+
+/// What comes before an answer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// A conversation, through the model's chat template.
+    Chat {
+        /// What was said.
+        messages: Vec<ChatMessage>,
+        /// Tools for the chat template.
+        tools: Option<Value>,
+    },
+    /// A text, as it is.
+    Text(String),
+    /// A text, in tokens of the model.
+    Tokens(Vec<u32>),
+}
+
+impl Default for Input {
+    fn default() -> Self {
+        Self::Chat {
+            messages: Vec::new(),
+            tools: None,
+        }
+    }
+}
+
+impl From<Vec<ChatMessage>> for Input {
+    fn from(messages: Vec<ChatMessage>) -> Self {
+        Self::Chat {
+            messages,
+            tools: None,
+        }
+    }
 }
 
 /// Why a question was not put to the ring.
@@ -42,6 +76,16 @@ pub enum AskError {
     /// The model does not take this conversation.
     #[error("{0}")]
     Conversation(ModelError),
+    /// A token that the model does not have.
+    #[error("token {token} is none of {model}: it has {vocab}, from 0")]
+    Token {
+        /// The token.
+        token: u32,
+        /// How many there are.
+        vocab: u32,
+        /// The model.
+        model: String,
+    },
     /// The conversation leaves no room for an answer.
     #[error(
         "the prompt has {tokens} tokens, but the context of {model} is {context} tokens, the \
@@ -61,17 +105,13 @@ pub enum AskError {
 }
 
 impl Ask {
-    /// What the node is told, and how many tokens the prompt has.
-    pub(crate) fn submit(
+    /// What the node is told, one for each choice, and how many tokens the prompt has.
+    pub(crate) fn submits(
         &self,
         speaker: &Speaker,
         answering: &Answering,
-    ) -> Result<(Submit, usize), AskError> {
-        let messages = with_system(&self.messages, answering.system_prompt.as_deref());
-        let prompt = speaker
-            .render(&messages, self.tools.as_ref())
-            .map_err(AskError::Conversation)?;
-        let tokens = speaker.encode(&prompt).map_err(AskError::Conversation)?;
+    ) -> Result<(Vec<Submit>, usize), AskError> {
+        let (prompt, tokens) = self.prompt(speaker, answering)?;
         let (prompt_tokens, context) = (tokens.len(), speaker.context());
         let room = u32::try_from(prompt_tokens)
             .ok()
@@ -83,9 +123,9 @@ impl Ask {
                 context,
                 model: speaker.id().to_string(),
             })?;
-        let request = RequestId::from(random::uuid());
-        let submit = Submit {
-            request,
+        let seed = self.seed.unwrap_or_else(random::number);
+        let first = Submit {
+            request: RequestId::from(random::uuid()),
             model: speaker.id(),
             layers: speaker.layers(),
             bytes: speaker.bytes(),
@@ -98,14 +138,56 @@ impl Ask {
                 temperature: self.temperature.unwrap_or(answering.default_temp),
                 top_p: self.top_p.unwrap_or(1.0),
                 top_k: self.top_k.unwrap_or(0),
-                seed: self.seed.unwrap_or_else(random::number),
+                seed,
             },
             max_tokens: room
                 .min(self.max_tokens.unwrap_or(u32::MAX))
                 .min(answering.max_tokens),
             timeout: answering.timeout,
         };
-        Ok((submit, prompt_tokens))
+        let mut submits = vec![first.clone()];
+        for further in 1..self.choices.unwrap_or(1) {
+            let mut submit = first.clone();
+            submit.request = RequestId::from(random::uuid());
+            submit.sampling.seed = seed.wrapping_add(further as u64);
+            submits.push(submit);
+        }
+        Ok((submits, prompt_tokens))
+    }
+
+    /// The text and the tokens before the answer.
+    ///
+    /// # Errors
+    /// When the model does not take them.
+    pub(crate) fn prompt(
+        &self,
+        speaker: &Speaker,
+        answering: &Answering,
+    ) -> Result<(String, Vec<u32>), AskError> {
+        let text = match &self.input {
+            Input::Chat { messages, tools } => {
+                let messages = with_system(messages, answering.system_prompt.as_deref());
+                speaker
+                    .render(&messages, tools.as_ref())
+                    .map_err(AskError::Conversation)?
+            }
+            Input::Text(text) => text.clone(),
+            Input::Tokens(tokens) => {
+                let vocab = speaker.vocab();
+                if let Some(&token) = tokens.iter().find(|&&token| token >= vocab) {
+                    let model = speaker.id().to_string();
+                    return Err(AskError::Token {
+                        token,
+                        vocab,
+                        model,
+                    });
+                }
+                let text = speaker.decode(tokens).map_err(AskError::Conversation)?;
+                return Ok((text, tokens.clone()));
+            }
+        };
+        let tokens = speaker.encode(&text).map_err(AskError::Conversation)?;
+        Ok((text, tokens))
     }
 }
 
@@ -113,10 +195,7 @@ impl Ask {
 fn with_system(messages: &[ChatMessage], system: Option<&str>) -> Vec<ChatMessage> {
     let has_one = messages.iter().any(|message| message.role == "system");
     let added = system.filter(|_| !has_one);
-    let added = added.map(|text| ChatMessage {
-        role: "system".into(),
-        content: text.into(),
-    });
+    let added = added.map(|text| ChatMessage::new("system", text));
     added.into_iter().chain(messages.iter().cloned()).collect()
 }
 
@@ -126,10 +205,7 @@ mod tests {
 
     #[test]
     fn the_operators_system_message_comes_first_and_only_once() {
-        let say = |role: &str| ChatMessage {
-            role: role.into(),
-            content: "x".into(),
-        };
+        let say = |role: &str| ChatMessage::new(role, "x");
         let roles = |messages: &[ChatMessage], system| -> Vec<String> {
             with_system(messages, system)
                 .into_iter()

@@ -43,6 +43,16 @@ impl Events {
         receiver
     }
 
+    /// Everything that will be told of any of `requests`, through one channel.
+    pub fn of_all<'a>(&self, requests: impl IntoIterator<Item = &'a RequestId>) -> Receiver<Event> {
+        let (sender, receiver) = mpsc::channel();
+        let mut waiting = lock(&self.waiting);
+        for request in requests {
+            waiting.insert(request.clone(), sender.clone());
+        }
+        receiver
+    }
+
     /// Nobody waits for `request` any more.
     pub fn forget(&self, request: &RequestId) {
         lock(&self.waiting).remove(request);

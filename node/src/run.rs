@@ -43,13 +43,10 @@ pub fn run(settings: &Settings, run: &Run, stop: &Stop) -> Result<bool, Failed> 
             .map(|name| app.library().name(name))
             .transpose();
         let model = model.map_err(Failed::Model)?;
-        let messages = vec![ChatMessage {
-            role: "user".to_owned(),
-            content: run.prompt.clone(),
-        }];
+        let messages = vec![ChatMessage::new("user", run.prompt.clone())];
         let ask = Ask {
             model,
-            messages,
+            input: messages.into(),
             max_tokens: run.max_tokens,
             ..Ask::default()
         };

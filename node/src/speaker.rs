@@ -142,6 +142,17 @@ impl Speaker {
         }
     }
 
+    /// The text of tokens.
+    ///
+    /// # Errors
+    /// When the tokenizer is broken.
+    pub fn decode(&self, tokens: &[u32]) -> Result<String, ModelError> {
+        match self {
+            Self::Model { tokenizer, .. } => tokenizer.decode(tokens),
+            Self::Dummy => Ok(dummy::TOKEN_TEXT.repeat(tokens.len())),
+        }
+    }
+
     /// A fresh way from tokens to text.
     #[must_use]
     pub fn text(&self) -> Text {

@@ -13,15 +13,14 @@ pub struct Stops {
 pub struct Passed {
     /// Text that is no part of a stop string.
     pub text: String,
-    /// Whether a stop string came behind it.
-    pub stopped: bool,
+    /// Which stop string came behind it, by its number, if one did.
+    pub stopped: Option<usize>,
 }
 
 impl Stops {
     /// Stops at any of `stops`; empty ones are none.
     #[must_use]
     pub fn new(stops: Vec<String>) -> Self {
-        let stops = stops.into_iter().filter(|stop| !stop.is_empty()).collect();
         Self {
             stops,
             held: String::new(),
@@ -34,21 +33,23 @@ impl Stops {
         let first = self
             .stops
             .iter()
-            .filter_map(|stop| self.held.find(stop.as_str()))
+            .enumerate()
+            .filter(|(_, stop)| !stop.is_empty())
+            .filter_map(|(at, stop)| Some((self.held.find(stop.as_str())?, at)))
             .min();
-        if let Some(end) = first {
+        if let Some((end, stop)) = first {
             let mut text = std::mem::take(&mut self.held);
             text.truncate(end);
             return Passed {
                 text,
-                stopped: true,
+                stopped: Some(stop),
             };
         }
         let certain = self.certain();
         let held = self.held.split_off(certain);
         Passed {
             text: std::mem::replace(&mut self.held, held),
-            stopped: false,
+            stopped: None,
         }
     }
 
@@ -85,7 +86,7 @@ mod tests {
         for piece in pieces {
             let passed = stops.push(piece);
             out.push_str(&passed.text);
-            if passed.stopped {
+            if passed.stopped.is_some() {
                 return (out, true);
             }
         }

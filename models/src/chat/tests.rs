@@ -22,10 +22,7 @@ fn template(source: &str) -> Result<ChatTemplate, ModelError> {
 }
 
 fn message(role: &str, content: &str) -> ChatMessage {
-    ChatMessage {
-        role: role.to_owned(),
-        content: content.to_owned(),
-    }
+    ChatMessage::new(role, content)
 }
 
 #[derive(Deserialize)]

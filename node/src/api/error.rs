@@ -40,6 +40,15 @@ impl ApiError {
         }
     }
 
+    /// Something that the request's field `param` asks for and that is not to be had here.
+    #[must_use]
+    pub fn unsupported(param: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            code: Some("unsupported_parameter"),
+            ..Self::field(param, message)
+        }
+    }
+
     /// With the field that is to blame.
     #[must_use]
     pub fn with_param(mut self, param: &str) -> Self {

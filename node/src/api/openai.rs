@@ -1,7 +1,8 @@
-//! OpenAI's shapes: chat requests in, completions and chunks out.
+//! OpenAI's chat completions: requests and replies.
 
+mod messages;
 mod reply;
 mod request;
 
-pub use reply::{Envelope, Usage};
-pub use request::{ChatRequest, Message};
+pub(super) use reply::ChatReply;
+pub(super) use request::ChatRequest;

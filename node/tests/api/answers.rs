@@ -74,6 +74,37 @@ fn a_stream_has_role_text_reason_and_end() {
 }
 
 #[test]
+fn several_choices_come_side_by_side() {
+    let node = Node::dummy();
+    let mut body = ask("n", json!(3));
+    let value = node.chat(&body).json();
+    let choices = value["choices"].as_array().unwrap();
+    assert_eq!(choices.len(), 3);
+    for (index, choice) in choices.iter().enumerate() {
+        assert_eq!(choice["index"], index);
+        assert_eq!(choice["message"]["content"], "dummy".repeat(9));
+    }
+    assert_eq!(value["usage"]["completion_tokens"], 30);
+
+    body["stream"] = json!(true);
+    let answer = node.chat(&body);
+    let (mut texts, mut reasons) = ([(); 3].map(|()| String::new()), [0; 3]);
+    for event in answer.events() {
+        let chunk: Value = serde_json::from_str(event).unwrap_or_default();
+        let Some(choice) = chunk["choices"].get(0) else {
+            continue;
+        };
+        let at = usize::try_from(choice["index"].as_u64().unwrap()).unwrap();
+        texts[at].push_str(choice["delta"]["content"].as_str().unwrap_or_default());
+        reasons[at] += usize::from(choice["finish_reason"] == "stop");
+    }
+    assert_eq!(texts, [(); 3].map(|()| "dummy".repeat(9)));
+    assert_eq!(reasons, [1; 3]);
+    assert!(answer.body.ends_with("data: [DONE]\n\n"));
+    node.wait_until_idle();
+}
+
+#[test]
 fn an_answer_ends_where_the_client_says() {
     let node = Node::dummy();
     for (name, value, text, reason) in [
@@ -237,8 +268,11 @@ fn a_real_model_keeps_its_limits_and_its_dice() {
 #[test]
 fn a_client_that_leaves_stops_the_ring() {
     let node = Node::start("");
-    for stream in [true, false] {
-        let mut body = ask("stream", json!(stream));
+    for (stream, words) in [(true, 1), (false, 1), (true, 40), (false, 40)] {
+        // A long prompt is still being computed when the client leaves.
+        let content = "A fox. ".repeat(words);
+        let mut body = json!({"messages": [{"role": "user", "content": content}]});
+        body["stream"] = json!(stream);
         body["temperature"] = json!(2.0);
         let client = node.send("POST", "/v1/chat/completions", "", &body.to_string());
         let begun = Instant::now();

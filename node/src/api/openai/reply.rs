@@ -1,150 +1,113 @@
 //! Completions and chunks.
 
+use crate::api::dialect::{Dialect, Ending, Info, Part, Usage, Whole, sse};
+use crate::api::error::ApiError;
 use crate::random;
 use serde_json::{Value, json};
-use std::time::{SystemTime, UNIX_EPOCH};
 
-/// How many tokens an answer took.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Tokens of the prompt.
-    pub prompt: usize,
-    /// Tokens generated.
-    pub completion: usize,
-}
-
-impl Usage {
-    fn to_json(self) -> Value {
-        json!({
-            "prompt_tokens": self.prompt,
-            "completion_tokens": self.completion,
-            "total_tokens": self.prompt.saturating_add(self.completion),
-        })
-    }
-}
-
-/// What all parts of one answer have in common.
+/// How chat completions are written.
 #[derive(Clone, Debug)]
-pub struct Envelope {
+pub(in crate::api) struct ChatReply {
     id: String,
-    created: u64,
-    model: String,
+    include_usage: bool,
+    tier: bool,
 }
 
-impl Envelope {
-    /// An answer of `model` that begins at this moment.
+/// Which build of which program answered.
+pub(in crate::api) const FINGERPRINT: &str = concat!("exo-node_", env!("CARGO_PKG_VERSION"));
+
+impl ChatReply {
+    /// A reply with an id of its own. `include_usage`: a last chunk tells the usage. `tier`: the
+    /// reply says how it was served.
     #[must_use]
-    pub fn new(model: String) -> Self {
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+    pub(in crate::api) fn new(include_usage: bool, tier: bool) -> Self {
         Self {
             id: format!("chatcmpl-{}", random::uuid()),
-            created: since.as_secs(),
-            model,
+            include_usage,
+            tier,
         }
     }
 
-    /// The whole answer.
-    #[must_use]
-    pub fn completion(&self, content: &str, finish_reason: &str, usage: Usage) -> Value {
+    fn chunk(&self, info: &Info, choice: usize, delta: Value, finish: Option<&str>) -> String {
         let choice = json!({
-            "index": 0,
-            "message": {"role": "assistant", "content": content},
-            "logprobs": null,
-            "finish_reason": finish_reason,
+            "index": choice, "delta": delta, "logprobs": null, "finish_reason": finish,
         });
-        let mut value = self.wrap("chat.completion", json!([choice]));
-        value["usage"] = usage.to_json();
-        value
+        let mut value = self.wrap(info, "chat.completion.chunk", json!([choice]));
+        if self.include_usage {
+            value["usage"] = Value::Null;
+        }
+        sse(&value)
     }
 
-    /// The first chunk: who speaks.
-    #[must_use]
-    pub fn role_chunk(&self) -> Value {
-        self.chunk(json!({"role": "assistant", "content": ""}), None)
-    }
-
-    /// Some more text.
-    #[must_use]
-    pub fn text_chunk(&self, text: &str) -> Value {
-        self.chunk(json!({"content": text}), None)
-    }
-
-    /// The last chunk: why the answer ended.
-    #[must_use]
-    pub fn finish_chunk(&self, finish_reason: &str) -> Value {
-        self.chunk(json!({}), Some(finish_reason))
-    }
-
-    /// The chunk after the last one, for who asked for it.
-    #[must_use]
-    pub fn usage_chunk(&self, usage: Usage) -> Value {
-        let mut value = self.wrap("chat.completion.chunk", json!([]));
-        value["usage"] = usage.to_json();
-        value
-    }
-
-    fn chunk(&self, delta: Value, finish_reason: Option<&str>) -> Value {
-        let choice =
-            json!({"index": 0, "delta": delta, "logprobs": null, "finish_reason": finish_reason});
-        self.wrap("chat.completion.chunk", json!([choice]))
-    }
-
-    fn wrap(&self, object: &str, choices: Value) -> Value {
-        json!({
+    fn wrap(&self, info: &Info, object: &str, choices: Value) -> Value {
+        let mut value = json!({
             "id": self.id,
             "object": object,
-            "created": self.created,
-            "model": self.model,
-            "system_fingerprint": concat!("exo-node_", env!("CARGO_PKG_VERSION")),
+            "created": info.created,
+            "model": info.model,
+            "system_fingerprint": FINGERPRINT,
             "choices": choices,
-        })
+        });
+        if self.tier {
+            value["service_tier"] = json!("default");
+        }
+        value
+    }
+}
+
+impl Dialect for ChatReply {
+    /// Who speaks.
+    fn begin(&mut self, info: &Info) -> String {
+        let role = json!({"role": "assistant", "content": "", "refusal": null});
+        (0..info.choices)
+            .map(|choice| self.chunk(info, choice, role.clone(), None))
+            .collect()
+    }
+
+    fn part(&mut self, info: &Info, choice: usize, part: &Part) -> String {
+        match part {
+            Part::Text(text) => self.chunk(info, choice, json!({"content": text}), None),
+        }
+    }
+
+    fn finish(&mut self, info: &Info, choice: usize, ending: &Ending) -> String {
+        self.chunk(info, choice, json!({}), Some(ending.word()))
+    }
+
+    fn end(&mut self, info: &Info, usage: Usage) -> String {
+        let mut out = String::new();
+        if self.include_usage {
+            let mut value = self.wrap(info, "chat.completion.chunk", json!([]));
+            value["usage"] = usage.to_json();
+            out = sse(&value);
+        }
+        out + "data: [DONE]\n\n"
+    }
+
+    fn fail(&mut self, error: &ApiError) -> String {
+        sse(&error.to_json())
+    }
+
+    fn whole(&mut self, info: &Info, choices: &[Whole], usage: Usage) -> Value {
+        let choice = |(index, whole): (usize, &Whole)| {
+            json!({
+                "index": index,
+                "message": {
+                    "role": "assistant",
+                    "content": whole.text,
+                    "refusal": null,
+                    "annotations": [],
+                },
+                "logprobs": null,
+                "finish_reason": whole.ending.word(),
+            })
+        };
+        let choices = choices.iter().enumerate().map(choice).collect();
+        let mut value = self.wrap(info, "chat.completion", choices);
+        value["usage"] = usage.to_json();
+        value
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn answers_have_openais_shape() {
-        let envelope = Envelope {
-            id: "chatcmpl-1".into(),
-            created: 7,
-            model: "m".into(),
-        };
-        let usage = Usage {
-            prompt: 1,
-            completion: 10,
-        };
-        let head = r#"{"id":"chatcmpl-1","object":"chat.completion"#;
-        let rest = concat!(
-            r#","created":7,"model":"m","system_fingerprint":"exo-node_"#,
-            env!("CARGO_PKG_VERSION"),
-            r#"","choices":["#
-        );
-        let told = r#""usage":{"prompt_tokens":1,"completion_tokens":10,"total_tokens":11}}"#;
-        assert_eq!(
-            envelope.completion("hi", "stop", usage).to_string(),
-            format!(
-                r#"{head}"{rest}{{"index":0,"message":{{"role":"assistant","content":"hi"}},"logprobs":null,"finish_reason":"stop"}}],{told}"#
-            )
-        );
-        assert_eq!(
-            envelope.role_chunk().to_string(),
-            format!(
-                r#"{head}.chunk"{rest}{{"index":0,"delta":{{"role":"assistant","content":""}},"logprobs":null,"finish_reason":null}}]}}"#
-            )
-        );
-        assert_eq!(
-            envelope.text_chunk("a")["choices"][0]["delta"]["content"],
-            "a"
-        );
-        let finish = envelope.finish_chunk("length");
-        assert_eq!(finish["choices"][0]["finish_reason"], "length");
-        assert_eq!(finish["choices"][0]["delta"], json!({}));
-        let last = envelope.usage_chunk(usage).to_string();
-        assert_eq!(last, format!(r#"{head}.chunk"{rest}],{told}"#));
-    }
-}
+mod tests;

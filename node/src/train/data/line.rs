@@ -33,8 +33,7 @@ impl Line {
         if object.contains_key("prompt") && object.contains_key("completion") {
             let mut message = |field: &str, role: &str| {
                 let content = text(field, object.remove(field))?;
-                let role = role.to_owned();
-                Ok::<_, String>(ChatMessage { role, content })
+                Ok::<_, String>(ChatMessage::new(role, content))
             };
             let messages = vec![
                 message("prompt", "user")?,
@@ -72,10 +71,10 @@ fn conversation(messages: Value) -> Result<Vec<ChatMessage>, String> {
                 "messages[{index}] should be an object, found {found}"
             ));
         };
-        Ok(ChatMessage {
-            role: text(&at("role"), message.remove("role"))?,
-            content: text(&at("content"), message.remove("content"))?,
-        })
+        Ok(ChatMessage::new(
+            text(&at("role"), message.remove("role"))?,
+            text(&at("content"), message.remove("content"))?,
+        ))
     };
     messages.into_iter().enumerate().map(message).collect()
 }

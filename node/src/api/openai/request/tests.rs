@@ -1,4 +1,5 @@
 use super::*;
+use exo_models::ChatMessage;
 use serde_json::json;
 
 fn parse(value: Value) -> Result<ChatRequest, ApiError> {
@@ -14,17 +15,14 @@ fn with(name: &str, value: Value) -> Result<ChatRequest, ApiError> {
 #[test]
 fn a_plain_request_has_no_wishes() {
     let request = parse(json!({"messages": [{"role": "user", "content": "hi"}]})).unwrap();
-    let messages = vec![Message {
-        role: "user".into(),
-        content: "hi".into(),
-    }];
-    assert_eq!(
-        request,
-        ChatRequest {
-            messages,
-            ..ChatRequest::default()
-        }
-    );
+    let expected = ChatRequest {
+        ask: Ask {
+            input: vec![ChatMessage::new("user", "hi")].into(),
+            ..Ask::default()
+        },
+        ..ChatRequest::default()
+    };
+    assert_eq!(request, expected);
 }
 
 #[test]
@@ -32,7 +30,9 @@ fn every_wish_is_read() {
     let request = parse(json!({
         "model": "m", "stream": true, "stream_options": {"include_usage": true},
         "max_tokens": 5, "max_completion_tokens": 7, "temperature": 0.5, "top_p": 1, "top_k": -1,
-        "seed": -1, "stop": "x", "tools": [{"type": "function"}], "n": 1, "logprobs": false,
+        "seed": -1, "stop": "x", "tools": [{"type": "function"}], "n": 2, "logprobs": false, "service_tier": "auto", "store": false,
+        "metadata": {"a": "b"}, "prediction": {"type": "content", "content": "x"},
+        "modalities": ["text"], "verbosity": "medium", "unheard_of": {"x": 1},
         "frequency_penalty": 0, "response_format": {"type": "text"}, "user": "u", "logit_bias": {},
         "messages": [
             {"role": "developer", "content": "be kind"},
@@ -41,8 +41,12 @@ fn every_wish_is_read() {
         ],
     }))
     .unwrap();
-    let contents: Vec<_> = request
-        .messages
+    assert!(request.stream && request.include_usage && request.tier);
+    let request = request.ask;
+    let Input::Chat { messages, tools } = &request.input else {
+        panic!("no conversation")
+    };
+    let contents: Vec<_> = messages
         .iter()
         .map(|m| (m.role.as_str(), m.content.as_str()))
         .collect();
@@ -51,19 +55,31 @@ fn every_wish_is_read() {
         [("system", "be kind"), ("user", "a\nb"), ("assistant", "")]
     );
     assert_eq!(request.model.as_deref(), Some("m"));
-    assert!(request.stream && request.include_usage);
     assert_eq!(request.max_tokens, Some(7));
     assert_eq!((request.temperature, request.top_p), (Some(0.5), Some(1.0)));
     assert_eq!((request.top_k, request.seed), (Some(0), Some(u64::MAX)));
     assert_eq!(request.stop, ["x"]);
-    assert_eq!(request.tools, Some(json!([{"type": "function"}])));
-    assert_eq!(with("stop", json!(["a", "b"])).unwrap().stop, ["a", "b"]);
-    assert_eq!(with("seed", json!(u64::MAX)).unwrap().seed, Some(u64::MAX));
+    assert_eq!(*tools, Some(json!([{"type": "function"}])));
+    assert_eq!(request.choices, Some(2));
     assert_eq!(
-        with("max_tokens", json!(9e9 as u64)).unwrap().max_tokens,
+        with("stop", json!(["a", "b"])).unwrap().ask.stop,
+        ["a", "b"]
+    );
+    assert_eq!(
+        with("seed", json!(u64::MAX)).unwrap().ask.seed,
+        Some(u64::MAX)
+    );
+    assert_eq!(
+        with("max_tokens", json!(9e9 as u64))
+            .unwrap()
+            .ask
+            .max_tokens,
         Some(u32::MAX)
     );
-    assert_eq!(with("temperature", json!(null)).unwrap().temperature, None);
+    assert_eq!(
+        with("temperature", json!(null)).unwrap().ask.temperature,
+        None
+    );
 }
 
 #[test]
@@ -85,9 +101,24 @@ fn mistakes_name_their_field() {
         ("stop", json!(5)),
         ("stop", json!(["a", 5])),
         ("stop", json!([""])),
-        ("stop", json!(vec!["x"; 17])),
+        ("stop", json!(vec!["x"; 5])),
         ("tools", json!({})),
-        ("n", json!(2)),
+        ("n", json!(0)),
+        ("n", json!(17)),
+        ("n", json!("1")),
+        ("audio", json!({"voice": "alloy"})),
+        ("modalities", json!(["text", "audio"])),
+        ("functions", json!([])),
+        ("function_call", json!("auto")),
+        ("store", json!(true)),
+        ("metadata", json!("x")),
+        ("prediction", json!("x")),
+        ("user", json!(5)),
+        ("service_tier", json!("flex")),
+        ("verbosity", json!("low")),
+        ("reasoning_effort", json!("high")),
+        ("web_search_options", json!({})),
+        ("stream_options", json!({"include_usage": true})),
         ("logprobs", json!(true)),
         ("presence_penalty", json!(0.5)),
         ("response_format", json!({"type": "json_object"})),
@@ -106,12 +137,67 @@ fn mistakes_name_their_field() {
 }
 
 #[test]
+fn a_conversation_with_tools_is_what_templates_know() {
+    let call = |arguments: Value| json!({"id": "c1", "type": "function", "function": {"name": "f", "arguments": arguments}});
+    let messages = json!([
+        {"role": "user", "content": "hi", "name": "Ann"},
+        {"role": "assistant", "content": null, "tool_calls": [call(json!("{\"a\": 1}")), call(json!("{"))]},
+        {"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": "sunny"}]},
+        {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]},
+    ]);
+    let Input::Chat { messages, .. } = with("messages", messages).unwrap().ask.input else {
+        panic!("no conversation")
+    };
+    let [user, assistant, tool, refusal] = &messages[..] else {
+        panic!("{messages:?}")
+    };
+    assert_eq!(user.name.as_deref(), Some("Ann"));
+    assert_eq!(assistant.content, "");
+    let expected = [call(json!({"a": 1})), call(json!("{"))];
+    assert_eq!(assistant.tool_calls, expected);
+    assert_eq!(tool.tool_call_id.as_deref(), Some("c1"));
+    assert_eq!(tool.content, "sunny");
+    assert_eq!(refusal.content, "no");
+}
+
+#[test]
 fn mistakes_in_messages_name_their_place() {
+    let call = |call: Value| json!({"role": "assistant", "tool_calls": [call]});
     for (message, place) in [
         (json!("hi"), "messages[0]"),
         (json!({"content": "hi"}), "messages[0].role"),
         (json!({"role": 5, "content": "hi"}), "messages[0].role"),
         (json!({"role": "user"}), "messages[0].content"),
+        (
+            json!({"role": "wizard", "content": "hi"}),
+            "messages[0].role",
+        ),
+        (
+            json!({"role": "user", "content": "hi", "name": 5}),
+            "messages[0].name",
+        ),
+        (
+            json!({"role": "tool", "content": "hi"}),
+            "messages[0].tool_call_id",
+        ),
+        (
+            json!({"role": "assistant", "function_call": {}}),
+            "messages[0].function_call",
+        ),
+        (call(json!(5)), "messages[0].tool_calls[0]"),
+        (call(json!({"id": 5})), "messages[0].tool_calls[0].id"),
+        (
+            call(json!({"id": "x", "type": "custom"})),
+            "messages[0].tool_calls[0].type",
+        ),
+        (
+            call(json!({"id": "x"})),
+            "messages[0].tool_calls[0].function",
+        ),
+        (
+            call(json!({"id": "x", "function": {"name": "f", "arguments": 5}})),
+            "messages[0].tool_calls[0].function.arguments",
+        ),
         (json!({"role": "user", "content": 5}), "messages[0].content"),
         (
             json!({"role": "user", "content": [5]}),

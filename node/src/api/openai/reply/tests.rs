@@ -1,0 +1,91 @@
+use super::*;
+use exo_protocol::FinishReason;
+
+const INFO: &str = concat!(
+    r#","created":7,"model":"m","system_fingerprint":"exo-node_"#,
+    env!("CARGO_PKG_VERSION"),
+    r#"","choices":["#
+);
+
+fn info(choices: usize) -> Info {
+    Info {
+        created: 7,
+        model: "m".into(),
+        choices,
+        prompt_tokens: 1,
+    }
+}
+
+fn reply(include_usage: bool, tier: bool) -> ChatReply {
+    ChatReply {
+        id: "chatcmpl-1".into(),
+        include_usage,
+        tier,
+    }
+}
+
+fn ending(reason: FinishReason) -> Ending {
+    Ending {
+        reason,
+        tokens: 10,
+        stop: None,
+    }
+}
+
+const USAGE: Usage = Usage {
+    prompt: 1,
+    completion: 10,
+};
+
+#[test]
+fn whole_answers_have_openais_shape() {
+    let whole = Whole {
+        text: "hi".into(),
+        ending: ending(FinishReason::Stop),
+    };
+    let value = reply(false, false).whole(&info(1), &[whole], USAGE);
+    assert_eq!(
+        value.to_string(),
+        format!(
+            concat!(
+                r#"{{"id":"chatcmpl-1","object":"chat.completion"{}{{"index":0,"message":"#,
+                r#"{{"role":"assistant","content":"hi","refusal":null,"annotations":[]}},"#,
+                r#""logprobs":null,"finish_reason":"stop"}}],"#,
+                r#""usage":{{"prompt_tokens":1,"completion_tokens":10,"total_tokens":11}}}}"#
+            ),
+            INFO
+        )
+    );
+}
+
+#[test]
+fn chunks_have_openais_shape() {
+    let head = format!(r#"data: {{"id":"chatcmpl-1","object":"chat.completion.chunk"{INFO}"#);
+    let mut plain = reply(false, false);
+    let role = r#"{"index":0,"delta":{"role":"assistant","content":"","refusal":null},"logprobs":null,"finish_reason":null}"#;
+    assert_eq!(plain.begin(&info(1)), format!("{head}{role}]}}\n\n"));
+    assert_eq!(plain.begin(&info(3)).matches("\"role\"").count(), 3);
+    let text = r#"{"index":1,"delta":{"content":"a"},"logprobs":null,"finish_reason":null}"#;
+    assert_eq!(
+        plain.part(&info(2), 1, &Part::Text("a".into())),
+        format!("{head}{text}]}}\n\n")
+    );
+    let last = plain.finish(&info(1), 0, &ending(FinishReason::Length));
+    let finish = r#""delta":{},"logprobs":null,"finish_reason":"length""#;
+    assert!(last.contains(finish), "{last}");
+    assert_eq!(plain.end(&info(1), USAGE), "data: [DONE]\n\n");
+}
+
+#[test]
+fn usage_and_tier_are_told_to_who_asked() {
+    let mut full = reply(true, true);
+    let text = full.part(&info(1), 0, &Part::Text("a".into()));
+    assert!(
+        text.ends_with("],\"service_tier\":\"default\",\"usage\":null}\n\n"),
+        "{text}"
+    );
+    let end = full.end(&info(1), USAGE);
+    assert!(end.contains(r#""choices":[],"#), "{end}");
+    assert!(end.contains(r#""total_tokens":11"#), "{end}");
+    assert!(end.ends_with("data: [DONE]\n\n"), "{end}");
+}

@@ -1,0 +1,281 @@
+//! From a question to a reply, whole or as a stream, in whatever dialect.
+
+use super::dialect::{Dialect, Ending, Info, Part, Usage, Whole};
+use super::error::ApiError;
+use super::http::{Client, Reply, Request, Responder};
+use crate::answer::{Answer, AnswerError, Finish, Progress};
+use crate::app::App;
+use crate::ask::{Ask, AskError};
+use crate::library::LibraryError;
+use crate::runtime::CommandError;
+use exo_models::ModelError;
+use exo_protocol::{Failure, FinishReason, Rejection};
+use std::io::{self, Write};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How often a waiting request looks whether its client is still there.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A stream begins this long after its request at the latest, so that clients and proxies see a
+/// sign of life. Until then a failure is a proper reply, afterwards an event in the stream.
+const FIRST_SIGN: Duration = Duration::from_secs(10);
+
+/// A silent stream says this often that it is alive.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// A request as a dialect understood it.
+pub(super) struct Wish<D> {
+    /// What is asked.
+    pub(super) ask: Ask,
+    /// Whether the answer is to come in pieces.
+    pub(super) stream: bool,
+    /// How it is written.
+    pub(super) dialect: D,
+}
+
+/// Answers one request; `fallback` writes the refusal of what `wish` did not understand.
+pub(super) fn serve<D: Dialect>(
+    app: &App,
+    request: &Request,
+    responder: Responder,
+    wish: Result<Wish<D>, ApiError>,
+    fallback: impl FnOnce(&ApiError) -> Reply,
+) {
+    let client = &request.client;
+    let refused = |error: &ApiError| tracing::debug!("{}: {error}", client.address);
+    let result = match wish {
+        Err(error) => {
+            refused(&error);
+            responder.send(&fallback(&error))
+        }
+        Ok(Wish {
+            ask,
+            stream,
+            mut dialect,
+        }) => match app.ask(&ask) {
+            Err(error) => {
+                let error = refusal(&error);
+                refused(&error);
+                responder.send(&dialect.refuse(&error))
+            }
+            Ok(answer) => {
+                let course = Course::new(answer, ask.stop);
+                if stream {
+                    course.stream(&mut dialect, client, responder)
+                } else {
+                    course.whole(&mut dialect, client, responder)
+                }
+            }
+        },
+    };
+    if let Err(error) = result {
+        tracing::debug!("{} went away: {error}", client.address);
+    }
+}
+
+/// An answer on its way to a client.
+struct Course {
+    answer: Answer,
+    info: Info,
+    stops: Vec<String>,
+    /// Tokens generated, of the choices that have ended.
+    tokens: usize,
+    ended: usize,
+}
+
+impl Course {
+    fn new(answer: Answer, stops: Vec<String>) -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let info = Info {
+            created: since.unwrap_or_default().as_secs(),
+            model: answer.model().to_owned(),
+            choices: answer.choices(),
+            prompt_tokens: answer.prompt_tokens(),
+        };
+        Self {
+            answer,
+            info,
+            stops,
+            tokens: 0,
+            ended: 0,
+        }
+    }
+
+    fn whole(
+        mut self,
+        dialect: &mut impl Dialect,
+        client: &Client,
+        responder: Responder,
+    ) -> io::Result<()> {
+        let ending = Ending {
+            reason: FinishReason::Stop,
+            tokens: 0,
+            stop: None,
+        };
+        let whole = Whole {
+            text: String::new(),
+            ending,
+        };
+        let mut choices = vec![whole; self.info.choices];
+        while !client.gone() {
+            let (at, progress) = self.answer.next_of(LOOK);
+            let Some(choice) = choices.get_mut(at) else {
+                continue;
+            };
+            match progress {
+                Progress::Waiting => {}
+                Progress::Text(text) => choice.text.push_str(&text),
+                Progress::Finished(finish) => {
+                    choice.ending = self.ending(finish);
+                    if self.over() {
+                        let value = dialect.whole(&self.info, &choices, self.usage());
+                        return responder.send(&Reply::json(200, &value));
+                    }
+                }
+                Progress::Failed(error) => {
+                    return responder.send(&dialect.refuse(&failure(&error)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn stream(
+        mut self,
+        dialect: &mut impl Dialect,
+        client: &Client,
+        responder: Responder,
+    ) -> io::Result<()> {
+        let begin = Instant::now();
+        let mut next = loop {
+            match self.answer.next_of(LOOK) {
+                (_, Progress::Failed(error)) => {
+                    return responder.send(&dialect.refuse(&failure(&error)));
+                }
+                (_, Progress::Waiting) if client.gone() => return Ok(()),
+                (_, Progress::Waiting) if begin.elapsed() < FIRST_SIGN => {}
+                next => break next,
+            }
+        };
+        let mut out = Stream {
+            out: responder.stream(dialect.content_type())?,
+            last: Instant::now(),
+        };
+        out.write(&dialect.begin(&self.info))?;
+        loop {
+            let (choice, progress) = next;
+            match progress {
+                Progress::Waiting => out.keep_alive(dialect.keep_alive())?,
+                Progress::Text(text) => {
+                    out.write(&dialect.part(&self.info, choice, &Part::Text(text)))?;
+                }
+                Progress::Finished(finish) => {
+                    let ending = self.ending(finish);
+                    out.write(&dialect.finish(&self.info, choice, &ending))?;
+                    if self.over() {
+                        return out.write(&dialect.end(&self.info, self.usage()));
+                    }
+                }
+                Progress::Failed(error) => return out.write(&dialect.fail(&failure(&error))),
+            }
+            if client.gone() {
+                return Ok(());
+            }
+            next = self.answer.next_of(LOOK);
+        }
+    }
+
+    fn ending(&mut self, finish: Finish) -> Ending {
+        let tokens = usize::try_from(finish.tokens).unwrap_or(usize::MAX);
+        self.tokens = self.tokens.saturating_add(tokens);
+        self.ended += 1;
+        Ending {
+            reason: finish.reason,
+            tokens: finish.tokens,
+            stop: finish.stop.and_then(|at| self.stops.get(at).cloned()),
+        }
+    }
+
+    fn over(&self) -> bool {
+        self.ended >= self.info.choices
+    }
+
+    fn usage(&self) -> Usage {
+        Usage {
+            prompt: self.info.prompt_tokens,
+            completion: self.tokens,
+        }
+    }
+}
+
+/// The body of a streamed reply.
+struct Stream {
+    out: Box<dyn Write + Send>,
+    last: Instant,
+}
+
+impl Stream {
+    fn keep_alive(&mut self, sign: &str) -> io::Result<()> {
+        if self.last.elapsed() < KEEP_ALIVE {
+            Ok(())
+        } else {
+            self.write(sign)
+        }
+    }
+
+    /// One write for what is told at once, so that it travels in one packet.
+    fn write(&mut self, text: &str) -> io::Result<()> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        self.last = Instant::now();
+        self.out.write_all(text.as_bytes())?;
+        self.out.flush()
+    }
+}
+
+/// A question that was not put.
+fn refusal(error: &AskError) -> ApiError {
+    let message = error.to_string();
+    match error {
+        AskError::Model(LibraryError::NotFound { .. }) => {
+            ApiError::new(404, "model_not_found", message).with_param("model")
+        }
+        AskError::Model(LibraryError::Broken { .. }) => {
+            ApiError::new(500, "model_broken", message).with_param("model")
+        }
+        AskError::Conversation(ModelError::Tokenizer { .. }) => {
+            ApiError::new(500, "model_broken", message)
+        }
+        AskError::Conversation(_) => ApiError::field("messages", message),
+        AskError::Token { .. } => ApiError::field("prompt", message),
+        AskError::TooLong { .. } => {
+            ApiError::new(400, "context_length_exceeded", message).with_param("messages")
+        }
+        AskError::Command(CommandError::Busy) => ApiError::new(503, "busy", message),
+        AskError::Command(CommandError::Leaving) => ApiError::new(503, "leaving", message),
+        AskError::Command(CommandError::Stopped) => ApiError::new(503, "stopping", message),
+    }
+}
+
+/// An answer that did not come.
+fn failure(error: &AnswerError) -> ApiError {
+    let (status, code) = match error {
+        AnswerError::Failed(Failure::TimedOut { .. }) | AnswerError::Silent(_) => (504, "timeout"),
+        AnswerError::Failed(Failure::PeerLost { .. }) => (502, "peer_lost"),
+        AnswerError::Failed(Failure::Stage { .. }) => (502, "stage_failed"),
+        AnswerError::Failed(Failure::Unrecoverable { .. }) => (502, "unrecoverable"),
+        // The request is good: with more nodes it is answered.
+        AnswerError::Failed(Failure::Memory { .. })
+        | AnswerError::Rejected(Rejection::Memory { .. }) => (503, "insufficient_memory"),
+        AnswerError::Failed(Failure::Stopping)
+        | AnswerError::Rejected(Rejection::Stopping)
+        | AnswerError::Stopped => (503, "stopping"),
+        AnswerError::Rejected(Rejection::Busy(_)) => (503, "busy"),
+        AnswerError::Rejected(Rejection::EmptyPrompt) => (400, "empty_prompt"),
+        AnswerError::Failed(_) | AnswerError::Rejected(_) | AnswerError::Text(_) => {
+            (500, "internal_error")
+        }
+    };
+    ApiError::new(status, code, error.to_string())
+}
