@@ -1,6 +1,6 @@
 //! What names mean on this machine.
 
-mod near;
+pub(crate) mod near;
 mod places;
 
 use std::{
@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub(crate) use self::places::in_snapshot;
 use self::places::{Found, Places};
 use crate::{Model, ModelError, UnknownModel, embedded, registry, registry::Entry};
 
@@ -196,7 +197,7 @@ fn looks_like_path(name: &str) -> bool {
 }
 
 /// `organisation/name`, and nothing that would lead out of a folder.
-fn is_repo(name: &str) -> bool {
+pub(crate) fn is_repo(name: &str) -> bool {
     let plain = |part: &str| {
         let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         !part.is_empty() && part.chars().all(allowed) && !part.starts_with('.')

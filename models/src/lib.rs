@@ -32,8 +32,8 @@
 //! # }
 //! ```
 //!
-//! Nothing here knows about peers or engines, and nothing is downloaded. Weights are mapped, not
-//! read: the operating system brings in what is touched, and may drop it again.
+//! Nothing here knows about peers or engines. Only [`hub`] uses the network, and only when it is
+//! told to. Weights are mapped, not read: the operating system brings in what is touched, and may drop it again.
 //!
 //! Files come from strangers. Everything in them is checked before it is used; what is wrong is a
 //! [`ModelError`] that names the file and, where there is one, the field or tensor, and says what was
@@ -49,6 +49,7 @@ mod family;
 mod fingerprint;
 mod folder;
 pub mod gguf;
+pub mod hub;
 mod map;
 mod model;
 pub mod registry;

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Splits the tiny model's weights over one file per layer, as large models are.
-fn write_sharded(folder: &Path) {
+pub(crate) fn write_sharded(folder: &Path) {
     write_folder(folder, false);
     fs::remove_file(folder.join("model.safetensors")).unwrap();
     let mut map = serde_json::Map::new();

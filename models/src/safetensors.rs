@@ -147,24 +147,56 @@ pub(crate) fn survey(folder: &Folder) -> Result<Survey, ModelError> {
     })
 }
 
-/// The weight files, when there is no index: what the reference takes.
+/// The weight files, when there is no index.
 fn file_names(folder: &Folder) -> Result<Vec<String>, ModelError> {
-    let mut names: Vec<String> = folder.list()?.into_iter().map(|(name, _)| name).collect();
+    let files = folder.list()?;
+    let names = files.iter().map(|(name, _)| name.as_str()).collect();
+    Ok(without_index(names))
+}
+
+/// Those of these files that have the weights, when there is no index: what the reference takes.
+pub(crate) fn without_index(mut names: Vec<&str>) -> Vec<String> {
     names.retain(|name| name.ends_with(".safetensors"));
-    if names.iter().any(|name| name == SINGLE) {
-        return Ok(vec![SINGLE.to_owned()]);
+    if names.contains(&SINGLE) {
+        return vec![SINGLE.to_owned()];
     }
     for prefix in ["model", "weight"] {
-        let matching: Vec<_> = names
-            .iter()
-            .filter(|n| n.starts_with(prefix))
-            .cloned()
-            .collect();
+        let matching = names.iter().filter(|name| name.starts_with(prefix));
+        let matching: Vec<String> = matching.map(|name| (*name).to_owned()).collect();
         if !matching.is_empty() {
-            return Ok(matching);
+            return matching;
         }
     }
-    Ok(Vec::new())
+    Vec::new()
+}
+
+/// The files that the index names, all of them or those with weights of some layers; nothing if
+/// there is no index.
+pub(crate) fn indexed(
+    folder: &Folder,
+    part: Option<(&Range<u32>, &ModelConfig)>,
+) -> Result<Option<BTreeSet<String>>, ModelError> {
+    let Some(index) = folder.json::<Index>(INDEX)? else {
+        return Ok(None);
+    };
+    let file = folder.file(INDEX);
+    let names = match part {
+        Some((range, config)) => {
+            let missing = |tensor| ModelError::MissingTensor {
+                file: file.clone(),
+                tensor,
+            };
+            index.files(range, config).map_err(missing)?
+        }
+        None => index.weight_map.into_values().collect(),
+    };
+    match names.iter().find(|name| !is_plain_name(name)) {
+        Some(name) => {
+            let expected = "names of files in the same folder";
+            Err(ModelError::field(&file, "weight_map", expected, name))
+        }
+        None => Ok(Some(names)),
+    }
 }
 
 fn sizes(folder: &Folder) -> Result<u64, ModelError> {

@@ -4,7 +4,7 @@
 const MOST: usize = 3;
 
 /// The known names that are closest to `name`, if any is close at all.
-pub(super) fn near<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<String> {
+pub(crate) fn near<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<String> {
     let name = name.to_lowercase();
     let limit = (name.chars().count() / 4).max(1);
     let mut near: Vec<(usize, &str)> = known

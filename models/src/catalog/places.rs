@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::hub::{self, HubName};
+
 /// A model by its own name, not opened yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Found {
@@ -24,19 +26,13 @@ const DEPTH: u32 = 3;
 
 impl Places {
     pub(super) fn from_environment(models_dirs: Vec<PathBuf>) -> Self {
-        let variable = |name| {
-            env::var_os(name)
-                .filter(|value| !value.is_empty())
-                .map(PathBuf::from)
-        };
-        let cache = || variable("XDG_CACHE_HOME").or_else(|| Some(env::home_dir()?.join(".cache")));
         // The reference looks in `~/.cache` whatever XDG says; the hub's own library asks XDG.
-        let exo = variable("EXO_HOME").or_else(|| Some(env::home_dir()?.join(".cache/exo")));
-        let hugging_face = || variable("HF_HOME").or_else(|| Some(cache()?.join("huggingface")));
+        let exo = hub::variable("EXO_HOME");
+        let exo = exo.or_else(|| Some(env::home_dir()?.join(".cache/exo")));
         Self {
             models_dirs,
             downloads: exo.map(|exo| exo.join("downloads")),
-            hub: variable("HF_HUB_CACHE").or_else(|| Some(hugging_face()?.join("hub"))),
+            hub: hub::cache(),
         }
     }
 
@@ -119,6 +115,18 @@ pub(super) fn is_model(path: &Path) -> bool {
             .filter(|(_, path)| is_gguf(path))
             .count()
             == 1
+}
+
+/// The model of that name in one version of its repository: the folder, or the one file that the name
+/// says.
+pub(crate) fn in_snapshot(snapshot: &Path, name: &HubName) -> Option<PathBuf> {
+    if name.file.is_none() {
+        return is_model(snapshot).then(|| snapshot.to_owned());
+    }
+    let files = children(snapshot);
+    let files: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
+    let path = snapshot.join(name.choose(&files).ok()?);
+    is_gguf(&path).then_some(path)
 }
 
 fn is_gguf(path: &Path) -> bool {

@@ -1,0 +1,326 @@
+//! One file of the hub, byte for byte or not at all.
+//!
+//! Whatever the other side does, a blob gets its name only when it has the length and the hash that
+//! the hub announced. What came before a cut stays, and the next attempt, in this process or a later
+//! one, asks for the rest.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, ErrorKind, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::{
+    HubError,
+    hash::Hasher,
+    http::{FileInfo, Http, text, transport},
+    layout::{RepoFolder, create_parent, free},
+    progress::Cancel,
+};
+
+/// Bytes that are read at once.
+const PIECE: usize = 128 << 10;
+
+/// A server that sends damaged files does so again.
+const MOST_DAMAGED: u32 = 2;
+
+/// How often, and how soon, something is tried again.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// Attempts after which nothing has come.
+    pub(super) attempts: u32,
+    /// The pause after the first one; it doubles up to `longest`.
+    pub(super) pause: Duration,
+    pub(super) longest: Duration,
+    /// Servers that want to be left alone for longer are given up.
+    pub(super) most_wait: Duration,
+}
+
+impl Patience {
+    /// Tries until it works, is hopeless, or was tried often enough. `attempt` says of a failure
+    /// whether something came of it nevertheless: then the counting begins anew.
+    pub(super) fn retry<T>(
+        &self,
+        cancel: &Cancel,
+        mut trouble: impl FnMut(&str),
+        mut attempt: impl FnMut(&mut bool) -> Result<T, HubError>,
+    ) -> Result<T, HubError> {
+        let mut failed = 0;
+        let mut damaged = 0;
+        loop {
+            cancel.check()?;
+            let mut progress = false;
+            let error = match attempt(&mut progress) {
+                Ok(done) => return Ok(done),
+                Err(error) => error,
+            };
+            damaged += u32::from(matches!(
+                error,
+                HubError::Hash { .. } | HubError::Length { .. }
+            ));
+            failed = if progress { 1 } else { failed + 1 };
+            let wait = error.wait().unwrap_or_default();
+            let hopeless = !error.passes()
+                || failed >= self.attempts
+                || damaged >= MOST_DAMAGED
+                || wait > self.most_wait;
+            if hopeless {
+                return Err(error);
+            }
+            let pause = self.pause.saturating_mul(1 << (failed - 1).min(16));
+            let pause = pause.min(self.longest).max(wait);
+            trouble(&format!(
+                "{error}; trying again in {:.1} s",
+                pause.as_secs_f64()
+            ));
+            cancel.wait(pause)?;
+        }
+    }
+}
+
+/// Where a file comes from and goes to.
+pub(super) struct Fetch<'a> {
+    pub(super) http: &'a Http,
+    pub(super) folder: &'a RepoFolder,
+    pub(super) repo: &'a str,
+    pub(super) commit: &'a str,
+    pub(super) file: &'a str,
+    pub(super) info: &'a FileInfo,
+    pub(super) patience: Patience,
+    pub(super) cancel: &'a Cancel,
+}
+
+impl Fetch<'_> {
+    /// Brings the blob. `at` hears how many bytes are here and how many just came, `trouble` what
+    /// goes wrong on the way.
+    pub(super) fn run(
+        &self,
+        at: &dyn Fn(u64, u64),
+        trouble: &dyn Fn(&str),
+    ) -> Result<(), HubError> {
+        let blob = self.folder.blob(&self.info.tag);
+        create_parent(&blob)?;
+        let waiting = || trouble(&format!("{}: waiting for another process", self.file));
+        let _lock = self.folder.lock(&self.info.tag, self.cancel, waiting)?;
+        // It had no name before it was whole.
+        if fs::metadata(&blob).is_ok_and(|there| there.len() == self.info.size) {
+            at(self.info.size, 0);
+            return Ok(());
+        }
+        let path = self.folder.incomplete(&self.info.tag);
+        let mut part = Part::open(path, self.info, self.cancel)?;
+        at(part.have, 0);
+        self.check_room(&part)?;
+        self.patience.retry(self.cancel, trouble, |progress| {
+            let before = part.have;
+            let result = self.attempt(&mut part, at);
+            *progress = part.have > before;
+            result
+        })?;
+        part.become_blob(&blob)
+    }
+
+    fn attempt(&self, part: &mut Part, at: &dyn Fn(u64, u64)) -> Result<(), HubError> {
+        let size = self.info.size;
+        if part.have < size {
+            self.receive(part, at)?;
+        }
+        let found = part.hasher.clone().finish();
+        if found == self.info.tag.as_str() {
+            return Ok(());
+        }
+        part.restart()?;
+        at(0, 0);
+        Err(HubError::Hash {
+            file: self.name(),
+            expected: self.info.tag.as_str().to_owned(),
+            found,
+        })
+    }
+
+    fn receive(&self, part: &mut Part, at: &dyn Fn(u64, u64)) -> Result<(), HubError> {
+        let size = self.info.size;
+        let mut answer = match self.http.body(self.repo, self.commit, self.file, part.have) {
+            // Whatever is here, the server has no rest of it.
+            Err(error @ HubError::Status { status: 416, .. }) => {
+                part.restart()?;
+                at(0, 0);
+                return Err(error);
+            }
+            answer => answer?,
+        };
+        let unexpected = |expected, found: &str| HubError::Answer {
+            url: self.name(),
+            expected,
+            found: super::http::words(found),
+        };
+        if let Some(packed) = text(&answer, "content-encoding").filter(|name| *name != "identity") {
+            return Err(unexpected("bytes as they are", packed));
+        }
+        if answer.status().as_u16() == 206 {
+            let range = text(&answer, "content-range").unwrap_or_default();
+            if range != format!("bytes {}-{}/{size}", part.have, size - 1) {
+                return Err(unexpected("the range that was asked for", range));
+            }
+        } else if part.have > 0 {
+            // It sends all of it.
+            part.restart()?;
+            at(0, 0);
+        }
+        let announced = text(&answer, "content-length").and_then(|length| length.parse().ok());
+        if let Some(found) = announced.filter(|length: &u64| part.have + length != size) {
+            return Err(HubError::Length {
+                file: self.name(),
+                expected: size,
+                found: found.saturating_add(part.have),
+            });
+        }
+        let mut body = answer.body_mut().as_reader();
+        let mut buffer = vec![0; PIECE];
+        loop {
+            self.cancel.check()?;
+            let count = match body.read(&mut buffer) {
+                Ok(0) if part.have == size => return Ok(()),
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => break,
+                Err(error) => return Err(transport(self.http.endpoint(), broken(error))),
+            };
+            let found = part.have.saturating_add(count as u64);
+            if found > size {
+                // Nothing of it can be trusted.
+                part.restart()?;
+                at(0, 0);
+                return Err(HubError::Length {
+                    file: self.name(),
+                    expected: size,
+                    found,
+                });
+            }
+            part.write(buffer.get(..count).unwrap_or_default(), size)?;
+            at(part.have, count as u64);
+        }
+        Err(HubError::Cut {
+            file: self.name(),
+            expected: size,
+            found: part.have,
+        })
+    }
+
+    fn check_room(&self, part: &Part) -> Result<(), HubError> {
+        let needed = self.info.size - part.have;
+        let folder = self.folder.blobs();
+        match free(&folder) {
+            Some(free) if free < needed => Err(HubError::DiskFull {
+                folder,
+                needed: Some(needed),
+                free,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn name(&self) -> String {
+        format!("{}/{}", self.repo, self.file)
+    }
+}
+
+/// ureq hides its own errors in those of reading.
+fn broken(error: io::Error) -> ureq::Error {
+    ureq::Error::from(error)
+}
+
+/// The beginning of a file.
+struct Part {
+    path: PathBuf,
+    file: File,
+    /// Its bytes, all of which `hasher` has seen.
+    have: u64,
+    hasher: Hasher,
+    fresh: Hasher,
+}
+
+impl Part {
+    /// Takes up what is there.
+    fn open(path: PathBuf, info: &FileInfo, cancel: &Cancel) -> Result<Self, HubError> {
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(|error| HubError::io(&path, error))?;
+        let fresh = info.tag.hasher(info.size);
+        let mut part = Self {
+            path,
+            file,
+            have: 0,
+            hasher: fresh.clone(),
+            fresh,
+        };
+        let there = part.file.metadata();
+        let there = there
+            .map_err(|error| HubError::io(&part.path, error))?
+            .len();
+        if there > info.size {
+            part.restart()?;
+        } else {
+            let mut have = 0;
+            let read = part.hasher.read(&mut part.file, |count| {
+                have += count as u64;
+                !cancel.is_cancelled()
+            });
+            if !read.map_err(|error| HubError::io(&part.path, error))? {
+                return Err(HubError::Cancelled);
+            }
+            part.have = have;
+        }
+        Ok(part)
+    }
+
+    fn restart(&mut self) -> Result<(), HubError> {
+        let emptied = self.file.set_len(0);
+        let emptied = emptied.and_then(|()| self.file.seek(SeekFrom::Start(0)).map(drop));
+        emptied.map_err(|error| HubError::io(&self.path, error))?;
+        self.have = 0;
+        self.hasher = self.fresh.clone();
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8], size: u64) -> Result<(), HubError> {
+        if let Err(error) = self.file.write_all(bytes) {
+            let error = self.not_written(error, size);
+            // Some of it may be there, of which `have` and the hash know nothing.
+            let _ = self.file.set_len(self.have);
+            let _ = self.file.seek(SeekFrom::Start(self.have));
+            return Err(error);
+        }
+        self.hasher.update(bytes);
+        self.have += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn not_written(&self, error: io::Error, size: u64) -> HubError {
+        let folder = self.path.parent().unwrap_or(&self.path).to_owned();
+        match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => HubError::DiskFull {
+                free: free(&folder).unwrap_or_default(),
+                needed: Some(size - self.have),
+                folder,
+            },
+            _ => HubError::io(&self.path, error),
+        }
+    }
+
+    /// It is whole: gives it its name, once the disk has it.
+    fn become_blob(self, blob: &Path) -> Result<(), HubError> {
+        let size = self.have;
+        if let Err(error) = self.file.sync_all() {
+            return Err(self.not_written(error, size));
+        }
+        drop(self.file);
+        fs::rename(&self.path, blob).map_err(|error| HubError::io(blob, error))
+    }
+}

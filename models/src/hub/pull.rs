@@ -1,0 +1,318 @@
+//! From a name to files on this machine.
+
+use std::{
+    fs,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use super::{
+    Hub, HubError, HubName,
+    blob::{Fetch, Patience},
+    http::{FileInfo, Http, RepoInfo},
+    layout::{RepoFolder, free},
+    progress::{Cancel, Progress, Tracker},
+    select::{self, First},
+};
+use crate::{Model, catalog, registry};
+
+/// The version of a repository that is meant.
+const BRANCH: &str = "main";
+
+/// Servers that want to be left alone for longer than this are given up.
+const MOST_WAIT: Duration = Duration::from_secs(300);
+
+/// Pauses between attempts become no longer than this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+
+/// What was fetched, or was here already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Pulled {
+    /// What it is.
+    pub name: HubName,
+    /// The model's folder, or its GGUF file: [`Model::open`] takes it.
+    pub path: PathBuf,
+    /// Which version it is.
+    pub commit: String,
+    /// Bytes of all its files that were asked for.
+    pub bytes: u64,
+    /// Bytes that came over the network.
+    pub fetched: u64,
+}
+
+/// One pull.
+struct Pull<'a> {
+    http: Http,
+    folder: RepoFolder,
+    name: &'a HubName,
+    info: RepoInfo,
+    parallel: usize,
+    patience: Patience,
+    cancel: &'a Cancel,
+    tracker: &'a Tracker<'a>,
+    fetched: Mutex<u64>,
+}
+
+impl Hub {
+    /// Fetches a model, or those files of it that have weights of `layers`, unless they are here.
+    /// What came before it fails or is stopped is kept, and the next pull goes on from there.
+    ///
+    /// # Errors
+    /// When there is no such model, it may not be fetched, or the connection or the disk fails.
+    pub fn pull(
+        &self,
+        name: &HubName,
+        layers: Option<Range<u32>>,
+        progress: &dyn Progress,
+        cancel: &Cancel,
+    ) -> Result<Pulled, HubError> {
+        let options = &self.options;
+        if options.offline {
+            return self.here(name, layers).ok_or_else(|| HubError::Offline {
+                what: name.to_string(),
+            });
+        }
+        let tracker = Tracker::new(&name.repo, progress);
+        let http = Http::new(options)?;
+        let patience = Patience {
+            attempts: options.attempts.max(1),
+            pause: options.pause,
+            longest: LONGEST_PAUSE.max(options.pause),
+            most_wait: MOST_WAIT,
+        };
+        let info = patience.retry(
+            cancel,
+            |trouble| tracker.trouble(trouble),
+            |_| http.repo(&name.repo, BRANCH),
+        );
+        let info = info.map_err(|error| with_near(error, &name.repo))?;
+        let pull = Pull {
+            http,
+            folder: RepoFolder::new(&options.cache, &name.repo),
+            name,
+            info,
+            parallel: options.parallel.max(1),
+            patience,
+            cancel,
+            tracker: &tracker,
+            fetched: Mutex::default(),
+        };
+        pull.run(layers)
+    }
+
+    /// The model, if all that was asked for is on this machine.
+    #[must_use]
+    pub fn here(&self, name: &HubName, layers: Option<Range<u32>>) -> Option<Pulled> {
+        let folder = RepoFolder::new(&self.options.cache, &name.repo);
+        let commit = folder.commit(BRANCH)?;
+        let path = self.path(name)?;
+        let model = Model::open(&path).ok()?;
+        let layers = layers.unwrap_or(0..model.config().layers);
+        let weights = model.weights(layers).ok()?;
+        Some(Pulled {
+            name: name.clone(),
+            path,
+            commit,
+            bytes: weights.bytes(),
+            fetched: 0,
+        })
+    }
+
+    /// Where the model is, whole or not: a folder, or a GGUF file.
+    #[must_use]
+    pub fn path(&self, name: &HubName) -> Option<PathBuf> {
+        let folder = RepoFolder::new(&self.options.cache, &name.repo);
+        let snapshot = folder.snapshot(&folder.commit(BRANCH)?);
+        catalog::in_snapshot(&snapshot, name)
+    }
+}
+
+impl Pull<'_> {
+    fn run(&self, layers: Option<Range<u32>>) -> Result<Pulled, HubError> {
+        let snapshot = self.folder.snapshot(&self.info.commit);
+        let (path, bytes) = match select::first(self.name, &self.info)? {
+            First::Gguf(file) => {
+                let bytes = self.fetch(std::slice::from_ref(&file))?;
+                (snapshot.join(file), bytes)
+            }
+            First::Beside(beside) => {
+                let mut bytes = self.fetch(&beside)?;
+                let weights = select::weights(&self.info, &snapshot, layers.as_ref())?;
+                bytes += self.fetch(&weights)?;
+                (snapshot, bytes)
+            }
+        };
+        // Not before: whoever looks for the model meanwhile finds the version that was here.
+        self.folder.remember(BRANCH, &self.info.commit)?;
+        self.tracker.end();
+        Ok(Pulled {
+            name: self.name.clone(),
+            path,
+            commit: self.info.commit.clone(),
+            bytes,
+            fetched: *self.fetched.lock().unwrap_or_else(PoisonError::into_inner),
+        })
+    }
+
+    /// Brings files that are not here; the bytes of all of them.
+    fn fetch(&self, files: &[String]) -> Result<u64, HubError> {
+        let mut bytes = 0;
+        let mut missing = Vec::new();
+        for file in files {
+            match self.there(file) {
+                Some(size) => bytes += size,
+                None => missing.push(file.as_str()),
+            }
+        }
+        // What all of them are, first: so it is known how much is to come, and whether it fits.
+        let infos = each(self.parallel, &missing, self.cancel, |file, cancel| {
+            self.patience.retry(
+                cancel,
+                |trouble| self.tracker.trouble(trouble),
+                |_| self.http.file(&self.name.repo, &self.info.commit, file),
+            )
+        })?;
+        self.check_room(&infos)?;
+        let planned: Vec<_> = missing
+            .iter()
+            .zip(&infos)
+            .map(|(file, info)| (self.tracker.add(file, info.size), *file, info))
+            .collect();
+        each(
+            self.parallel,
+            &planned,
+            self.cancel,
+            |(number, file, info), cancel| {
+                self.tracker.active(*number, true);
+                let fetch = Fetch {
+                    http: &self.http,
+                    folder: &self.folder,
+                    repo: &self.name.repo,
+                    commit: &self.info.commit,
+                    file,
+                    info,
+                    patience: self.patience,
+                    cancel,
+                };
+                let at = |done, fetched| {
+                    *self.fetched.lock().unwrap_or_else(PoisonError::into_inner) += fetched;
+                    self.tracker.at(*number, done, fetched);
+                };
+                let done = fetch.run(&at, &|trouble| self.tracker.trouble(trouble));
+                self.tracker.active(*number, false);
+                done?;
+                self.folder.link(&self.info.commit, file, &info.tag)
+            },
+        )?;
+        Ok(infos
+            .iter()
+            .fold(bytes, |sum, info| sum.saturating_add(info.size)))
+    }
+
+    /// The size of a file that is in the snapshot, unless the hub says that it has another one.
+    fn there(&self, file: &str) -> Option<u64> {
+        let path = self.folder.snapshot(&self.info.commit).join(file);
+        let size = fs::metadata(path).ok()?.len();
+        let known = self.info.files.iter().find(|(name, _)| name == file);
+        let known = known.and_then(|(_, size)| *size);
+        known.is_none_or(|known| known == size).then_some(size)
+    }
+
+    fn check_room(&self, infos: &[FileInfo]) -> Result<(), HubError> {
+        let length = |path: &Path| fs::metadata(path).map_or(0, |there| there.len());
+        let needed = infos.iter().fold(0_u64, |sum, info| {
+            let here = length(&self.folder.blob(&info.tag));
+            let here = here.max(length(&self.folder.incomplete(&info.tag)));
+            sum.saturating_add(info.size.saturating_sub(here))
+        });
+        let folder = self.folder.blobs();
+        match free(&folder) {
+            Some(free) if free < needed => Err(HubError::DiskFull {
+                folder,
+                needed: Some(needed),
+                free,
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Does something with each of several, a few at the same time; when one fails, the others stop.
+fn each<T: Sync, R: Send>(
+    parallel: usize,
+    items: &[T],
+    cancel: &Cancel,
+    work: impl Fn(&T, &Cancel) -> Result<R, HubError> + Sync,
+) -> Result<Vec<R>, HubError> {
+    let cancel = cancel.inner();
+    let next = AtomicUsize::new(0);
+    let failed = Mutex::new(None);
+    let worker = || {
+        let mut done = Vec::new();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(item) = items.get(number) else {
+                return done;
+            };
+            match cancel.check().and_then(|()| work(item, &cancel)) {
+                Ok(result) => done.push((number, result)),
+                Err(error) => {
+                    cancel.cancel();
+                    let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                    failed.get_or_insert(error);
+                    return done;
+                }
+            }
+        }
+    };
+    let mut done = thread::scope(|scope| {
+        let workers: Vec<_> = (1..parallel.min(items.len()))
+            .map(|_| scope.spawn(worker))
+            .collect();
+        let mut done = worker();
+        for worker in workers {
+            match worker.join() {
+                Ok(more) => done.extend(more),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        done
+    });
+    match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(error) => Err(error),
+        None => {
+            done.sort_by_key(|(number, _)| *number);
+            Ok(done.into_iter().map(|(_, result)| result).collect())
+        }
+    }
+}
+
+/// Repositories of the registry that somebody may have meant.
+fn with_near(error: HubError, repo: &str) -> HubError {
+    match error {
+        HubError::NoRepository {
+            repo: name,
+            endpoint,
+            token,
+            ..
+        } => {
+            let known = registry::entries().iter().flat_map(registry::Entry::repos);
+            let mut near = catalog::near::near(repo, known);
+            near.retain(|near| near != repo);
+            HubError::NoRepository {
+                repo: name,
+                endpoint,
+                token,
+                near,
+            }
+        }
+        error => error,
+    }
+}
