@@ -17,7 +17,7 @@ use std::path::PathBuf;
 /// Runs one language model across the machines you already have.
 #[derive(FromArgs, ArgsInfo, Clone, Debug)]
 pub struct Args {
-    /// what to do, and with which model
+    /// what to do, and with which model or peers
     #[argh(positional)]
     pub words: Vec<String>,
 
@@ -48,6 +48,10 @@ pub struct Args {
     /// what the demo's nodes compute with, in turn: cpu,mlx; default all the same
     #[argh(option, arg_name = "NAMES")]
     pub engines: Option<Engines>,
+
+    /// one JSON document instead of lines (doctor)
+    #[argh(switch)]
+    pub json: bool,
 
     /// this node's name; default one kept in the home folder
     #[argh(option, arg_name = "ID")]

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The port that nodes meet at.
-const NODE_PORT: u16 = 50051;
+pub(crate) const NODE_PORT: u16 = 50051;
 
 /// Mebibytes of a recording: some days of a node that answers now and then.
 const RECORD_LIMIT: u64 = 64;
@@ -252,7 +252,7 @@ fn check_models_dir(dir: &Path) -> Result<(), SettingsError> {
 }
 
 /// `host:port`, with brackets around an IPv6 address.
-fn address(host: &str, port: u16) -> String {
+pub(crate) fn address(host: &str, port: u16) -> String {
     if host.contains(':') && !host.starts_with('[') {
         format!("[{host}]:{port}")
     } else {

@@ -7,6 +7,7 @@ use crate::ask::AskError;
 use crate::bench::{Bench, BenchError, bench};
 use crate::cli::{self, Args, Parsed, UsageError, nearest};
 use crate::demo::{self, Demo, DemoError, demo};
+use crate::doctor::{Doctor, doctor};
 use crate::logging;
 use crate::run::{Run, run};
 use crate::serve::serve;
@@ -69,7 +70,7 @@ enum Task {
     Train(Purpose, Option<String>),
 }
 
-const COMMANDS: [&str; 6] = ["serve", "run", "demo", "bench", "train", "eval"];
+const COMMANDS: [&str; 7] = ["serve", "run", "demo", "bench", "train", "eval", "doctor"];
 
 /// The question of the reference when none is asked.
 const PROMPT: &str = "Who are you?";
@@ -104,6 +105,13 @@ fn program() -> u8 {
 }
 
 fn go(args: &Args) -> u8 {
+    if let Some((_, peers)) = args
+        .words
+        .split_first()
+        .filter(|(word, _)| *word == "doctor")
+    {
+        return see_doctor(args, peers);
+    }
     let task = match task(args) {
         Ok(task) => task,
         Err(error) => return wrong(error),
@@ -118,6 +126,25 @@ fn go(args: &Args) -> u8 {
         // Whoever read the output has read enough.
         Err(Failed::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => SUCCESS,
         Err(Failed::Settings(SettingsError::Usage(error))) => wrong(error),
+        Err(error) => {
+            eprintln!("{} {error}", Style::stderr().red("error:"));
+            FAILURE
+        }
+    }
+}
+
+/// No node, and nothing that could be interrupted half-way.
+fn see_doctor(args: &Args, peers: &[String]) -> u8 {
+    let what = match Doctor::new(peers, args.json) {
+        Ok(what) => what,
+        Err(error) => return wrong(error),
+    };
+    logging::start(true);
+    match doctor(args, &what) {
+        Ok(true) => SUCCESS,
+        Ok(false) => FAILURE,
+        // Whoever read the output has read enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => SUCCESS,
         Err(error) => {
             eprintln!("{} {error}", Style::stderr().red("error:"));
             FAILURE
@@ -160,6 +187,9 @@ fn perform(args: &Args, task: Task) -> Result<bool, Failed> {
 }
 
 fn task(args: &Args) -> Result<Task, UsageError> {
+    if args.json {
+        return Err(UsageError("--json goes with doctor".into()));
+    }
     let mut words = args.words.iter().map(String::as_str);
     let (command, model) = (words.next(), words.next());
     if let Some(word) = words.next() {
@@ -205,7 +235,8 @@ fn task(args: &Args) -> Result<Task, UsageError> {
             }
             Some(_) => format!("{command} takes no model"),
             None => format!(
-                "unknown command {command:?}; commands are serve, run, demo, bench, train and eval"
+                "unknown command {command:?}; commands are serve, run, demo, bench, train, eval and \
+                 doctor"
             ),
         })),
     }

@@ -80,6 +80,23 @@ pub struct Discovery {
     pub direct: Vec<DirectPeer>,
     /// By broadcasts: this node announces itself and listens to others.
     pub broadcast: Option<Broadcast>,
+    /// By announcements over TCP: this node announces itself and answers others.
+    pub tcp: Option<Tcp>,
+}
+
+/// Discovery by announcements over TCP, as the reference's `tcp` module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tcp {
+    /// Where this node takes connections of the ring.
+    pub node_port: u16,
+    /// To whom it announces itself, `host:port`.
+    pub seeds: Vec<String>,
+    /// It tries some machines of its own subnets too.
+    pub probe: bool,
+    /// The port for announcements on those.
+    pub port: u16,
+    /// Only these nodes count, unless there are none.
+    pub nodes: Vec<NodeId>,
 }
 
 /// Discovery by broadcasts, as the reference's `udp` module.
@@ -95,10 +112,15 @@ pub struct Broadcast {
     pub kinds: Vec<String>,
 }
 
+/// What the address of a peer behind a command begins with. No host has a space in its name, so
+/// neither a file nor an announcement can name such an address.
+pub const COMMAND: &str = "command ";
+
 /// A peer at a fixed address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirectPeer {
-    /// `host:port`.
+    /// `host:port`; or, behind [`COMMAND`], a command that the driver knows, whose input and output
+    /// lead to the peer.
     pub address: String,
     /// The id to expect there; learned from the peer when absent.
     pub node: Option<NodeId>,
@@ -120,6 +142,12 @@ pub struct Timing {
     pub forming_for: Duration,
     /// From asking the driver to dial until it gave an answer (5 s, as the reference).
     pub dial_timeout: Duration,
+    /// A peer behind a command answers for the first time within this long (30 s: the command may
+    /// have to log in somewhere, and to start a node there).
+    pub command_timeout: Duration,
+    /// Longest wait before a command is tried again (30 s: hosts shut out who fails to log in all
+    /// the time).
+    pub command_redial_max: Duration,
     /// First wait after a failed dial; doubles up to [`Timing::redial_max`].
     pub redial_min: Duration,
     /// Longest wait between dials: a peer that comes back is noticed within it.
@@ -131,6 +159,14 @@ pub struct Timing {
     /// A peer that cannot be reached is forgotten when it was not heard for this long (30 s, as the
     /// reference).
     pub announce_timeout: Duration,
+    /// Between two announcements to one node over TCP (5 s, as the reference).
+    pub ask_every: Duration,
+    /// The same to one that cannot be reached: the wait doubles up to this (30 s: whoever comes back
+    /// is found within it, unless it announces itself before).
+    pub ask_again_max: Duration,
+    /// An announcement over TCP and its answer may take this long, the connection included (5 s, as
+    /// the reference).
+    pub ask_timeout: Duration,
     /// A peer that stops in the middle of a frame is cut off after this long without a byte.
     pub frame_stall: Duration,
     /// A tensor must be acknowledged within this long (30 s: a reference peer acknowledges only
@@ -163,11 +199,16 @@ impl Default for Timing {
             forming_every: Duration::from_millis(100),
             forming_for: Duration::from_secs(10),
             dial_timeout: Duration::from_secs(5),
+            command_timeout: Duration::from_secs(30),
+            command_redial_max: Duration::from_secs(30),
             redial_min: Duration::from_millis(100),
             redial_max: Duration::from_secs(2),
             discovery_every: Duration::from_secs(5),
             announce_every: Duration::from_millis(2500),
             announce_timeout: Duration::from_secs(30),
+            ask_every: Duration::from_secs(5),
+            ask_again_max: Duration::from_secs(30),
+            ask_timeout: Duration::from_secs(5),
             frame_stall: Duration::from_secs(30),
             acknowledge: Duration::from_secs(30),
             stage_timeout: Duration::from_secs(300),
@@ -187,7 +228,7 @@ pub struct Limits {
     pub connections: usize,
     /// Peers that discovery may name (1024).
     pub peers: usize,
-    /// Announcements that are read in the time between two of our own (1024: hundreds of nodes with
+    /// Announcements that are read in the time between two of our own, over UDP and over TCP (1024: hundreds of nodes with
     /// several interfaces each; a flood costs no more, and who is missed is heard the next time).
     pub announcements: u32,
     /// Peers that announced themselves and have not answered yet (32). Whoever forges announcements

@@ -73,6 +73,30 @@ name! {
     ModelId
 }
 
+/// Whether a text can be printed on a terminal as it is: it holds nothing that moves the cursor, turns
+/// the direction of writing, or is not seen.
+#[must_use]
+pub fn is_printable(text: &str) -> bool {
+    let unseen = |letter: char| {
+        letter.is_control()
+            || matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+            || matches!(letter, '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    !text.contains(unseen)
+}
+
+impl NodeId {
+    /// The most bytes of an id that discovery takes.
+    pub const MOST: usize = 256;
+
+    /// Whether discovery takes this text as an id: not empty, not long, and
+    /// [printable](is_printable).
+    #[must_use]
+    pub fn is_fit(text: &str) -> bool {
+        (1..=Self::MOST).contains(&text.len()) && is_printable(text)
+    }
+}
+
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -98,4 +122,12 @@ number! {
 number! {
     /// One [`EngineCommand`](crate::engine::EngineCommand); numbered by the node, never reused.
     CallId
+}
+number! {
+    /// One announcement of this node to another over TCP; numbered by the node, never reused.
+    AskId
+}
+number! {
+    /// One announcement of another node to this one over TCP; numbered by the driver, never reused.
+    VisitId
 }

@@ -61,6 +61,11 @@
 //! 13. **Broadcasts.** Each [`Output::ListInterfaces`] is answered by exactly one
 //!     [`Input::Interfaces`]. A datagram of [`Output::Broadcast`] is sent or lost without a word. No
 //!     more [`Input::Datagram`]s come than the last [`Output::Listen`] wants.
+//! 14. **Asks end.** Each [`Output::Ask`] ends in exactly one [`Input::Answered`], within
+//!     [`Timing::ask_timeout`](config::Timing::ask_timeout). A visitor is handed in once, as
+//!     [`Input::Asked`], when a [`Reader`](discovery::tcp::Reader) has enough of what it says, or
+//!     after the same time; it is told what [`Output::Answer`] says and the connection is closed. No
+//!     more than [`MOST_VISITORS`](discovery::tcp::MOST_VISITORS) are there at the same time.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -82,7 +87,7 @@ pub mod topology;
 pub mod wire;
 
 pub use config::Config;
-pub use id::{CallId, ConnectionId, DialId, ModelId, NodeId, RequestId};
+pub use id::{AskId, CallId, ConnectionId, DialId, ModelId, NodeId, RequestId, VisitId};
 pub use json::Json;
 pub use node::{
     Command, Deadline, Discovered, Event, Example, Failure, FinishReason, Input, JobFailure,

@@ -1,6 +1,7 @@
 //! One connection: a task that reads, and writes by whoever runs the node.
 
 use crate::node::{Shared, lock};
+use crate::program::Program;
 use crate::socket::hurry;
 use async_io::Async;
 use exo_protocol::id::ConnectionId;
@@ -8,11 +9,12 @@ use exo_protocol::wire::{Decoder, Encoder, Message};
 use exo_protocol::{Input, LinkFault, Origin};
 use futures_lite::future::yield_now;
 use smol::channel::{self, Receiver, Sender};
+use socket2::Socket;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::mem;
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::sync::{Arc, Mutex};
 use tracing::debug;
 
@@ -26,7 +28,7 @@ const PIECES: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Connection {
     id: ConnectionId,
-    stream: Async<TcpStream>,
+    stream: Async<Socket>,
     outgoing: Mutex<Outgoing>,
 }
 
@@ -63,6 +65,17 @@ impl Connection {
         outgoing.end.get_or_insert(fault);
         drop(outgoing);
         let _ = self.stream.get_ref().shutdown(Shutdown::Both);
+    }
+
+    /// What its program says of the end counts more than what was seen of it, unless this side
+    /// wanted the end or the bytes were bad.
+    fn explain(&self, fault: &LinkFault, words: String) {
+        if let LinkFault::Closed | LinkFault::Truncated | LinkFault::Io(_) = fault {
+            let mut outgoing = lock(&self.outgoing);
+            if outgoing.end != Some(LinkFault::Local) {
+                outgoing.end = Some(LinkFault::Io(words));
+            }
+        }
     }
 
     fn fail(&self, error: impl fmt::Display) {
@@ -111,7 +124,7 @@ impl Connections {
         lock(&self.table).open.get(&id).cloned()
     }
 
-    fn add(&self, stream: Async<TcpStream>) -> Option<Arc<Connection>> {
+    fn add(&self, stream: Async<Socket>) -> Option<Arc<Connection>> {
         let mut table = lock(&self.table);
         if self.stop.is_closed() {
             return None;
@@ -132,7 +145,7 @@ impl Connections {
 /// Announces a new connection; `None` when the runtime is stopping.
 pub(crate) async fn open(
     shared: &Arc<Shared>,
-    stream: Async<TcpStream>,
+    stream: Async<Socket>,
     origin: Origin,
     remote: String,
 ) -> Option<Arc<Connection>> {
@@ -148,9 +161,19 @@ pub(crate) async fn open(
     Some(connection)
 }
 
-/// Reads until the connection is over, and says so.
-pub(crate) async fn serve(shared: &Arc<Shared>, connection: &Connection) {
-    let fault = read_loop(shared, connection).await;
+/// Reads until the connection is over, and says so; of one that leads through a `program`, once that
+/// has ended, too.
+pub(crate) async fn serve(shared: &Arc<Shared>, connection: &Connection, program: Option<Program>) {
+    let limits = shared.config.decode.clone();
+    let decoder = match &program {
+        Some(_) => Decoder::after_greeting(limits),
+        None => Decoder::new(limits),
+    };
+    let fault = read_loop(shared, connection, decoder).await;
+    if let Some(program) = program {
+        let words = smol::unblock(move || program.end()).await;
+        connection.explain(&fault, words);
+    }
     lose(shared, connection, fault).await;
 }
 
@@ -166,9 +189,12 @@ pub(crate) async fn lose(shared: &Arc<Shared>, connection: &Connection, fault: L
     shared.offer(Input::Lost { connection, fault }).await;
 }
 
-async fn read_loop(shared: &Arc<Shared>, connection: &Connection) -> LinkFault {
+async fn read_loop(
+    shared: &Arc<Shared>,
+    connection: &Connection,
+    mut decoder: Decoder,
+) -> LinkFault {
     let id = connection.id;
-    let mut decoder = Decoder::new(shared.config.decode.clone());
     let mut more = false;
     loop {
         // After a read that left nothing behind, another one would only be told to wait.

@@ -17,6 +17,7 @@
 //! it is woken for, it does itself. `exo-runtime-std` is the same with threads: the files of the two
 //! can be read side by side.
 
+mod ask;
 mod broadcast;
 mod clock;
 mod connection;
@@ -25,6 +26,7 @@ mod error;
 mod interfaces;
 mod listen;
 mod node;
+mod program;
 mod socket;
 
 pub use error::{CommandError, StartError};
@@ -36,6 +38,8 @@ use exo_protocol::record::Recorder;
 use exo_protocol::{Command, Config, Event, Input, Status};
 use futures_lite::future;
 use node::Shared;
+use socket2::Socket;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -53,6 +57,14 @@ pub struct Options {
     pub discovery_file: Option<PathBuf>,
     /// The UDP port where announcements of other nodes come; nowhere when absent.
     pub announcements: Option<u16>,
+    /// Commands that lead to peers: what the node dials for each
+    /// ([`COMMAND`](exo_protocol::config::COMMAND)), and the program with its arguments. Nothing else
+    /// is ever started.
+    pub commands: BTreeMap<String, Vec<String>>,
+    /// A connection that is there already, with words for what is at its other end.
+    pub accepted: Option<(Socket, String)>,
+    /// The TCP port where other nodes announce themselves; nowhere when absent.
+    pub visitors: Option<u16>,
     /// How many inputs may wait for the node before readers stop reading and commands are refused.
     pub inbox: usize,
     /// Takes down what the node is told.
@@ -65,6 +77,9 @@ impl Default for Options {
             listen: None,
             discovery_file: None,
             announcements: None,
+            commands: BTreeMap::new(),
+            accepted: None,
+            visitors: None,
             inbox: 1024,
             record: None,
         }
@@ -82,7 +97,7 @@ impl Default for Options {
 pub fn start<E, V>(
     config: Config,
     seed: u64,
-    options: Options,
+    mut options: Options,
     engine: E,
     on_event: V,
 ) -> Result<Runtime, StartError>
@@ -96,6 +111,8 @@ where
         .map(listen::bind)
         .transpose()?
         .map(Arc::new);
+    let accepted = options.accepted.take();
+    let visitors = options.visitors.map(ask::bind).transpose()?;
     let announcements = options.announcements.map(Listener::new).transpose()?;
     let (alive, ended) = mpsc::channel();
     let shared = Arc::new(Shared::new(
@@ -137,6 +154,20 @@ where
         runtime
             .shared
             .spawn(async move { listen::accept_loop(&shared, &listener).await });
+    }
+    if let Some(accepted) = accepted {
+        let shared = Arc::clone(&runtime.shared);
+        runtime.shared.spawn(async move {
+            if let Err(error) = listen::accept(&shared, accepted).await {
+                tracing::warn!(%error, "cannot serve the connection that was there");
+            }
+        });
+    }
+    if let Some(listener) = visitors {
+        let shared = Arc::clone(&runtime.shared);
+        runtime
+            .shared
+            .spawn(async move { ask::accept_loop(&shared, &listener).await });
     }
     let shared = Arc::clone(&runtime.shared);
     if shared.announcements.is_some() {

@@ -4,11 +4,13 @@
 use crate::connection::{self, STOPPING};
 use crate::error::StartError;
 use crate::node::Shared;
+use crate::program::Program;
 use async_io::{Async, Timer};
 use exo_protocol::discovery::manual::MAX_LEN;
 use exo_protocol::id::DialId;
 use exo_protocol::{Input, LinkFault, Origin};
 use futures_lite::future::or;
+use socket2::Socket;
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
@@ -42,23 +44,35 @@ pub(crate) async fn accept_loop(shared: &Arc<Shared>, listener: &Async<TcpListen
         };
         match or(stopped, async { Some(listener.accept().await) }).await {
             None => return,
-            Some(Ok((stream, remote))) => accept(shared, stream, remote).await,
-            Some(Err(error)) => {
-                debug!(%error, "cannot accept");
-                Timer::after(ACCEPT_PAUSE).await;
+            Some(accepted) => {
+                let socket = accepted.and_then(|(stream, remote)| {
+                    Ok((stream.into_inner()?.into(), remote.to_string()))
+                });
+                let accepted = async { accept(shared, socket?).await };
+                if let Err(error) = accepted.await {
+                    debug!(%error, "cannot accept");
+                    Timer::after(ACCEPT_PAUSE).await;
+                }
             }
         }
     }
 }
 
-async fn accept(shared: &Arc<Shared>, stream: Async<TcpStream>, remote: SocketAddr) {
-    let remote = remote.to_string();
+/// Takes a connection that somebody else opened.
+pub(crate) async fn accept(
+    shared: &Arc<Shared>,
+    (stream, remote): (Socket, String),
+) -> io::Result<()> {
+    let stream = Async::new(stream)?;
     let opened = connection::open(shared, stream, Origin::Accepted, remote).await;
-    let Some(connection) = opened else { return };
+    let Some(connection) = opened else {
+        return Ok(());
+    };
     let (serving, served) = (Arc::clone(shared), Arc::clone(&connection));
-    if !shared.spawn(async move { connection::serve(&serving, &served).await }) {
+    if !shared.spawn(async move { connection::serve(&serving, &served, None).await }) {
         connection::lose(shared, &connection, LinkFault::Local).await;
     }
+    Ok(())
 }
 
 /// Connects to `address` in a task that becomes the connection's reader.
@@ -70,11 +84,20 @@ pub(crate) fn dial(shared: &Arc<Shared>, dial: DialId, address: String) {
             shared.connections.stopped().await;
             Err(io::Error::other(STOPPING))
         };
-        let reason = match or(stopped, connect(shared, &address)).await {
-            Ok(stream) => {
+        let until = Instant::now() + shared.config.timing.dial_timeout;
+        let reached = async {
+            match shared.options.commands.get(&address) {
+                Some(words) => run(words.clone()).await,
+                None => Ok((connect(&resolve(&address).await?, until).await?, None)),
+            }
+        };
+        let reason = match or(stopped, reached).await {
+            Ok((stream, program)) => {
                 let origin = Origin::Dialed(dial);
                 match connection::open(shared, stream, origin, address).await {
-                    Some(connection) => return connection::serve(shared, &connection).await,
+                    Some(connection) => {
+                        return connection::serve(shared, &connection, program).await;
+                    }
                     None => STOPPING.into(),
                 }
             }
@@ -89,10 +112,14 @@ pub(crate) fn dial(shared: &Arc<Shared>, dial: DialId, address: String) {
     }
 }
 
-/// Tries one address after the other. All of them share the time after which the node asks anew.
-async fn connect(shared: &Shared, address: &str) -> io::Result<Async<TcpStream>> {
-    let until = Instant::now() + shared.config.timing.dial_timeout;
-    let addresses = resolve(address).await?;
+/// Starts the command that leads to a peer.
+async fn run(words: Vec<String>) -> io::Result<(Async<Socket>, Option<Program>)> {
+    let (stream, program) = smol::unblock(move || Program::start(&words)).await?;
+    Ok((Async::new(stream)?, Some(program)))
+}
+
+/// Tries one address after the other. All of them share the time that there is.
+pub(crate) async fn connect(addresses: &[SocketAddr], until: Instant) -> io::Result<Async<Socket>> {
     let mut result = Err(io::Error::new(
         io::ErrorKind::NotFound,
         "the name has no address",
@@ -104,7 +131,8 @@ async fn connect(shared: &Shared, address: &str) -> io::Result<Async<TcpStream>>
             Timer::after(patience).await;
             Err(io::ErrorKind::TimedOut.into())
         };
-        result = or(Async::<TcpStream>::connect(address), late).await;
+        let stream = or(Async::<TcpStream>::connect(address), late).await;
+        result = stream.and_then(|stream| Async::new(stream.into_inner()?.into()));
         if result.is_ok() {
             break;
         }
@@ -112,7 +140,7 @@ async fn connect(shared: &Shared, address: &str) -> io::Result<Async<TcpStream>>
     result
 }
 
-async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
+pub(crate) async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
     if let Ok(address) = address.parse() {
         return Ok(vec![address]);
     }

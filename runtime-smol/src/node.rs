@@ -6,6 +6,7 @@
 //! System calls come after the node was let go: whom they wake finds it free.
 
 use crate::Options;
+use crate::ask::{self, Talks};
 use crate::broadcast::{self, Listener};
 use crate::clock::Clock;
 use crate::connection::{self, Connection, Connections};
@@ -15,7 +16,7 @@ use crate::interfaces;
 use crate::listen;
 use async_io::Timer;
 use bytes::Bytes;
-use exo_protocol::id::DialId;
+use exo_protocol::id::{AskId, DialId, VisitId};
 use exo_protocol::record::Recording;
 use exo_protocol::{Command, Config, Event, Input, Instant, Node, Output, Status};
 use futures_lite::future::{poll_fn, yield_now};
@@ -42,6 +43,7 @@ pub(crate) struct Shared {
     /// Where announcements of other nodes come.
     pub(crate) announcements: Option<Listener>,
     pub(crate) connections: Connections,
+    pub(crate) talks: Talks,
     pub(crate) calls: Arc<Calls>,
     pub(crate) executor: Executor<'static>,
     clock: Clock,
@@ -84,6 +86,8 @@ enum Effect {
     ReadDiscoveryFile,
     ListInterfaces,
     Broadcast(Ipv4Addr, SocketAddrV4, Bytes),
+    Ask(AskId, String, Bytes),
+    Answer(VisitId, Option<Bytes>),
 }
 
 struct Driver {
@@ -120,6 +124,7 @@ impl Shared {
             options,
             announcements,
             connections: Connections::default(),
+            talks: Talks::default(),
             calls: Arc::default(),
             executor: Executor::new(),
             clock,
@@ -192,6 +197,8 @@ impl Shared {
                     Effect::ReadDiscoveryFile => listen::read_discovery_file(self),
                     Effect::ListInterfaces => self.queue(interfaces::list()),
                     Effect::Broadcast(from, to, payload) => broadcast::send(from, to, &payload),
+                    Effect::Ask(ask, address, payload) => ask::ask(self, ask, address, payload),
+                    Effect::Answer(visit, payload) => self.talks.answer(visit, payload),
                 }
             }
         }
@@ -271,6 +278,12 @@ impl Shared {
                         listener.want(datagrams);
                     }
                 }
+                Output::Ask {
+                    ask,
+                    address,
+                    payload,
+                } => effects.push(Effect::Ask(ask, address, payload)),
+                Output::Answer { visit, payload } => effects.push(Effect::Answer(visit, payload)),
                 Output::Compute(command) => match self.calls.submit(command) {
                     None => effects.push(Effect::WakeEngine),
                     Some(answer) => self.queue(Input::Engine(answer)),
@@ -317,6 +330,7 @@ impl Shared {
         lock(&self.inbox).stopping = true;
         self.calls.stop();
         connection::stop(self);
+        self.talks.stop();
         *lock(&self.alive) = None;
     }
 

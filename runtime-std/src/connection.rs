@@ -1,6 +1,7 @@
 //! One connection: a thread that reads, and writes by whoever runs the node.
 
 use crate::node::{Shared, lock};
+use crate::program::Program;
 use crate::socket::hurry;
 use exo_protocol::id::{ConnectionId, DialId};
 use exo_protocol::wire::{Decoder, Encoder, Message};
@@ -10,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::mem;
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use tracing::debug;
 
@@ -24,7 +25,7 @@ const PIECES: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Connection {
     id: ConnectionId,
-    stream: TcpStream,
+    stream: Socket,
     outgoing: Mutex<Outgoing>,
     more: Condvar,
 }
@@ -65,6 +66,17 @@ impl Connection {
         drop(outgoing);
         self.more.notify_all();
         let _ = self.stream.shutdown(Shutdown::Both);
+    }
+
+    /// What its program says of the end counts more than what was seen of it, unless this side
+    /// wanted the end or the bytes were bad.
+    fn explain(&self, fault: &LinkFault, words: String) {
+        if let LinkFault::Closed | LinkFault::Truncated | LinkFault::Io(_) = fault {
+            let mut outgoing = lock(&self.outgoing);
+            if outgoing.end != Some(LinkFault::Local) {
+                outgoing.end = Some(LinkFault::Io(words));
+            }
+        }
     }
 
     fn fail(&self, error: impl fmt::Display) {
@@ -120,7 +132,7 @@ impl Connections {
         lock(&self.0).open.get(&id).cloned()
     }
 
-    fn add(&self, stream: TcpStream, origin: Origin) -> Option<Arc<Connection>> {
+    fn add(&self, stream: Socket, origin: Origin) -> Option<Arc<Connection>> {
         let mut table = lock(&self.0);
         let wanted = match origin {
             Origin::Accepted => !table.stopping,
@@ -146,7 +158,7 @@ impl Connections {
 /// Announces a new connection; `None` when the runtime is stopping.
 pub(crate) fn open(
     shared: &Arc<Shared>,
-    stream: TcpStream,
+    stream: Socket,
     origin: Origin,
     remote: String,
 ) -> Option<Arc<Connection>> {
@@ -161,9 +173,18 @@ pub(crate) fn open(
     Some(connection)
 }
 
-/// Reads until the connection is over, and says so.
-pub(crate) fn serve(shared: &Arc<Shared>, connection: &Connection) {
-    let fault = read_loop(shared, connection);
+/// Reads until the connection is over, and says so; of one that leads through a `program`, once that
+/// has ended, too.
+pub(crate) fn serve(shared: &Arc<Shared>, connection: &Connection, program: Option<Program>) {
+    let limits = shared.config.decode.clone();
+    let decoder = match &program {
+        Some(_) => Decoder::after_greeting(limits),
+        None => Decoder::new(limits),
+    };
+    let fault = read_loop(shared, connection, decoder);
+    if let Some(program) = program {
+        connection.explain(&fault, program.end());
+    }
     lose(shared, connection, fault);
 }
 
@@ -181,9 +202,8 @@ pub(crate) fn lose(shared: &Arc<Shared>, connection: &Connection, fault: LinkFau
     });
 }
 
-fn read_loop(shared: &Arc<Shared>, connection: &Connection) -> LinkFault {
+fn read_loop(shared: &Arc<Shared>, connection: &Connection, mut decoder: Decoder) -> LinkFault {
     let id = connection.id;
-    let mut decoder = Decoder::new(shared.config.decode.clone());
     loop {
         let count = match (&connection.stream).read(decoder.space()) {
             Ok(0) if decoder.is_mid_frame() => return LinkFault::Truncated,
@@ -346,14 +366,14 @@ fn write(
 
 /// Writes without waiting, though the socket is a blocking one.
 #[cfg(any(target_os = "android", target_os = "linux"))]
-fn write_now(stream: &TcpStream, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+fn write_now(stream: &Socket, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    socket2::SockRef::from(stream).send_vectored_with_flags(pieces, flags)
+    stream.send_vectored_with_flags(pieces, flags)
 }
 
 /// Elsewhere the writer thread writes everything. Darwin, for one, has the flag and ignores it.
 #[cfg(not(any(target_os = "android", target_os = "linux")))]
-fn write_now(_stream: &TcpStream, _pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+fn write_now(_stream: &Socket, _pieces: &[IoSlice<'_>]) -> io::Result<usize> {
     Err(ErrorKind::WouldBlock.into())
 }
 

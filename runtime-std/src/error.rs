@@ -25,6 +25,17 @@ pub enum StartError {
         /// The system's reason.
         source: io::Error,
     },
+    /// The port for announcements over TCP cannot be had.
+    #[error(
+        "cannot take announcements on TCP port {port}: {source} (another node of this machine may \
+         have it; choose --listen-port, and name it in --tcp-seeds of the other nodes)"
+    )]
+    Visitors {
+        /// The port.
+        port: u16,
+        /// The system's reason.
+        source: io::Error,
+    },
     /// The engine could not be built.
     #[error("the engine does not start: {0}")]
     Engine(String),

@@ -16,6 +16,7 @@
 //! discovery file. `exo-runtime-smol` is the same with tasks: the files of the two can be read side
 //! by side.
 
+mod ask;
 mod broadcast;
 mod clock;
 mod connection;
@@ -24,6 +25,7 @@ mod error;
 mod interfaces;
 mod listen;
 mod node;
+mod program;
 mod socket;
 
 pub use error::{CommandError, StartError};
@@ -33,6 +35,8 @@ use exo_protocol::engine::{Engine, EngineEvent};
 use exo_protocol::record::Recorder;
 use exo_protocol::{Command, Config, Event, Input, Status};
 use node::Shared;
+use socket2::Socket;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -49,6 +53,14 @@ pub struct Options {
     pub discovery_file: Option<PathBuf>,
     /// The UDP port where announcements of other nodes come; nowhere when absent.
     pub announcements: Option<u16>,
+    /// Commands that lead to peers: what the node dials for each
+    /// ([`COMMAND`](exo_protocol::config::COMMAND)), and the program with its arguments. Nothing else
+    /// is ever started.
+    pub commands: BTreeMap<String, Vec<String>>,
+    /// A connection that is there already, with words for what is at its other end.
+    pub accepted: Option<(Socket, String)>,
+    /// The TCP port where other nodes announce themselves; nowhere when absent.
+    pub visitors: Option<u16>,
     /// How many inputs may wait for the node before readers stop reading and commands are refused.
     pub inbox: usize,
     /// Takes down what the node is told.
@@ -61,6 +73,9 @@ impl Default for Options {
             listen: None,
             discovery_file: None,
             announcements: None,
+            commands: BTreeMap::new(),
+            accepted: None,
+            visitors: None,
             inbox: 1024,
             record: None,
         }
@@ -78,7 +93,7 @@ impl Default for Options {
 pub fn start<E, V>(
     config: Config,
     seed: u64,
-    options: Options,
+    mut options: Options,
     engine: E,
     on_event: V,
 ) -> Result<Runtime, StartError>
@@ -92,6 +107,8 @@ where
         .map(listen::bind)
         .transpose()?
         .map(Arc::new);
+    let accepted = options.accepted.take();
+    let visitors = options.visitors.map(ask::bind).transpose()?.map(Arc::new);
     let announcements = options.announcements.map(Listener::new).transpose()?;
     let (alive, ended) = mpsc::channel();
     let shared = Arc::new(Shared::new(
@@ -105,6 +122,7 @@ where
     let mut runtime = Runtime {
         shared,
         listener,
+        visitors,
         engine: None,
         timer: None,
         ended,
@@ -132,6 +150,13 @@ where
         let accept = move |shared: &Arc<Shared>| listen::accept_loop(shared, &listener);
         runtime.shared.spawn("exo-accept", accept)?;
     }
+    if let Some((stream, remote)) = accepted {
+        listen::accept(&runtime.shared, stream, remote)?;
+    }
+    if let Some(listener) = runtime.visitors.clone() {
+        let accept = move |shared: &Arc<Shared>| ask::accept_loop(shared, &listener);
+        runtime.shared.spawn("exo-visitors", accept)?;
+    }
     if runtime.shared.announcements.is_some() {
         runtime.shared.spawn("exo-announced", |shared| {
             if let Some(listener) = &shared.announcements {
@@ -147,6 +172,7 @@ where
 pub struct Runtime {
     shared: Arc<Shared>,
     listener: Option<Arc<TcpListener>>,
+    visitors: Option<Arc<TcpListener>>,
     engine: Option<JoinHandle<()>>,
     timer: Option<JoinHandle<()>>,
     /// Closed when no thread is left but those two.
@@ -179,8 +205,8 @@ impl Drop for Runtime {
     fn drop(&mut self) {
         self.shared.stop();
         self.shared.run();
-        if let Some(listener) = self.listener.take() {
-            listen::stop_accepting(&listener);
+        for listener in [self.listener.take(), self.visitors.take()] {
+            listener.iter().for_each(|it| listen::stop_accepting(it));
         }
         let _ = self.engine.take().map(JoinHandle::join);
         let _ = self.ended.recv();

@@ -4,6 +4,7 @@
 use crate::connection::{self, STOPPING};
 use crate::error::StartError;
 use crate::node::Shared;
+use crate::program::Program;
 use exo_protocol::discovery::manual::MAX_LEN;
 use exo_protocol::id::DialId;
 use exo_protocol::{Input, LinkFault, Origin};
@@ -38,20 +39,24 @@ pub(crate) fn accept_loop(shared: &Arc<Shared>, listener: &TcpListener) {
         if shared.connections.is_stopping() {
             return;
         }
-        if let Err(error) = accepted.and_then(|(stream, remote)| accept(shared, stream, remote)) {
+        if let Err(error) =
+            accepted.and_then(|(stream, remote)| accept(shared, stream.into(), remote.to_string()))
+        {
             debug!(%error, "cannot accept");
             thread::sleep(ACCEPT_PAUSE);
         }
     }
 }
 
-fn accept(shared: &Arc<Shared>, stream: TcpStream, remote: SocketAddr) -> io::Result<()> {
-    let remote = remote.to_string();
+/// Takes a connection that somebody else opened.
+pub(crate) fn accept(shared: &Arc<Shared>, stream: Socket, remote: String) -> io::Result<()> {
     let Some(connection) = connection::open(shared, stream, Origin::Accepted, remote) else {
         return Ok(());
     };
     let served = Arc::clone(&connection);
-    let spawned = shared.spawn("exo-read", move |shared| connection::serve(shared, &served));
+    let spawned = shared.spawn("exo-read", move |shared| {
+        connection::serve(shared, &served, None);
+    });
     if let Err(error) = &spawned {
         connection::lose(shared, &connection, LinkFault::Io(error.to_string()));
     }
@@ -78,6 +83,9 @@ pub(crate) fn dial(shared: &Arc<Shared>, dial: DialId, address: String) {
     if !shared.connections.dialing(dial) {
         return fail(shared, dial, STOPPING);
     }
+    if shared.options.commands.contains_key(&address) {
+        return run(shared, dial, address);
+    }
     // A name may take the system as long as it likes, and nothing can hurry it: until there are
     // addresses, the runtime's end does not wait for this thread.
     let waiting = Arc::downgrade(shared);
@@ -90,11 +98,13 @@ pub(crate) fn dial(shared: &Arc<Shared>, dial: DialId, address: String) {
         let (shared, Ok(alive)) = (&shared, shared.alive()) else {
             return;
         };
-        match addresses.and_then(|addresses| connect(shared, dial, &addresses)) {
+        let until = Instant::now() + shared.config.timing.dial_timeout;
+        let lend = |socket| shared.connections.connecting(dial, socket);
+        match addresses.and_then(|addresses| connect(&addresses, until, lend)) {
             Ok(stream) => {
                 let opened = connection::open(shared, stream, Origin::Dialed(dial), address);
                 if let Some(connection) = opened {
-                    connection::serve(shared, &connection);
+                    connection::serve(shared, &connection, None);
                 }
             }
             Err(error) => fail(shared, dial, &error.to_string()),
@@ -107,6 +117,26 @@ pub(crate) fn dial(shared: &Arc<Shared>, dial: DialId, address: String) {
     }
 }
 
+/// Starts the command that leads to a peer, on a thread that becomes the connection's reader.
+fn run(shared: &Arc<Shared>, dial: DialId, address: String) {
+    let spawned = shared.spawn("exo-read", move |shared| {
+        let words = shared.options.commands.get(&address);
+        match Program::start(words.map(Vec::as_slice).unwrap_or_default()) {
+            Ok((stream, program)) => {
+                let opened = connection::open(shared, stream, Origin::Dialed(dial), address);
+                if let Some(connection) = opened {
+                    connection::serve(shared, &connection, Some(program));
+                }
+            }
+            Err(error) => fail(shared, dial, &error.to_string()),
+        }
+        shared.run();
+    });
+    if let Err(error) = spawned {
+        fail(shared, dial, &error.to_string());
+    }
+}
+
 /// Answers a dial, unless who stopped the runtime did.
 fn fail(shared: &Shared, dial: DialId, reason: &str) {
     if shared.connections.dialed(dial) {
@@ -115,25 +145,29 @@ fn fail(shared: &Shared, dial: DialId, reason: &str) {
     }
 }
 
-fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
+pub(crate) fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
     address.to_socket_addrs().map(Iterator::collect)
 }
 
-/// Tries one address after the other. All of them share the time after which the node asks anew.
-fn connect(shared: &Shared, dial: DialId, addresses: &[SocketAddr]) -> io::Result<TcpStream> {
-    let until = Instant::now() + shared.config.timing.dial_timeout;
+/// Tries one address after the other. All of them share the time that there is. Each socket is lent
+/// to whoever may have to end it, who says whether to go on.
+pub(crate) fn connect(
+    addresses: &[SocketAddr],
+    until: Instant,
+    mut lend: impl FnMut(Socket) -> bool,
+) -> io::Result<Socket> {
     let mut result = Err(io::Error::other("the name has no address"));
     for (tried, &address) in addresses.iter().enumerate() {
         let left = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
         let patience = until.saturating_duration_since(Instant::now()) / left;
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-        if !shared.connections.connecting(dial, socket.try_clone()?) {
+        if !lend(socket.try_clone()?) {
             return Err(io::ErrorKind::Interrupted.into());
         }
         // Zero would not be a time to wait.
         let patience = patience.max(Duration::from_millis(1));
         match socket.connect_timeout(&SockAddr::from(address), patience) {
-            Ok(()) => return Ok(socket.into()),
+            Ok(()) => return Ok(socket),
             Err(error) => result = Err(error),
         }
     }

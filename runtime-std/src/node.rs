@@ -6,6 +6,7 @@
 //! System calls come after the node was let go: whom they wake finds it free.
 
 use crate::Options;
+use crate::ask::{self, Talks};
 use crate::broadcast::{self, Listener};
 use crate::clock::Clock;
 use crate::connection::{self, Connection, Connections, STOPPING};
@@ -14,7 +15,7 @@ use crate::error::CommandError;
 use crate::interfaces;
 use crate::listen;
 use bytes::Bytes;
-use exo_protocol::id::DialId;
+use exo_protocol::id::{AskId, DialId, VisitId};
 use exo_protocol::record::Recording;
 use exo_protocol::{Command, Config, Event, Input, Instant, Node, Output, Status};
 use std::collections::VecDeque;
@@ -38,6 +39,7 @@ pub(crate) struct Shared {
     /// Where announcements of other nodes come.
     pub(crate) announcements: Option<Listener>,
     pub(crate) connections: Connections,
+    pub(crate) talks: Talks,
     pub(crate) calls: Arc<Calls>,
     clock: Clock,
     inbox: Mutex<Inbox>,
@@ -81,6 +83,8 @@ enum Effect {
     ReadDiscoveryFile,
     ListInterfaces,
     Broadcast(Ipv4Addr, SocketAddrV4, Bytes),
+    Ask(AskId, String, Bytes),
+    Answer(VisitId, Option<Bytes>),
 }
 
 struct Driver {
@@ -117,6 +121,7 @@ impl Shared {
             options,
             announcements,
             connections: Connections::default(),
+            talks: Talks::default(),
             calls: Arc::default(),
             clock,
             inbox: Mutex::default(),
@@ -190,6 +195,8 @@ impl Shared {
                     Effect::ReadDiscoveryFile => listen::read_discovery_file(self),
                     Effect::ListInterfaces => self.queue(interfaces::list()),
                     Effect::Broadcast(from, to, payload) => broadcast::send(from, to, &payload),
+                    Effect::Ask(ask, address, payload) => ask::ask(self, ask, address, payload),
+                    Effect::Answer(visit, payload) => self.talks.answer(visit, payload),
                 }
             }
         }
@@ -268,6 +275,12 @@ impl Shared {
                         listener.want(datagrams);
                     }
                 }
+                Output::Ask {
+                    ask,
+                    address,
+                    payload,
+                } => effects.push(Effect::Ask(ask, address, payload)),
+                Output::Answer { visit, payload } => effects.push(Effect::Answer(visit, payload)),
                 Output::Compute(command) => match self.calls.submit(command) {
                     None => effects.push(Effect::WakeEngine),
                     Some(answer) => self.queue(Input::Engine(answer)),
@@ -309,6 +322,7 @@ impl Shared {
         lock(&self.inbox).stopping = true;
         self.calls.stop();
         connection::stop(self);
+        self.talks.stop();
         if let Some(listener) = &self.announcements {
             listener.stop();
         }

@@ -173,6 +173,8 @@ fn describe(input: Option<&Input>) -> String {
         }) => format!("{:?} from connection {connection}", message.message_type()),
         Some(Input::Command(_)) => String::from("a command"),
         Some(Input::Datagram { from, .. }) => format!("a datagram from {from}"),
+        Some(Input::Asked { from, .. }) => format!("an announcement from {from}"),
+        Some(Input::Answered { .. }) => String::from("an answer to an announcement"),
         Some(Input::Interfaces(_)) => String::from("this machine's addresses"),
         Some(Input::DiscoveryFile(_)) => String::from("the discovery file"),
         Some(Input::Engine(event)) => format!("the engine's answer to call {}", event.call()),

@@ -214,8 +214,12 @@ impl Replay {
                 }
             }
             Output::Close { connection } => panic!("{connection} closed: {:?}", self.events),
-            Output::ListInterfaces | Output::Broadcast { .. } | Output::Listen { .. } => {
-                panic!("nobody asked for broadcasts")
+            Output::ListInterfaces
+            | Output::Broadcast { .. }
+            | Output::Listen { .. }
+            | Output::Ask { .. }
+            | Output::Answer { .. } => {
+                panic!("nobody asked for announcements")
             }
             Output::ReadDiscoveryFile => {
                 queue.push_back(Input::DiscoveryFile(Ok(Bytes::from(self.file.clone()))));

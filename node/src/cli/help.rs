@@ -5,7 +5,7 @@ use crate::terminal::Style;
 use argh::{ArgsInfo, FlagInfo, FlagInfoKind};
 use std::fmt::Write as _;
 
-const COMMANDS: [(&str, &str); 7] = [
+const COMMANDS: [(&str, &str); 8] = [
     (
         "exo-node",
         "join the ring and serve the API (the same as serve)",
@@ -20,6 +20,10 @@ const COMMANDS: [(&str, &str); 7] = [
         "print how many tokens a second this node, or its ring, makes",
     ),
     ("exo-node serve", "join the ring and serve the API"),
+    (
+        "exo-node doctor [HOST[:PORT]…]",
+        "say why nodes do not find each other, and measure the ways between them",
+    ),
     (
         "exo-node train MODEL --data DIR",
         "train adapters, or layers, over the whole ring",
@@ -96,6 +100,7 @@ const GROUPS: [(&str, &[&str]); 7] = [
             "--peer-port",
             "--peer-id",
             "--wait-for-peers",
+            "--json",
         ],
     ),
     (

@@ -10,7 +10,7 @@
 //! `grpc_port` is the port for other nodes; its name is the reference's, as is all the rest.
 
 use super::interface;
-use crate::id::NodeId;
+use crate::id::{NodeId, is_printable};
 use crate::json::{Json, JsonError};
 use crate::topology::{Capabilities, CapabilitiesError, integer};
 use alloc::borrow::ToOwned;
@@ -21,7 +21,7 @@ use bytes::Bytes;
 /// The most bytes a datagram is looked into; a real one has some hundred.
 pub const MAX_LEN: usize = 8192;
 
-/// The most bytes of an id, or of the name of an interface.
+/// The most bytes of the name or the type of an interface.
 pub const MAX_NAME: usize = 256;
 
 /// A node, as it announces itself over one interface.
@@ -52,8 +52,8 @@ pub enum AnnouncementError {
     #[error("it is not JSON: {0}")]
     Json(#[from] JsonError),
     /// It is of another type.
-    #[error("its type is not \"discovery\"")]
-    OtherType,
+    #[error("its type is not {0:?}")]
+    OtherType(&'static str),
     /// A key is missing or not what it must be.
     #[error("its {key:?} is missing or is not {expected}")]
     Field {
@@ -110,30 +110,28 @@ impl Announcement {
         }
         let json = Json::parse(datagram, 8)?;
         if json.get("type").and_then(Json::as_str) != Some("discovery") {
-            return Err(AnnouncementError::OtherType);
+            return Err(AnnouncementError::OtherType("discovery"));
         }
-        let wrong = |key, expected| AnnouncementError::Field { key, expected };
         let text = |key| {
             let text = json.get(key).and_then(Json::as_str);
-            text.filter(|text| text.len() <= MAX_NAME)
-                .ok_or(wrong(key, "a text of at most 256 bytes"))
+            text.filter(|text| text.len() <= MAX_NAME && is_printable(text))
+                .map(ToOwned::to_owned)
+                .ok_or(AnnouncementError::Field {
+                    key,
+                    expected: "a text of at most 256 bytes that can be printed",
+                })
         };
-        let number = |key| json.get(key).and_then(integer);
-        let node = match text("node_id")? {
-            "" => return Err(wrong("node_id", "a text that is not empty")),
-            node => NodeId::from(node),
-        };
-        let port = number("grpc_port").and_then(|port| u16::try_from(port).ok());
-        let capabilities = json.get("device_capabilities").unwrap_or(&Json::Null);
+        let priority = json.get("priority").and_then(integer);
         Ok(Self {
-            node,
-            port: port
-                .filter(|&port| port > 0)
-                .ok_or(wrong("grpc_port", "a port from 1 to 65535"))?,
-            capabilities: Capabilities::from_json(capabilities)?,
-            priority: number("priority").ok_or(wrong("priority", "an integer"))?,
-            interface: text("interface_name")?.to_owned(),
-            kind: text("interface_type")?.to_owned(),
+            node: node(&json)?,
+            port: port(&json)?,
+            capabilities: capabilities(&json)?,
+            priority: priority.ok_or(AnnouncementError::Field {
+                key: "priority",
+                expected: "an integer",
+            })?,
+            interface: text("interface_name")?,
+            kind: text("interface_type")?,
         })
     }
 
@@ -142,6 +140,34 @@ impl Announcement {
     pub fn description(&self) -> String {
         alloc::format!("{} ({})", self.kind, self.interface)
     }
+}
+
+/// Who announces itself.
+pub(super) fn node(json: &Json) -> Result<NodeId, AnnouncementError> {
+    let node = json.get("node_id").and_then(Json::as_str);
+    node.filter(|node| NodeId::is_fit(node))
+        .map(NodeId::from)
+        .ok_or(AnnouncementError::Field {
+            key: "node_id",
+            expected: "a text of 1 to 256 bytes that can be printed",
+        })
+}
+
+/// Where it takes connections.
+pub(super) fn port(json: &Json) -> Result<u16, AnnouncementError> {
+    let port = json.get("grpc_port").and_then(integer);
+    port.and_then(|port| u16::try_from(port).ok())
+        .filter(|&port| port > 0)
+        .ok_or(AnnouncementError::Field {
+            key: "grpc_port",
+            expected: "a port from 1 to 65535",
+        })
+}
+
+/// Its machine.
+pub(super) fn capabilities(json: &Json) -> Result<Capabilities, AnnouncementError> {
+    let machine = json.get("device_capabilities").unwrap_or(&Json::Null);
+    Ok(Capabilities::from_json(machine)?)
 }
 
 #[cfg(test)]
@@ -172,6 +198,9 @@ mod tests {
             ("50051", "-1", "\"grpc_port\""),
             ("\"a\"", "\"\"", "\"node_id\""),
             ("\"a\"", "7", "\"node_id\""),
+            ("\"a\"", "\"\\u001b[2J\"", "\"node_id\""),
+            ("\"a\"", "\"\\u202ea\"", "\"node_id\""),
+            ("\"eth0\"", "\"eth\\n0\"", "\"interface_name\""),
             ("\"discovery\"", "\"announce\"", "type"),
             ("\"chip\"", "\"chop\"", "chip"),
             ("\"priority\": 4", "\"priority\": []", "\"priority\""),

@@ -4,3 +4,4 @@
 pub mod announcement;
 pub mod interface;
 pub mod manual;
+pub mod tcp;

@@ -51,35 +51,44 @@ impl Node {
         let datagrams = self.config.limits.announcements;
         self.announcing.left = datagrams;
         self.outputs.push_back(Output::Listen { datagrams });
-        self.outputs.push_back(Output::ListInterfaces);
+        self.list_interfaces();
         self.forget_silent();
     }
 
+    /// Asks the driver for this machine's addresses, unless it was.
+    pub(super) fn list_interfaces(&mut self) {
+        if !core::mem::replace(&mut self.lists_interfaces, true) {
+            self.outputs.push_back(Output::ListInterfaces);
+        }
+    }
+
+    /// The driver tells this machine's addresses.
+    pub(super) fn interfaces(&mut self, interfaces: Result<Vec<Interface>, String>) {
+        self.lists_interfaces = false;
+        let interfaces = interfaces.unwrap_or_else(|error| {
+            self.tell_once(&error, || {
+                format!("this machine's addresses are not known: {error}")
+            });
+            Vec::new()
+        });
+        self.probe(&interfaces);
+        if self.announcing.at == Instant::FAR_FUTURE {
+            self.announce(interfaces);
+        }
+    }
+
     /// Announces this node over each of these interfaces.
-    pub(super) fn announce(&mut self, interfaces: Result<Vec<Interface>, String>) {
-        self.announcing.at = self.now + self.config.timing.announce_every;
+    fn announce(&mut self, mut interfaces: Vec<Interface>) {
         let Some(broadcast) = &self.config.discovery.broadcast else {
             return;
         };
         let (node_port, target_port) = (broadcast.node_port, broadcast.target_port);
-        let mut interfaces = match interfaces {
-            Ok(interfaces) => interfaces,
-            Err(error) => {
-                return self.tell_once(&error, || {
-                    format!("this machine's addresses are not known: {error}")
-                });
-            }
-        };
+        self.announcing.at = self.now + self.config.timing.announce_every;
         if self.leaving {
             return;
         }
         interfaces.sort_by_key(Interface::order);
-        // Reference nodes read it too: nothing in it is ours alone.
-        let machine = Capabilities {
-            engine: None,
-            speed: None,
-            ..self.config.capabilities.clone()
-        };
+        let machine = self.machine();
         for interface in interfaces.into_iter().take(MOST_INTERFACES) {
             let (node, machine) = (self.config.node.clone(), machine.clone());
             let payload = Announcement::over(&interface.name, node, node_port, machine).encode();
@@ -90,6 +99,16 @@ impl Node {
                     payload: payload.clone(),
                 });
             }
+        }
+    }
+
+    /// This machine, as strangers are told of it.
+    pub(super) fn machine(&self) -> Capabilities {
+        // Reference nodes read it too: nothing in it is ours alone.
+        Capabilities {
+            engine: None,
+            speed: None,
+            ..self.config.capabilities.clone()
         }
     }
 
@@ -106,7 +125,7 @@ impl Node {
         let announced = match Announcement::decode(payload) {
             Ok(announced) => announced,
             // Somebody else's business on the same port.
-            Err(AnnouncementError::OtherType) => return,
+            Err(AnnouncementError::OtherType(_)) => return,
             // Told by address and not by content, which may be another one each time.
             Err(error) => {
                 return self.tell_once(&from.to_string(), || {
@@ -139,7 +158,7 @@ impl Node {
     }
 
     /// Tells of a trouble that may come again and again, the first time that `what` is in trouble.
-    fn tell_once(&mut self, what: &str, reason: impl FnOnce() -> String) {
+    pub(super) fn tell_once(&mut self, what: &str, reason: impl FnOnce() -> String) {
         if self.is_first(what) {
             self.tell(Event::BroadcastTrouble { reason: reason() });
         }

@@ -3,7 +3,7 @@
 use super::find::{Discovered, Found, Source};
 use super::output::{Event, Output};
 use super::{Instant, Node};
-use crate::config::DirectPeer;
+use crate::config::{COMMAND, DirectPeer};
 use crate::discovery::manual::{self, ManualPeer};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -22,11 +22,11 @@ pub(super) struct File {
 impl Node {
     pub(super) fn add_direct_peers(&mut self, peers: Vec<DirectPeer>) {
         for peer in peers {
-            let host = peer
-                .address
-                .rsplit_once(':')
-                .map_or(&*peer.address, |(host, _)| host);
-            let description = format!("DIRECT ({host})");
+            let description = match peer.address.rsplit_once(':') {
+                _ if peer.address.starts_with(COMMAND) => String::from("COMMAND"),
+                Some((host, _)) => format!("DIRECT ({host})"),
+                None => format!("DIRECT ({})", peer.address),
+            };
             let peer = Discovered {
                 node: peer.node,
                 address: peer.address,

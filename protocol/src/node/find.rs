@@ -7,6 +7,7 @@
 use super::Node;
 use super::output::Event;
 use super::peer::{Heard, Peer, PeerKey};
+use crate::config::COMMAND;
 use crate::id::NodeId;
 use crate::topology::Capabilities;
 use alloc::format;
@@ -89,6 +90,10 @@ impl Node {
     /// A source names an address, for the first time or again.
     pub(super) fn found(&mut self, found: Found) {
         if found.node.as_ref() == Some(&self.config.node) {
+            return;
+        }
+        // What is started here is said by whoever started this node, and nobody else.
+        if found.address.starts_with(COMMAND) && found.source != Source::Direct {
             return;
         }
         match found.priority {

@@ -3,7 +3,7 @@
 use super::find::Discovered;
 use crate::discovery::interface::Interface;
 use crate::engine::{EngineEvent, Sampling, Targets, TrainSetup};
-use crate::id::{ConnectionId, DialId, ModelId, RequestId};
+use crate::id::{AskId, ConnectionId, DialId, ModelId, RequestId, VisitId};
 use crate::topology::ModelCost;
 use crate::wire::{DecodeError, Message};
 use alloc::string::String;
@@ -69,6 +69,23 @@ pub enum Input {
         /// Whence.
         from: IpAddr,
         /// What.
+        payload: Bytes,
+    },
+    /// An [`Output::Ask`](super::Output::Ask) came to its end.
+    Answered {
+        /// Which.
+        ask: AskId,
+        /// Who was reached and what it answered, perhaps nothing; or why nobody was.
+        answer: Result<(IpAddr, Bytes), String>,
+    },
+    /// Another node, or whoever connected to the port for announcements over TCP, announces itself.
+    /// Answered by exactly one [`Output::Answer`](super::Output::Answer).
+    Asked {
+        /// The visit, numbered by the driver.
+        visit: VisitId,
+        /// Whence.
+        from: IpAddr,
+        /// What it said, as far as it came in time.
         payload: Bytes,
     },
     /// The engine spoke.

@@ -15,6 +15,7 @@
 //!   reference node. `jobs` is training. `compute` talks with the engine.
 
 mod announce;
+mod asking;
 mod client;
 mod compute;
 mod connection;
@@ -69,6 +70,7 @@ use crate::wire::{Hello, TopologyReply};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use announce::Announcing;
+use asking::Asking;
 use client::{Client, Ended};
 use compute::Desk;
 use connection::Connection;
@@ -99,6 +101,8 @@ pub enum Timer {
     Discovery,
     /// This node is due to announce itself.
     Announcement,
+    /// This node is due to announce itself over TCP.
+    Ask,
     /// A peer is due to be dialled.
     Redial,
     /// A request's time is over, or its wait for peers.
@@ -150,6 +154,9 @@ pub struct Node {
     desk: Desk,
     file: File,
     announcing: Announcing,
+    asking: Asking,
+    /// The driver was asked for this machine's addresses.
+    lists_interfaces: bool,
     /// What origins were told last that this node cannot do.
     told: VecDeque<Told>,
     /// The nodes of ours that were met last, the newest at the end, and which run of each.
@@ -175,6 +182,7 @@ impl Node {
         let when = |wanted| if wanted { now } else { Instant::FAR_FUTURE };
         let read_at = when(config.discovery.file);
         let announcing = Announcing::new(when(config.discovery.broadcast.is_some()));
+        let asking = Asking::new(config.discovery.tcp.as_ref(), now);
         let direct = config.discovery.direct.clone();
         let mut rng = Rng::new(seed);
         let mut node = Self {
@@ -201,6 +209,8 @@ impl Node {
                 read_at,
             },
             announcing,
+            asking,
+            lists_interfaces: false,
             told: VecDeque::new(),
             met: VecDeque::new(),
             full: VecDeque::new(),
@@ -242,8 +252,14 @@ impl Node {
             Input::Sent { connection, bytes } => self.sent(connection, bytes),
             Input::Lost { connection, fault } => self.lost(connection, &fault),
             Input::DiscoveryFile(content) => self.discovery_file(content),
-            Input::Interfaces(interfaces) => self.announce(interfaces),
+            Input::Interfaces(interfaces) => self.interfaces(interfaces),
             Input::Datagram { from, payload } => self.heard(from, &payload),
+            Input::Answered { ask, answer } => self.answered(ask, answer),
+            Input::Asked {
+                visit,
+                from,
+                payload,
+            } => self.asked(visit, from, &payload),
             Input::Engine(event) => self.engine(event),
             Input::Command(Command::Submit(submit)) => self.submit(submit),
             Input::Command(Command::Cancel { request }) => self.cancel(&request),
@@ -271,6 +287,7 @@ impl Node {
                 Timer::Dial => self.expire_dials(),
                 Timer::Discovery => self.read_discovery_file(),
                 Timer::Announcement => self.look_around(),
+                Timer::Ask => self.look_for_targets(),
                 Timer::Redial => self.redial(),
                 Timer::Request => self.expire_clients(),
                 Timer::Stage => self.expire_sessions(),
@@ -369,11 +386,15 @@ impl Node {
             at: self.announcing.at,
             timer: Timer::Announcement,
         };
+        let ask = Deadline {
+            at: self.asking.at,
+            timer: Timer::Ask,
+        };
         connections
             .chain(pulses)
             .chain(peers)
             .chain(requests)
-            .chain([file, stages, jobs, announcement])
+            .chain([file, stages, jobs, announcement, ask])
             .filter(|deadline| deadline.at < Instant::FAR_FUTURE)
             .min_by_key(|deadline| (deadline.at, deadline.timer))
     }

@@ -2,7 +2,7 @@
 
 use super::jobs::JobFailure;
 use crate::engine::EngineCommand;
-use crate::id::{ConnectionId, DialId, NodeId, RequestId};
+use crate::id::{AskId, ConnectionId, DialId, NodeId, RequestId, VisitId};
 use crate::shard::Shard;
 use crate::topology::EngineInfo;
 use crate::wire::Message;
@@ -51,6 +51,24 @@ pub enum Output {
     Listen {
         /// How many.
         datagrams: u32,
+    },
+    /// Connect to `address`, say this, read one object of JSON and answer with
+    /// [`Input::Answered`](super::Input::Answered), all within
+    /// [`Timing::ask_timeout`](crate::config::Timing::ask_timeout).
+    Ask {
+        /// Names the answer.
+        ask: AskId,
+        /// Where, as in [`Output::Dial`].
+        address: String,
+        /// What.
+        payload: Bytes,
+    },
+    /// Say this to a visitor ([`Input::Asked`](super::Input::Asked)), if anything, and close.
+    Answer {
+        /// Which.
+        visit: VisitId,
+        /// What.
+        payload: Option<Bytes>,
     },
     /// Hand a command to the engine.
     Compute(EngineCommand),

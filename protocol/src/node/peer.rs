@@ -2,7 +2,7 @@
 
 use super::find::{Found, Source};
 use super::status::{AddressStatus, HopStatus};
-use crate::config::Timing;
+use crate::config::{COMMAND, Timing};
 use crate::id::{ConnectionId, DialId, NodeId};
 use crate::rng::Rng;
 use crate::tensor::DTypeFamily;
@@ -150,6 +150,11 @@ impl Peer {
         peer
     }
 
+    /// Whether it is reached by a command instead of a host and a port.
+    pub(super) fn is_behind_command(&self) -> bool {
+        self.address.starts_with(COMMAND)
+    }
+
     /// When to dial again after one more failure: doubling waits, spread by a quarter so that a
     /// ring that starts at once does not dial in step.
     pub(super) fn redial_after_failure(
@@ -158,12 +163,17 @@ impl Peer {
         timing: &Timing,
         rng: &mut Rng,
     ) -> Instant {
+        let longest = if self.is_behind_command() {
+            timing.command_redial_max
+        } else {
+            timing.redial_max
+        };
         let doublings = self.failures.min(16);
         self.failures = self.failures.saturating_add(1);
         let wait = timing
             .redial_min
             .saturating_mul(1 << doublings)
-            .min(timing.redial_max);
+            .min(longest);
         let quarter = u64::try_from(wait.as_nanos() / 4).unwrap_or(u64::MAX);
         let jitter = Duration::from_nanos(rng.below(quarter.saturating_add(1)));
         // Never at once, or a failing dial would keep the node busy for ever.
@@ -289,6 +299,10 @@ mod tests {
             waits.push(peer.redial_after_failure(Instant::ZERO, &timing, &mut rng) - Instant::ZERO);
         }
         let bounds = |wait: Duration| (wait * 3 / 4)..=wait;
+        let mut behind = Peer::unnamed("n".into(), "command x".into(), Instant::ZERO);
+        let last = (0..40).map(|_| behind.redial_after_failure(Instant::ZERO, &timing, &mut rng));
+        let last = last.last().map(|at| at - Instant::ZERO);
+        assert!(last.is_some_and(|wait| bounds(timing.command_redial_max).contains(&wait)));
         assert!(
             waits
                 .first()

@@ -2,7 +2,9 @@
 
 mod announced;
 mod any;
+mod asking;
 mod base;
+mod commands;
 mod job_ends;
 mod job_violations;
 mod jobs;

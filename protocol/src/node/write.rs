@@ -64,7 +64,10 @@ impl Node {
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
+        let peer = connection.peer.and_then(|key| self.peers.get(&key));
+        let starting = peer.is_some_and(|peer| peer.is_behind_command() && !peer.dialed_up);
         let patience = |reply| match reply {
+            Reply::Health if starting => timing.command_timeout,
             Reply::Health | Reply::Topology => timing.health_timeout,
             Reply::Tensor => timing.acknowledge,
         };

@@ -1,7 +1,7 @@
 //! A node's settings.
 
 use super::codec::{Damage, Item, Sink, Source, fields, names, variants};
-use crate::config::{Broadcast, Config, DirectPeer, Discovery, Limits, Strategy, Timing};
+use crate::config::{Broadcast, Config, DirectPeer, Discovery, Limits, Strategy, Tcp, Timing};
 use crate::id::{ModelId, NodeId, RequestId};
 use crate::tensor::DType;
 use crate::topology::{Capabilities, EngineInfo, Flops, Pin, Speed};
@@ -37,14 +37,16 @@ fields! {
     EngineInfo { name, version, dtype, formats }
     Pin { node, first, last }
     Flops { fp32, fp16, int8 }
-    Discovery { file, direct, broadcast }
+    Discovery { file, direct, broadcast, tcp }
     Broadcast { node_port, target_port, nodes, kinds }
+    Tcp { node_port, seeds, probe, port, nodes }
     DirectPeer { address, node }
     DecodeLimits { frame, metadata, json_depth, json }
     Timing {
         health_every, health_timeout, topology_every, forming_every, forming_for, dial_timeout,
-        redial_min, redial_max, discovery_every, announce_every, announce_timeout, frame_stall, acknowledge, stage_timeout,
-        probe_idle, probe_busy, regroup, orphan, job_step,
+        command_timeout, command_redial_max, redial_min, redial_max, discovery_every, announce_every,
+        announce_timeout, ask_every, ask_again_max, ask_timeout, frame_stall, acknowledge,
+        stage_timeout, probe_idle, probe_busy, regroup, orphan, job_step,
     }
     Limits {
         connections, peers, announcements, newcomers, outbox, window, requests, calls, ended, topology, stages, probes,
@@ -80,6 +82,13 @@ mod tests {
                 target_port: 2,
                 nodes: vec!["there".into()],
                 kinds: vec!["Ethernet".into()],
+            }),
+            tcp: Some(Tcp {
+                node_port: 3,
+                seeds: vec!["there:4".into()],
+                probe: true,
+                port: 5,
+                nodes: vec!["there".into()],
             }),
         };
         config.placement = Strategy::Auto;

@@ -5,7 +5,7 @@ use super::codec::{
 };
 use crate::discovery::interface::Interface;
 use crate::engine::{EngineEvent, EngineFailure, EngineOutput, FailureKind, Sampling, TrainEvent};
-use crate::id::{CallId, ConnectionId, DialId};
+use crate::id::{AskId, CallId, ConnectionId, DialId, VisitId};
 use crate::node::{Command, Discovered, Example, Input, LinkFault, Origin, Submit, Train};
 use crate::tensor::{DTypeFamily, Tensor, TensorError};
 use crate::topology::ModelCost;
@@ -22,7 +22,7 @@ const ANY: DecodeLimits = DecodeLimits {
     json: u32::MAX,
 };
 
-wrappers! { ConnectionId DialId CallId }
+wrappers! { ConnectionId DialId CallId AskId VisitId }
 
 variants! {
     Input {
@@ -37,6 +37,8 @@ variants! {
         8 = Command(command),
         9 = Interfaces(interfaces),
         10 = Datagram { from, payload },
+        11 = Answered { ask, answer },
+        12 = Asked { visit, from, payload },
     }
     Origin { 0 = Dialed(dial), 1 = Accepted }
     LinkFault { 0 = Closed, 1 = Truncated, 2 = Malformed(error), 3 = Io(reason), 4 = Local }

@@ -20,6 +20,8 @@ variants! {
         6 = ListInterfaces,
         7 = Broadcast { from, to, payload },
         8 = Listen { datagrams },
+        9 = Ask { ask, address, payload },
+        10 = Answer { visit, payload },
     }
     EngineCommand {
         0 = Load { call, shard },

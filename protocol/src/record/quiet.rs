@@ -45,6 +45,8 @@ pub(super) fn output(output: &Output) -> Output {
         | Output::ListInterfaces
         | Output::Broadcast { .. }
         | Output::Listen { .. }
+        | Output::Ask { .. }
+        | Output::Answer { .. }
         | Output::Compute(_) => output.clone(),
     }
 }

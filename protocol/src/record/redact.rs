@@ -98,6 +98,8 @@ impl Redactor {
             | Input::DiscoveryFile(_)
             | Input::Interfaces(_)
             | Input::Datagram { .. }
+            | Input::Answered { .. }
+            | Input::Asked { .. }
             | Input::Engine(_)
             | Input::Command(_) => input.clone(),
         }

@@ -1,6 +1,6 @@
 //! Messages on their way in.
 
-use super::header::{Frame, HEADER_LEN};
+use super::header::{Frame, HEADER_LEN, MAGIC};
 use super::payload::{Payload, check_length, decode};
 use super::{DecodeError, DecodeLimits, Message, MessageType};
 use alloc::vec;
@@ -10,6 +10,9 @@ use core::mem;
 
 /// Bytes that are read ahead of what is asked for: a small frame, or many, come in one read.
 const AHEAD: usize = 64 << 10;
+
+/// Most bytes before the first frame of who is allowed to greet.
+const GREETING: usize = 64 << 10;
 
 /// Turns one direction of a connection into messages.
 ///
@@ -54,6 +57,8 @@ pub struct Decoder {
     body: Option<Body>,
     /// Bytes of a payload that are still to be read over.
     skip: usize,
+    /// How many more bytes may come before the first frame.
+    greeting: usize,
     last_frame: usize,
     failure: Option<DecodeError>,
 }
@@ -94,8 +99,19 @@ impl Decoder {
             end: 0,
             body: None,
             skip: 0,
+            greeting: 0,
             last_frame: 0,
             failure: None,
+        }
+    }
+
+    /// The same where something that is not this protocol may come before the first frame, as a
+    /// login shell greets whoever comes. Up to 64 KiB of it are read over.
+    #[must_use]
+    pub fn after_greeting(limits: DecodeLimits) -> Self {
+        Self {
+            greeting: GREETING,
+            ..Self::new(limits)
         }
     }
 
@@ -166,6 +182,9 @@ impl Decoder {
             self.last_frame = HEADER_LEN + bytes.len();
             return decode(kind, &Payload::Kept(&bytes), &self.limits).map(Some);
         }
+        if self.greeting > 0 && !self.greeted() {
+            return Ok(None);
+        }
         let (header, came) = loop {
             self.read_over();
             let came = self.ahead.get(self.start..self.end).unwrap_or_default();
@@ -204,6 +223,21 @@ impl Decoder {
         Ok(None)
     }
 
+    /// Drops what came before the first frame; says whether that has come, or must come now.
+    fn greeted(&mut self) -> bool {
+        let came = self.ahead.get(self.start..self.end).unwrap_or_default();
+        let found = came.windows(MAGIC.len()).position(|bytes| bytes == MAGIC);
+        // The magic may be about to come.
+        let over = found.unwrap_or_else(|| came.len().saturating_sub(MAGIC.len() - 1));
+        let over = over.min(self.greeting);
+        self.start += over;
+        self.greeting -= over;
+        if found.is_some() {
+            self.greeting = 0;
+        }
+        self.greeting == 0
+    }
+
     /// Drops what came of a payload that is to be read over.
     fn read_over(&mut self) {
         let dropped = self.skip.min(self.end - self.start);
@@ -220,7 +254,7 @@ impl Decoder {
     /// peer's fault. Meaningful when [`Decoder::poll`] has returned `None`.
     #[must_use]
     pub fn is_mid_frame(&self) -> bool {
-        self.body.is_some() || self.skip > 0 || self.start < self.end
+        self.body.is_some() || self.skip > 0 || (self.start < self.end && self.greeting == 0)
     }
 
     /// How many bytes the frame of the last message took, its header included; zero before the

@@ -28,6 +28,8 @@ pub struct Setup {
     pub discovery_file: Option<PathBuf>,
     /// Where announcements come.
     pub announcements: Option<u16>,
+    /// Where announcements over TCP come.
+    pub visitors: Option<u16>,
     /// Inputs that may wait.
     pub inbox: usize,
 }
@@ -53,6 +55,7 @@ impl Setup {
             config: Config::new(node.into(), capabilities),
             discovery_file: None,
             announcements: None,
+            visitors: None,
             inbox: 1024,
         }
     }
@@ -135,6 +138,7 @@ impl Host {
             config,
             discovery_file,
             announcements,
+            visitors,
             inbox,
         } = setup;
         let runtime = match kind {
@@ -143,6 +147,7 @@ impl Host {
                     listen,
                     discovery_file,
                     announcements,
+                    visitors,
                     inbox,
                     ..Default::default()
                 };
@@ -154,6 +159,7 @@ impl Host {
                     listen,
                     discovery_file,
                     announcements,
+                    visitors,
                     inbox,
                     ..Default::default()
                 };

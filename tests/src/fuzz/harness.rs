@@ -8,11 +8,12 @@ use super::message::ME;
 use super::scene::Scene;
 use super::source::Source;
 use bytes::Bytes;
-use exo_protocol::config::{Broadcast, Config, DirectPeer, Discovery};
+use exo_protocol::config::{Broadcast, Config, DirectPeer, Discovery, Tcp};
 use exo_protocol::topology::Capabilities;
 use exo_protocol::wire::{DecodeLimits, HEADER_LEN, Hello, Message};
 use exo_protocol::{
-    Command, ConnectionId, DialId, Input, Instant, LinkFault, Node, Origin, RequestId, Timer,
+    AskId, Command, ConnectionId, DialId, Input, Instant, LinkFault, Node, Origin, RequestId,
+    Timer, VisitId,
 };
 use promises::Answer;
 use std::collections::{BTreeMap, VecDeque};
@@ -37,6 +38,11 @@ pub(super) struct Harness {
     pub(super) lists_interfaces: bool,
     /// Datagrams that may still come.
     pub(super) datagrams: u32,
+    /// Announcements over TCP that were not answered.
+    pub(super) asks: VecDeque<AskId>,
+    /// Who announced itself and waits for its answer.
+    pub(super) visitor: Option<VisitId>,
+    last_visit: u64,
     answers: BTreeMap<RequestId, Answer>,
     newest_connection: u64,
     newest_dial: u64,
@@ -89,6 +95,13 @@ pub(super) fn config(shape: u8) -> Config {
                 nodes: Vec::new(),
                 kinds: Vec::new(),
             }),
+            tcp: Some(Tcp {
+                node_port: 1,
+                seeds: vec!["a:5678".into(), "b:5678".into()],
+                probe: shape & 4 != 0,
+                port: 5678,
+                nodes: Vec::new(),
+            }),
             ..Discovery::default()
         },
     };
@@ -132,6 +145,9 @@ impl Harness {
             reads_file: false,
             lists_interfaces: false,
             datagrams: 0,
+            asks: VecDeque::new(),
+            visitor: None,
+            last_visit: 0,
             answers: BTreeMap::new(),
             newest_connection: 0,
             newest_dial: 0,
@@ -151,6 +167,19 @@ impl Harness {
         }
         self.node.handle_input(self.now, input);
         self.settle();
+    }
+
+    /// Somebody announces itself over TCP, and has its answer at once.
+    pub(super) fn visited(&mut self, host: u8, payload: Bytes) {
+        self.last_visit += 1;
+        let visit = VisitId(self.last_visit);
+        self.visitor = Some(visit);
+        self.input(Input::Asked {
+            visit,
+            from: [10, 0, 0, host % 4].into(),
+            payload,
+        });
+        assert_eq!(self.visitor, None, "it is not answered");
     }
 
     pub(super) fn wait(&mut self, time: Duration) {

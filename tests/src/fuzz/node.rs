@@ -5,12 +5,15 @@ use super::engine::Mood;
 use super::harness::{Harness, config, discovery_file};
 use super::message::{self, ME, NODES};
 use super::source::Source;
+use bytes::Bytes;
 use exo_protocol::discovery::announcement::Announcement;
 use exo_protocol::discovery::interface::Interface;
+use exo_protocol::discovery::tcp::Announce;
 use exo_protocol::engine::FailureKind;
 use exo_protocol::topology::Capabilities;
 use exo_protocol::wire::{Chunk, Message, encode_payload};
 use exo_protocol::{ConnectionId, Input, LinkFault};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// Any bytes as the life of a node: connections come and go, peers say anything, the engine answers
@@ -91,6 +94,12 @@ fn next(harness: &mut Harness, source: &mut Source<'_>) {
                 harness.input(Input::DiscoveryFile(file));
             } else if std::mem::take(&mut harness.lists_interfaces) {
                 harness.input(Input::Interfaces(interfaces(source.byte())));
+            } else if let Some(ask) = harness.asks.pop_front() {
+                let answer = answer(source);
+                harness.input(Input::Answered { ask, answer });
+            } else if source.one_in(4) {
+                let host = source.byte();
+                harness.visited(host, announce(source));
             } else if harness.datagrams > 0 {
                 harness.datagrams -= 1;
                 harness.input(datagram(source));
@@ -195,15 +204,46 @@ fn datagram(source: &mut Source<'_>) -> Input {
     let mut payload = Announcement::over(name, node.into(), port, machine)
         .encode()
         .to_vec();
+    spoil(source, &mut payload);
+    Input::Datagram {
+        from: [10, 0, 0, source.byte() % 4].into(),
+        payload: payload.into(),
+    }
+}
+
+/// The same over TCP.
+fn announce(source: &mut Source<'_>) -> Bytes {
+    let announce = Announce {
+        node: source.pick(&[ME, "a", "b", "c", "\u{7}"]).into(),
+        port: source.pick(&[1, 2, 65_535]),
+        capabilities: Capabilities::unknown(),
+    };
+    let mut payload = announce.encode().to_vec();
+    spoil(source, &mut payload);
+    payload.into()
+}
+
+/// What becomes of an announcement over TCP.
+fn answer(source: &mut Source<'_>) -> Result<(IpAddr, Bytes), String> {
+    if source.one_in(4) {
+        return Err("refused".to_owned());
+    }
+    let from = [10, 0, 0, source.byte() % 4].into();
+    let silent = source.one_in(4);
+    let payload = if silent {
+        Bytes::new()
+    } else {
+        announce(source)
+    };
+    Ok((from, payload))
+}
+
+fn spoil(source: &mut Source<'_>, payload: &mut Vec<u8>) {
     if source.one_in(4) {
         let at = usize::from(source.byte()) % payload.len();
         payload[at] = source.byte();
     }
     if source.one_in(8) {
         payload.truncate(usize::from(source.byte()));
-    }
-    Input::Datagram {
-        from: [10, 0, 0, source.byte() % 4].into(),
-        payload: payload.into(),
     }
 }

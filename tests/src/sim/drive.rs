@@ -104,8 +104,12 @@ impl World {
                 host.inbox.push_back(Input::DiscoveryFile(file));
             }
             // Simulated rings are named in files.
-            Output::ListInterfaces | Output::Broadcast { .. } | Output::Listen { .. } => {
-                unreachable!("nobody asked for broadcasts")
+            Output::ListInterfaces
+            | Output::Broadcast { .. }
+            | Output::Listen { .. }
+            | Output::Ask { .. }
+            | Output::Answer { .. } => {
+                unreachable!("nobody asked for announcements")
             }
             Output::Compute(command) => {
                 self.hosts[index].commands.push_back(command);

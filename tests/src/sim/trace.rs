@@ -70,6 +70,8 @@ impl Trace {
             Input::Command(_) => 9,
             Input::Interfaces(_) => 10,
             Input::Datagram { .. } => 11,
+            Input::Answered { .. } => 12,
+            Input::Asked { .. } => 13,
         };
         self.number(host as u64 * 16 + kind);
         if !matches!(input, Input::Sent { .. } | Input::Progress { .. }) {

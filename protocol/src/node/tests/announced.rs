@@ -135,7 +135,7 @@ fn forged_announcements_and_noise_cost_little() {
     let before = net.hosts[0].events.len();
     // Nobody answers there, and nobody says no: dials stay under way.
     for index in 0..5000 {
-        let mut forged = announcement(&format!("forged {index}\u{7}"));
+        let mut forged = announcement(&format!("forged {index}"));
         forged.port = 1000 + index;
         let (now, from) = (net.now, Ipv4Addr::new(10, 0, 9, 9).into());
         let payload = forged.encode();

@@ -327,6 +327,8 @@ impl Life {
                 | Output::ListInterfaces
                 | Output::Broadcast { .. }
                 | Output::Listen { .. }
+                | Output::Ask { .. }
+                | Output::Answer { .. }
                 | Output::Event(_) => {}
             }
         }

@@ -73,6 +73,8 @@ impl Link {
                 | Output::ListInterfaces
                 | Output::Broadcast { .. }
                 | Output::Listen { .. }
+                | Output::Ask { .. }
+                | Output::Answer { .. }
                 | Output::Event(_) => {}
             }
         }

@@ -1,11 +1,11 @@
 //! Whole rings of nodes in one thread: messages are handed over as values, time stands still
 //! unless a test moves it.
 
-use crate::config::Broadcast;
+use crate::config::{Broadcast, Tcp};
 use crate::discovery::interface::Interface;
 use crate::dummy::{self, DummyEngine};
 use crate::engine::{Engine, EngineCommand, EngineEvent, EngineFailure, FailureKind};
-use crate::id::NodeId;
+use crate::id::{AskId, NodeId, VisitId};
 use crate::node::*;
 use crate::topology::{Capabilities, EngineInfo};
 use crate::wire::Message;
@@ -28,6 +28,10 @@ pub(super) struct Net {
     pub(super) down: Vec<usize>,
     /// Everything that was sent, as `from > to: message`.
     pub(super) sent: Vec<(usize, usize, Message)>,
+    /// Announcements over TCP that wait for their answers.
+    pub(super) visits: BTreeMap<VisitId, (usize, AskId)>,
+    /// Who asked where.
+    pub(super) asked: Vec<(usize, String)>,
 }
 
 pub(super) struct Host {
@@ -73,6 +77,22 @@ impl Net {
         })
     }
 
+    /// Nodes `n0`, `n1`, … that announce themselves over TCP to these hosts of `10.0.0.*`, and to
+    /// those of their subnet if they probe it.
+    pub(super) fn seeded(memories: &[i64], seeds: &[u8], probe: bool) -> Self {
+        let address = |host: &u8| format!("10.0.0.{host}:5678");
+        let seeds: Vec<String> = seeds.iter().map(address).collect();
+        Self::found(memories, move |config| {
+            config.discovery.tcp = Some(Tcp {
+                node_port: 50_051,
+                seeds: seeds.clone(),
+                probe,
+                port: 5678,
+                nodes: vec![],
+            });
+        })
+    }
+
     fn found(memories: &[i64], discovery: impl Fn(&mut Config)) -> Self {
         let count = memories.len();
         let file = |own: usize| {
@@ -105,6 +125,8 @@ impl Net {
             last_connection: 0,
             down: vec![],
             sent: vec![],
+            visits: BTreeMap::new(),
+            asked: vec![],
         }
     }
 
@@ -184,6 +206,17 @@ impl Net {
             }
             Output::Broadcast { from, to, payload } => self.broadcast(from, to, &payload),
             Output::Listen { .. } => {}
+            Output::Ask {
+                ask,
+                address,
+                payload,
+            } => self.ask(index, ask, &address, payload),
+            Output::Answer { visit, payload } => {
+                let (asker, ask) = self.visits.remove(&visit).expect("nobody is told twice");
+                let from = self.address(index).into();
+                let answer = Ok((from, payload.unwrap_or_default()));
+                self.input_later(asker, Input::Answered { ask, answer });
+            }
             Output::Compute(command) => {
                 let host = &mut self.hosts[index];
                 host.commands.push(command.clone());
@@ -203,12 +236,40 @@ impl Net {
         }
     }
 
+    /// A node announces itself to another over TCP.
+    fn ask(&mut self, index: usize, ask: AskId, address: &str, payload: Bytes) {
+        let place = address.strip_prefix("10.0.0.");
+        let host = place.and_then(|place| place.strip_suffix(":5678")?.parse::<usize>().ok());
+        let to = host.and_then(|host| host.checked_sub(1));
+        self.asked.push((index, address.to_string()));
+        let Some(to) = to.filter(|to| *to < self.hosts.len() && !self.down.contains(to)) else {
+            let answer = Err(String::from("connection refused"));
+            self.input_later(index, Input::Answered { ask, answer });
+            return;
+        };
+        self.last_connection += 1;
+        let visit = VisitId(self.last_connection);
+        self.visits.insert(visit, (index, ask));
+        let from = self.address(index).into();
+        self.input_later(
+            to,
+            Input::Asked {
+                visit,
+                from,
+                payload,
+            },
+        );
+    }
+
     /// Node `i` has the address `10.0.0.i + 1` on the one wire there is.
+    fn address(&self, index: usize) -> Ipv4Addr {
+        Ipv4Addr::new(10, 0, 0, u8::try_from(index + 1).expect("few nodes"))
+    }
+
     fn interfaces(&self, index: usize) -> Vec<Interface> {
-        let host = u8::try_from(index + 1).expect("few nodes");
         vec![Interface {
             name: String::from("eth0"),
-            address: Ipv4Addr::new(10, 0, 0, host),
+            address: self.address(index),
             broadcast: Some(Ipv4Addr::new(10, 0, 0, 255)),
         }]
     }

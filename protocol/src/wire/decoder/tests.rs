@@ -222,3 +222,37 @@ fn the_length_of_a_frame_is_told_with_its_message() {
         assert_eq!(decoder.last_frame_len(), frame.len());
     }
 }
+
+#[test]
+fn a_greeting_is_read_over_however_it_is_cut() {
+    let mut stream = b"Last login: today\r\nEXO EX EXO\x02 E".to_vec();
+    stream.extend(HEALTH.repeat(2));
+    for piece in 1..stream.len() {
+        let mut decoder = Decoder::after_greeting(DecodeLimits::default());
+        let mut messages = 0;
+        for bytes in stream.chunks(piece) {
+            messages += feed(&mut decoder, bytes).expect("a greeting").len();
+        }
+        assert_eq!((messages, decoder.is_mid_frame()), (2, false), "{piece}");
+        // Between frames it is an error, as ever.
+        let late = feed(&mut decoder, b"Last login");
+        assert_eq!(late, Err(DecodeError::Magic(*b"Last")));
+    }
+    let plain = feed(&mut Decoder::new(DecodeLimits::default()), &stream);
+    assert_eq!(plain, Err(DecodeError::Magic(*b"Last")));
+}
+
+#[test]
+fn a_greeting_has_a_limit() {
+    let greeting = vec![b'E'; GREETING];
+    let mut decoder = Decoder::after_greeting(DecodeLimits::default());
+    assert_eq!(feed(&mut decoder, &greeting), Ok(vec![]));
+    assert!(!decoder.is_mid_frame());
+    assert_eq!(
+        feed(&mut decoder, &greeting),
+        Err(DecodeError::Magic(*b"EEEE"))
+    );
+    let mut decoder = Decoder::after_greeting(DecodeLimits::default());
+    assert_eq!(feed(&mut decoder, &greeting), Ok(vec![]));
+    assert_eq!(feed(&mut decoder, HEALTH).map(|came| came.len()), Ok(1));
+}

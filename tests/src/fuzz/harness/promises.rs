@@ -3,6 +3,7 @@
 use super::Harness;
 use crate::invariants::placement_covers;
 use exo_protocol::discovery::announcement::Announcement;
+use exo_protocol::discovery::tcp::Announce;
 use exo_protocol::wire::{DecodeLimits, HEADER_LEN, Message, decode_payload, encode_payload};
 use exo_protocol::{ConnectionId, Event, FinishReason, Output, RequestId, Stage, dummy};
 
@@ -69,6 +70,12 @@ impl Harness {
                     assert!(again.is_ok(), "{payload:?} is not understood: {again:?}");
                 }
                 Output::Listen { datagrams } => self.datagrams = datagrams,
+                Output::Ask { ask, payload, .. } => {
+                    let again = Announce::decode(&payload);
+                    assert!(again.is_ok(), "{payload:?} is not understood: {again:?}");
+                    self.asks.push_back(ask);
+                }
+                Output::Answer { visit, .. } => assert_eq!(self.visitor.take(), Some(visit)),
                 Output::Event(event) => self.told(event),
             }
         }
