@@ -1,11 +1,13 @@
 //! When to stop.
 
+mod bell;
+
+use bell::Bell;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 /// The exit code of a program that was interrupted.
 pub const INTERRUPTED: u8 = 130;
@@ -18,6 +20,8 @@ pub struct Stop {
     last: Arc<AtomicBool>,
     /// Kept apart, so that a signal after it is not taken for the second one.
     input_ended: Arc<AtomicBool>,
+    /// Rings after any of them was set.
+    bell: Option<Arc<Bell>>,
 }
 
 impl Stop {
@@ -27,7 +31,11 @@ impl Stop {
     /// # Errors
     /// When the system does not let it.
     pub fn on_signals(patient: bool) -> io::Result<Self> {
-        let stop = Self::default();
+        let bell = Arc::new(Bell::new()?);
+        let stop = Self {
+            bell: Some(Arc::clone(&bell)),
+            ..Self::default()
+        };
         for signal in [SIGINT, SIGTERM] {
             // In this order: the first signal must find the flag down.
             let last = Arc::clone(&stop.last);
@@ -36,6 +44,7 @@ impl Stop {
             if !patient {
                 flag::register(signal, Arc::clone(&stop.last))?;
             }
+            bell.on_signal(signal)?;
         }
         Ok(stop)
     }
@@ -55,7 +64,7 @@ impl Stop {
     /// # Errors
     /// When the system gives no thread.
     pub fn with_stdin(self) -> io::Result<Self> {
-        let ended = Arc::clone(&self.input_ended);
+        let (ended, bell) = (Arc::clone(&self.input_ended), self.bell.clone());
         std::thread::Builder::new()
             .name("stdin".to_owned())
             .spawn(move || {
@@ -69,6 +78,9 @@ impl Stop {
                     }
                 }
                 ended.store(true, Ordering::SeqCst);
+                if let Some(bell) = bell {
+                    bell.ring();
+                }
             })?;
         Ok(self)
     }
@@ -82,7 +94,11 @@ impl Stop {
     /// Waits until it is time.
     pub fn wait(&self) {
         while !self.asked() {
-            std::thread::sleep(Duration::from_millis(50));
+            match &self.bell {
+                Some(bell) => bell.wait(),
+                // Nobody listens to signals, so nobody will ask.
+                None => std::thread::park(),
+            }
         }
     }
 }

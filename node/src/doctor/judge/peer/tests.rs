@@ -153,7 +153,7 @@ fn a_tunnel_without_a_session_is_told() {
     let stalled = trips((0..100).map(|n| if n < 8 { 42_000 + n } else { 200 + n }));
     for (small, hops) in [
         (Trips::default(), stalled.clone()),
-        (stalled.clone(), Trips::default()),
+        (stalled, Trips::default()),
     ] {
         let peer = Peer {
             trips: small,
