@@ -181,6 +181,12 @@ impl NodeProcess {
         &self.place
     }
 
+    /// Its number for the system.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it printed so far.
     ///
     /// # Panics
