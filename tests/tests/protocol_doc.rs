@@ -15,22 +15,11 @@ fn document() -> String {
     std::fs::read_to_string(path).expect("the document")
 }
 
-fn screaming(kind: MessageType) -> String {
-    let mut name = String::new();
-    for letter in format!("{kind:?}").chars() {
-        if letter.is_uppercase() && !name.is_empty() {
-            name.push('_');
-        }
-        name.push(letter.to_ascii_uppercase());
-    }
-    name
-}
-
 #[test]
 fn every_message_is_in_the_document() {
     let document = document();
     for kind in MessageType::ALL {
-        let row = format!("| `{:#04x}` | {} |", kind as u8, screaming(kind));
+        let row = format!("| `{:#04x}` | {} |", kind as u8, kind.name());
         assert!(document.contains(&row), "no row {row}");
     }
     assert!(
@@ -159,7 +148,7 @@ fn what_the_extension_costs_and_allows_is_in_the_document() {
         MessageType::Credit,
         MessageType::Abort,
     ] {
-        let (number, name, size) = (kind as u8, screaming(kind), limits.payload(kind));
+        let (number, name, size) = (kind as u8, kind.name(), limits.payload(kind));
         rows.push(format!("| `{number:#04x}` | {name} | {size} bytes |"));
     }
     for dtype in [DType::F32, DType::F16, DType::Bf16] {

@@ -293,4 +293,4 @@ pub mod failed {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

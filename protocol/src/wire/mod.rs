@@ -15,6 +15,7 @@ mod header;
 mod health;
 mod hello;
 mod hint;
+pub mod layout;
 mod limits;
 mod message;
 mod payload;

@@ -1,4 +1,4 @@
-mod any;
+pub(super) mod any;
 
 use super::*;
 use crate::json::Json;

@@ -17,9 +17,9 @@ pub(in super::super) const CREDIT: usize = 8;
 pub(in super::super) const ABORT: usize = 4;
 
 /// The model ends its answer with this token.
-const END: u8 = 1;
+pub(in super::super) const END: u8 = 1;
 /// Nothing comes after this token.
-const LAST: u8 = 2;
+pub(in super::super) const LAST: u8 = 2;
 
 pub(in super::super) fn decode_id(kind: MessageType, payload: &[u8]) -> Result<u64, DecodeError> {
     Fields::exactly(kind, payload, PING)?.u64()

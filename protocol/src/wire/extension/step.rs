@@ -17,16 +17,16 @@ pub(in super::super) const STEP: usize = 10;
 pub(in super::super) const HIDDEN: usize = STEP + 4;
 
 /// The last stage is to choose a token.
-const SAMPLE: u8 = 1;
+pub(in super::super) const SAMPLE: u8 = 1;
 
 /// The element code of token ids.
-const TOKENS: u8 = 0;
+pub(in super::super) const TOKENS: u8 = 0;
 /// Bytes of one token id.
 const ID: usize = 4;
 
 /// The codes of the types in which a hidden state may travel. The integers are for engines that
 /// count, such as the dummy.
-const ELEMENTS: [(u8, DType); 5] = [
+pub(in super::super) const ELEMENTS: [(u8, DType); 5] = [
     (1, DType::F32),
     (2, DType::F16),
     (3, DType::Bf16),

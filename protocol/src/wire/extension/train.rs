@@ -27,7 +27,7 @@ pub(in super::super) const SAVE: usize = 4;
 pub(in super::super) const SAVED: usize = 6;
 
 /// The stages are to learn from the example.
-const LEARN: u8 = 1;
+pub(in super::super) const LEARN: u8 = 1;
 
 /// Bytes of a token id, of an element, and of each end of what counts.
 const WORD: usize = 4;

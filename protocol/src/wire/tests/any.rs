@@ -3,7 +3,7 @@
 use super::*;
 use crate::topology::{Capabilities, EngineInfo, LinkMetrics, Speed};
 
-pub(super) fn any_message() -> impl Strategy<Value = Message> {
+pub(in super::super) fn any_message() -> impl Strategy<Value = Message> {
     let text = || any::<String>();
     let maybe = || prop::option::of(any::<String>());
     let shard = (text(), any::<u32>(), any::<u32>(), any::<u32>()).prop_map(
