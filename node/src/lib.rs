@@ -11,6 +11,7 @@ pub mod bench;
 pub mod capabilities;
 pub mod cli;
 pub mod demo;
+pub mod dissector;
 pub mod doctor;
 pub mod engines;
 pub mod events;

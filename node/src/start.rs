@@ -7,6 +7,7 @@ use crate::ask::AskError;
 use crate::bench::{Bench, BenchError, bench};
 use crate::cli::{self, Args, Parsed, UsageError, nearest};
 use crate::demo::{self, Demo, DemoError, demo};
+use crate::dissector;
 use crate::doctor::{Doctor, doctor};
 use crate::logging;
 use crate::run::{Run, run};
@@ -68,9 +69,19 @@ enum Task {
     Demo(Demo),
     Bench(Bench),
     Train(Purpose, Option<String>),
+    Dissector,
 }
 
-const COMMANDS: [&str; 7] = ["serve", "run", "demo", "bench", "train", "eval", "doctor"];
+const COMMANDS: [&str; 8] = [
+    "serve",
+    "run",
+    "demo",
+    "bench",
+    "train",
+    "eval",
+    "doctor",
+    "dissector",
+];
 
 /// The question of the reference when none is asked.
 const PROMPT: &str = "Who are you?";
@@ -174,6 +185,10 @@ fn perform(args: &Args, task: Task) -> Result<bool, Failed> {
             }
         }
         Task::Bench(what) => bench(&Settings::new(args, false)?, &what, &stop),
+        Task::Dissector => {
+            io::stdout().write_all(dissector::script().as_bytes())?;
+            Ok(true)
+        }
         Task::Run(what) => run(&Settings::new(args, false)?, &what, &stop),
         Task::Train(purpose, model) => {
             let mut settings = Settings::to_train(args)?;
@@ -229,14 +244,15 @@ fn task(args: &Args) -> Result<Task, UsageError> {
         Some("demo") => demo_task(args, named).map(Task::Demo),
         Some("bench") => bench_task(args, named),
         Some("serve") if model.is_none() => serve_task(args),
+        Some("dissector") if model.is_none() => Ok(Task::Dissector),
         Some(command) => Err(UsageError(match nearest(command, COMMANDS.into_iter()) {
             Some(near) if near != command => {
                 format!("unknown command {command:?}; did you mean {near}?")
             }
             Some(_) => format!("{command} takes no model"),
             None => format!(
-                "unknown command {command:?}; commands are serve, run, demo, bench, train, eval and \
-                 doctor"
+                "unknown command {command:?}; commands are {}",
+                COMMANDS.join(", ")
             ),
         })),
     }

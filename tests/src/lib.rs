@@ -1,5 +1,6 @@
 //! Whole-system tests of exo-node.
 
+pub mod capture;
 pub mod conformance;
 pub mod families;
 pub mod fuzz;

@@ -5,7 +5,7 @@ use crate::terminal::Style;
 use argh::{ArgsInfo, FlagInfo, FlagInfoKind};
 use std::fmt::Write as _;
 
-const COMMANDS: [(&str, &str); 8] = [
+const COMMANDS: [(&str, &str); 9] = [
     (
         "exo-node",
         "join the ring and serve the API (the same as serve)",
@@ -31,6 +31,10 @@ const COMMANDS: [(&str, &str); 8] = [
     (
         "exo-node eval MODEL --data DIR",
         "print how well the model predicts test.jsonl",
+    ),
+    (
+        "exo-node dissector",
+        "print a Wireshark dissector of what nodes say to each other (Lua)",
     ),
 ];
 
