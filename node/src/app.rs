@@ -18,6 +18,7 @@ use exo_models::ModelError;
 use exo_protocol::dummy::DummyEngine;
 use exo_protocol::engine::Engine;
 use exo_protocol::{Command, Config, NodeId, Status, Submit};
+use socket2::Socket;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -70,6 +71,17 @@ impl App {
     /// When the port is taken, the engine does not start, the default model is not here, or the
     /// recording cannot be written.
     pub fn start(settings: &Settings) -> Result<Started, AppError> {
+        Self::start_with(settings, None)
+    }
+
+    /// Starts a node with a peer that is there already: what leads to it, and words for it.
+    ///
+    /// # Errors
+    /// As [`App::start`].
+    pub fn start_with(
+        settings: &Settings,
+        accepted: Option<(Socket, String)>,
+    ) -> Result<Started, AppError> {
         let mut library = open_library(settings).map_err(AppError::DefaultModel)?;
         if let Some(adapter) = &settings.adapter {
             library.adapt(adapter.identity()?);
@@ -96,6 +108,8 @@ impl App {
             listen: settings.listen.clone(),
             discovery_file: settings.discovery_file.clone(),
             announcements: settings.announcements,
+            commands: settings.commands.clone(),
+            accepted,
             record,
         };
         // Telling peers of more memory than was found is a promise; of less, a wish for fewer

@@ -52,6 +52,27 @@ pub struct Args {
     /// one JSON document instead of lines (doctor)
     #[argh(switch)]
     pub json: bool,
+    /// serve the one peer at the other end of standard input and output (connect)
+    #[argh(switch)]
+    pub stdio: bool,
+    /// only pass standard input and output on to the node that listens there (connect)
+    #[argh(option, arg_name = "HOST:PORT")]
+    pub to: Option<String>,
+    /// open the tunnel and keep it open, instead of printing it (tunnel)
+    #[argh(switch)]
+    pub run: bool,
+    /// port of the far machine's node (tunnel); default 50051
+    #[argh(option, arg_name = "PORT")]
+    pub remote_node_port: Option<u16>,
+    /// port of the far machine's API (tunnel); default 52415
+    #[argh(option, arg_name = "PORT")]
+    pub remote_api_port: Option<u16>,
+    /// port here that leads to the far node (tunnel); default a free one
+    #[argh(option, arg_name = "PORT")]
+    pub local_node_port: Option<u16>,
+    /// port here that leads to the far API (tunnel); default a free one
+    #[argh(option, arg_name = "PORT")]
+    pub local_api_port: Option<u16>,
 
     /// this node's name; default one kept in the home folder
     #[argh(option, arg_name = "ID")]
@@ -99,6 +120,9 @@ pub struct Args {
     /// the peer's name (direct); default learned from it
     #[argh(option, arg_name = "ID")]
     pub peer_id: Option<String>,
+    /// command that leads to a peer, such as "ssh HOST exo-node connect --stdio"; may be repeated
+    #[argh(option, arg_name = "COMMAND")]
+    pub peer_command: Vec<String>,
     /// begin when this many peers answer; default 0
     #[argh(option, arg_name = "COUNT", default = "0")]
     pub wait_for_peers: usize,

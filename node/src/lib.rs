@@ -10,6 +10,7 @@ pub mod ask;
 pub mod bench;
 pub mod capabilities;
 pub mod cli;
+pub mod connect;
 pub mod demo;
 pub mod dissector;
 pub mod doctor;
@@ -30,6 +31,8 @@ pub mod speaker;
 pub mod stop;
 pub mod terminal;
 pub mod train;
+pub mod tunnel;
+pub mod words;
 
 mod start;
 

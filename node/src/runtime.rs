@@ -1,9 +1,11 @@
 //! Either runtime behind one name; nothing else in this crate knows which one runs.
 
 use crate::cli::RuntimeKind;
+use crate::settings::Commands;
 use exo_protocol::engine::Engine;
 use exo_protocol::record::Recorder;
 use exo_protocol::{Command, Config, Event, Status};
+use socket2::Socket;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -53,6 +55,10 @@ pub struct Options {
     pub discovery_file: Option<PathBuf>,
     /// The UDP port where they announce themselves.
     pub announcements: Option<u16>,
+    /// The commands that lead to some of them.
+    pub commands: Commands,
+    /// A peer that is there already, in words too.
+    pub accepted: Option<(Socket, String)>,
     /// Takes down what the node is told.
     pub record: Option<Recorder>,
 }
@@ -78,6 +84,8 @@ impl Runtime {
             listen,
             discovery_file,
             announcements,
+            commands,
+            accepted,
             record,
         } = options;
         match kind {
@@ -87,6 +95,8 @@ impl Runtime {
                     listen,
                     discovery_file,
                     announcements,
+                    commands,
+                    accepted,
                     record,
                     ..defaults
                 };
@@ -100,6 +110,8 @@ impl Runtime {
                     listen,
                     discovery_file,
                     announcements,
+                    commands,
+                    accepted,
                     record,
                     ..defaults
                 };

@@ -55,7 +55,7 @@ pub fn serve(settings: &Settings, stop: &Stop) -> Result<(), Failed> {
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Lets what is under way come to its end, for as long as `patience` and whoever stops it have some.
-fn leave(app: &App, patience: Duration, stop: &Stop) {
+pub(crate) fn leave(app: &App, patience: Duration, stop: &Stop) {
     if patience.is_zero() || app.drain().is_err() {
         return;
     }

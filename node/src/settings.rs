@@ -1,6 +1,9 @@
 //! What the command line comes to.
 
+mod commands;
 mod discovery;
+
+pub use commands::Commands;
 
 use crate::cli::{Args, EngineKind, RuntimeKind, UsageError};
 use crate::identity::{self, Identity};
@@ -32,6 +35,8 @@ pub struct Settings {
     pub discovery: Discovery,
     /// The file that names them.
     pub discovery_file: Option<PathBuf>,
+    /// The commands that lead to some of them.
+    pub commands: Commands,
     /// The UDP port where they announce themselves.
     pub announcements: Option<u16>,
     /// A peer that announces itself no longer is forgotten after this.
@@ -119,6 +124,26 @@ impl Settings {
         Self::with_engine(args, false, EngineKind::best_to_train())
     }
 
+    /// The same for a node without any port, whose one peer is there already.
+    ///
+    /// # Errors
+    /// As [`Settings::new`], and when flags want a port.
+    pub fn to_connect(args: &Args) -> Result<Self, SettingsError> {
+        let mut settings = Self::with_engine(args, false, EngineKind::best())?;
+        let given = [
+            ("--node-port", args.node_port.is_some()),
+            ("--stop-with-stdin", args.stop_with_stdin),
+            ("--discovery-module udp", settings.announcements.is_some()),
+        ];
+        if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
+            return Err(usage(format!(
+                "{flag} does not go with connect: that node has no port, and ends with its input"
+            )));
+        }
+        settings.listen = None;
+        Ok(settings)
+    }
+
     /// Whether this build has an engine.
     ///
     /// # Errors
@@ -149,7 +174,9 @@ impl Settings {
         if args.chatgpt_api_response_timeout == 0 {
             return Err(usage("--chatgpt-api-response-timeout must be at least 1"));
         }
-        let (discovery, discovery_file) = discovery::discovery(args, serving)?;
+        let (mut discovery, discovery_file) = discovery::discovery(args, serving)?;
+        let (commands, peers) = commands::commands(args)?;
+        discovery.direct.extend(peers);
         let announcements = discovery.broadcast.is_some().then_some(args.listen_port);
         let alone = discovery == Discovery::default() && args.node_port.is_none() && !serving;
         let port = args.node_port.unwrap_or(NODE_PORT);
@@ -167,6 +194,7 @@ impl Settings {
             memory: args.node_memory,
             listen: (!alone).then(|| address(&args.node_host, port)),
             discovery,
+            commands,
             discovery_file,
             announcements,
             announce_timeout: Duration::from_secs(args.discovery_timeout),
@@ -266,7 +294,12 @@ mod tests {
     use crate::cli::{Parsed, parse};
 
     pub(super) fn settings(line: &str) -> Result<Settings, SettingsError> {
-        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        of(&words)
+    }
+
+    pub(super) fn of(words: &[&str]) -> Result<Settings, SettingsError> {
+        let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
         match parse(&words) {
             Ok(Parsed::Args(args)) => Settings::new(&args, true),
             other => panic!("{other:?}"),

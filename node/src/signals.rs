@@ -85,6 +85,11 @@ impl Stop {
         Ok(self)
     }
 
+    /// It is time: what this process was started for is over.
+    pub fn end(&self) {
+        self.input_ended.store(true, Ordering::SeqCst);
+    }
+
     /// Whether to stop.
     #[must_use]
     pub fn asked(&self) -> bool {

@@ -6,6 +6,7 @@ use crate::app::{AppError, left_running};
 use crate::ask::AskError;
 use crate::bench::{Bench, BenchError, bench};
 use crate::cli::{self, Args, Parsed, UsageError, nearest};
+use crate::connect::{ConnectError, connect, relay};
 use crate::demo::{self, Demo, DemoError, demo};
 use crate::dissector;
 use crate::doctor::{Doctor, doctor};
@@ -16,6 +17,7 @@ use crate::settings::{Settings, SettingsError};
 use crate::signals::{INTERRUPTED, Stop};
 use crate::terminal::Style;
 use crate::train::{self, DataError, JobError, JobFileError, Options, Purpose};
+use crate::tunnel::{self, Tunnel, TunnelError};
 use exo_models::ModelError;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -44,6 +46,12 @@ pub enum Failed {
     /// The demo.
     #[error(transparent)]
     Demo(#[from] DemoError),
+    /// The peer at the other end of standard input.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The tunnel.
+    #[error(transparent)]
+    Tunnel(#[from] TunnelError),
     /// The measurement.
     #[error(transparent)]
     Bench(#[from] BenchError),
@@ -70,9 +78,12 @@ enum Task {
     Bench(Bench),
     Train(Purpose, Option<String>),
     Dissector,
+    /// With the address of a node to relay to.
+    Connect(Option<String>),
+    Tunnel(Tunnel),
 }
 
-const COMMANDS: [&str; 8] = [
+const COMMANDS: [&str; 10] = [
     "serve",
     "run",
     "demo",
@@ -81,6 +92,8 @@ const COMMANDS: [&str; 8] = [
     "eval",
     "doctor",
     "dissector",
+    "tunnel",
+    "connect",
 ];
 
 /// The question of the reference when none is asked.
@@ -127,7 +140,11 @@ fn go(args: &Args) -> u8 {
         Ok(task) => task,
         Err(error) => return wrong(error),
     };
-    logging::start(!matches!(task, Task::Serve));
+    let tells = match &task {
+        Task::Tunnel(tunnel) => tunnel.run,
+        task => matches!(task, Task::Serve),
+    };
+    logging::start(!tells);
     for flag in args.without_effect() {
         tracing::warn!("{flag} has no effect in this version");
     }
@@ -165,7 +182,7 @@ fn see_doctor(args: &Args, peers: &[String]) -> u8 {
 
 /// `false` when it was interrupted.
 fn perform(args: &Args, task: Task) -> Result<bool, Failed> {
-    let stop = Stop::on_signals(matches!(task, Task::Serve))?;
+    let stop = Stop::on_signals(matches!(task, Task::Serve | Task::Connect(None)))?;
     let stop = if args.stop_with_stdin {
         stop.with_stdin()?
     } else {
@@ -190,6 +207,9 @@ fn perform(args: &Args, task: Task) -> Result<bool, Failed> {
             Ok(true)
         }
         Task::Run(what) => run(&Settings::new(args, false)?, &what, &stop),
+        Task::Connect(None) => connect(&Settings::to_connect(args)?, &stop).map(|()| true),
+        Task::Connect(Some(address)) => relay(&address, &stop).map(|()| true),
+        Task::Tunnel(what) => tunnel::tunnel(&what, &stop).map(|()| true),
         Task::Train(purpose, model) => {
             let mut settings = Settings::to_train(args)?;
             let options = Options::new(purpose, model.as_deref(), args, &mut settings)?;
@@ -207,6 +227,12 @@ fn task(args: &Args) -> Result<Task, UsageError> {
     }
     let mut words = args.words.iter().map(String::as_str);
     let (command, model) = (words.next(), words.next());
+    if command == Some("tunnel") {
+        return Tunnel::asked(args, model, words).map(Task::Tunnel);
+    }
+    if let Some(flag) = tunnel::stray(args) {
+        return Err(UsageError(format!("{flag} goes with tunnel")));
+    }
     if let Some(word) = words.next() {
         return Err(UsageError(format!(
             "unexpected word {word:?}; quote a prompt: --prompt \"…\""
@@ -235,7 +261,17 @@ fn task(args: &Args) -> Result<Task, UsageError> {
     if let Some(flag) = stray_bench(args).filter(|_| command != Some("bench")) {
         return Err(UsageError(format!("{flag} goes with bench")));
     }
+    if command != Some("connect") && (args.stdio || args.to.is_some()) {
+        let flag = if args.stdio { "--stdio" } else { "--to" };
+        return Err(UsageError(format!("{flag} goes with connect")));
+    }
     match command {
+        Some("connect") if !args.stdio || model.is_some() => Err(UsageError(
+            "connect needs --stdio, and no more words: it is for the peer at the other end of \
+             standard input and output"
+                .into(),
+        )),
+        Some("connect") => Ok(Task::Connect(args.to.clone())),
         // The documents of the reference start nodes with a bare `run`.
         Some("run") if named.is_none() && args.prompt.is_none() => Ok(Task::Serve),
         Some("run") => Ok(run()),

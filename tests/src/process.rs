@@ -1,6 +1,8 @@
 //! Real `exo-node` processes, [`ring`]s of them, a small [`http`] client to talk with them, the
 //! [`story`] that they are asked for, and a [`stand`] where they are disturbed at it.
 
+#[cfg(target_os = "linux")]
+pub mod find;
 pub mod http;
 pub mod relay;
 pub mod ring;
@@ -127,6 +129,25 @@ impl NodeProcess {
         home: &Path,
     ) -> Self {
         let (host, port, api) = (place.host.to_string(), place.port, place.api);
+        let (port, api) = (port.to_string(), api.to_string());
+        let own = ["--node-id", id, "--node-host", &host, "--node-port", &port];
+        let served = ["--chatgpt-api-port", &api, "--chatgpt-api-host", &host];
+        let mut all: Vec<&OsStr> = own.iter().chain(&served).map(OsStr::new).collect();
+        all.push(OsStr::new("--disable-tui"));
+        all.extend(arguments.iter().map(AsRef::as_ref));
+        Self::start_plain(id, place, &all, home)
+    }
+
+    /// Starts the program with these words and no others; they should put it at `place`.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start_plain<S: AsRef<OsStr>>(
+        id: &str,
+        place: &Place,
+        arguments: &[S],
+        home: &Path,
+    ) -> Self {
         let mut command = match &place.namespace {
             Some(namespace) => {
                 let mut command = Command::new("ip");
@@ -136,10 +157,6 @@ impl NodeProcess {
             None => Command::new(binary()),
         };
         let mut child = command
-            .args(["--node-id", id, "--node-host", &host])
-            .args(["--node-port", &port.to_string()])
-            .args(["--chatgpt-api-port", &api.to_string()])
-            .args(["--chatgpt-api-host", &host, "--disable-tui"])
             .args(arguments)
             .env("EXO_HOME", home.join(id))
             .env("HF_HOME", home.join("hub"))
@@ -168,10 +185,32 @@ impl NodeProcess {
             child,
             place: place.clone(),
             id: id.into(),
-            api: SocketAddr::new(place.host, api),
-            address: SocketAddr::new(place.host, port),
+            api: SocketAddr::new(place.host, place.api),
+            address: SocketAddr::new(place.host, place.port),
             log,
             readers,
+        }
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until it has printed `words`, at or behind `from`; gives where they end.
+    ///
+    /// # Panics
+    /// When it does not within [`PATIENCE`].
+    pub fn wait_for_words(&self, words: &str, from: usize) -> usize {
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            let log = self.log();
+            if let Some(at) = log.get(from..).and_then(|log| log.find(words)) {
+                return from + at + words.len();
+            }
+            assert!(Instant::now() < give_up, "no {words:?} in\n{log}");
+            std::thread::park_timeout(Duration::from_millis(10));
         }
     }
 

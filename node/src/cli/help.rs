@@ -5,7 +5,7 @@ use crate::terminal::Style;
 use argh::{ArgsInfo, FlagInfo, FlagInfoKind};
 use std::fmt::Write as _;
 
-const COMMANDS: [(&str, &str); 9] = [
+const COMMANDS: [(&str, &str); 11] = [
     (
         "exo-node",
         "join the ring and serve the API (the same as serve)",
@@ -36,10 +36,18 @@ const COMMANDS: [(&str, &str); 9] = [
         "exo-node dissector",
         "print a Wireshark dissector of what nodes say to each other (Lua)",
     ),
+    (
+        "exo-node tunnel USER@HOST",
+        "print the SSH tunnel to a node there, or keep it open; after -- words for ssh",
+    ),
+    (
+        "exo-node connect --stdio",
+        "be a node without ports, for who started this by ssh",
+    ),
 ];
 
 /// Flags in the order in which they are read; those of no group have no effect.
-const GROUPS: [(&str, &[&str]); 7] = [
+const GROUPS: [(&str, &[&str]); 8] = [
     (
         "run, demo and bench",
         &[
@@ -103,8 +111,21 @@ const GROUPS: [(&str, &[&str]); 7] = [
             "--peer-host",
             "--peer-port",
             "--peer-id",
+            "--peer-command",
             "--wait-for-peers",
             "--json",
+        ],
+    ),
+    (
+        "tunnel and connect",
+        &[
+            "--run",
+            "--remote-node-port",
+            "--remote-api-port",
+            "--local-node-port",
+            "--local-api-port",
+            "--stdio",
+            "--to",
         ],
     ),
     (
@@ -222,7 +243,7 @@ mod tests {
                 .count();
             // Some stand in the description of another one, or of a command, too.
             let wanted = match flag.long {
-                "--models-dir" | "--prompt" => 2,
+                "--models-dir" | "--prompt" | "--stdio" => 2,
                 "--data" => 3,
                 _ => 1,
             };

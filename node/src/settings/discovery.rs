@@ -22,7 +22,7 @@ pub(super) fn discovery(
         } else if args.peer_host.is_some() {
             Some(DiscoveryModule::Direct)
         } else {
-            (serving && reachable).then_some(DiscoveryModule::Udp)
+            (serving && reachable && args.peer_command.is_empty()).then_some(DiscoveryModule::Udp)
         };
         DiscoveryModules(module.into_iter().collect())
     });

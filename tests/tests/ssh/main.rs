@@ -3,6 +3,11 @@
 
 #![cfg(unix)]
 
+#[cfg(target_os = "linux")]
+mod stdio;
+#[cfg(target_os = "linux")]
+mod tunnel;
+
 use exo_tests::process::ssh::{Sshd, forward, reverse};
 use exo_tests::process::stand::{CPU, Stand, moments, say};
 use exo_tests::process::story::{answer, chat};
