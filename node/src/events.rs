@@ -180,6 +180,31 @@ impl Events {
             Event::BroadcastTrouble { reason } => {
                 tracing::warn!(target: DISCOVERY, "{reason}");
             }
+            Event::PeerMoved {
+                node,
+                from,
+                to,
+                reason,
+            } => {
+                tracing::info!(
+                    target: DISCOVERY,
+                    "peer {node} is reached at {to} now, not at {from} any more: {reason}"
+                );
+            }
+            Event::LinkSlow {
+                node,
+                address,
+                rtt,
+                before,
+            } => {
+                let ms = |time: Duration| time.as_secs_f64() * 1000.0;
+                tracing::warn!(
+                    target: DISCOVERY,
+                    "link to {node}: {:.1} ms via {address}, was {:.1} ms",
+                    ms(rtt),
+                    ms(before)
+                );
+            }
             Event::PeerRestarted { node } => {
                 tracing::info!(
                     target: DISCOVERY,

@@ -167,6 +167,12 @@ pub struct Timing {
     /// An announcement over TCP and its answer may take this long, the connection included (5 s, as
     /// the reference).
     pub ask_timeout: Duration,
+    /// From one round in which the addresses of a peer are measured, if it has several, to the next
+    /// (30 s); doubles up to [`Timing::measure_most`] while nothing changes.
+    pub measure_every: Duration,
+    /// Longest wait between two such rounds (5 min), and before an address that leads to this node
+    /// or to a clone of a peer is dialled again.
+    pub measure_most: Duration,
     /// A peer that stops in the middle of a frame is cut off after this long without a byte.
     pub frame_stall: Duration,
     /// A tensor must be acknowledged within this long (30 s: a reference peer acknowledges only
@@ -209,6 +215,8 @@ impl Default for Timing {
             ask_every: Duration::from_secs(5),
             ask_again_max: Duration::from_secs(30),
             ask_timeout: Duration::from_secs(5),
+            measure_every: Duration::from_secs(30),
+            measure_most: Duration::from_secs(300),
             frame_stall: Duration::from_secs(30),
             acknowledge: Duration::from_secs(30),
             stage_timeout: Duration::from_secs(300),
@@ -234,6 +242,10 @@ pub struct Limits {
     /// Peers that announced themselves and have not answered yet (32). Whoever forges announcements
     /// makes a node dial no more than these.
     pub newcomers: usize,
+    /// Addresses that are kept of one peer (16: four interfaces, each named in four ways).
+    pub addresses: usize,
+    /// Addresses of all peers that are tried on the side at the same time (8).
+    pub trials: usize,
     /// Messages waiting for one connection before the node gives it up as too slow (1024).
     pub outbox: usize,
     /// Messages of one connection in the driver's hands (8: enough to keep a socket busy, few
@@ -275,6 +287,8 @@ impl Default for Limits {
             peers: 1024,
             announcements: 1024,
             newcomers: 32,
+            addresses: 16,
+            trials: 8,
             outbox: 1024,
             window: 8,
             requests: 64,

@@ -3,7 +3,6 @@
 
 use super::find::{Found, Source};
 use super::output::{Event, Output};
-use super::peer::Peer;
 use super::{Instant, Node};
 use crate::discovery::announcement::{Announcement, AnnouncementError};
 use crate::discovery::interface::Interface;
@@ -149,12 +148,6 @@ impl Node {
             capabilities: Some(announced.capabilities),
             priority: Some(announced.priority),
         });
-    }
-
-    /// Whether a peer is forgotten now that it cannot be reached: a stranger that never answered
-    /// announces itself again if it is one.
-    pub(super) fn is_fleeting(peer: &Peer) -> bool {
-        peer.heard.is_some() && !peer.up && !peer.answered
     }
 
     /// Tells of a trouble that may come again and again, the first time that `what` is in trouble.

@@ -223,6 +223,11 @@ impl Connection {
         self.awaited.iter().any(|awaited| awaited.reply == reply)
     }
 
+    /// Whether nothing is to be written and no reply is to come.
+    pub(super) fn is_idle(&self) -> bool {
+        self.awaited.is_empty() && self.writing.is_empty() && self.outbox.len() == 0
+    }
+
     /// When this connection needs attention.
     pub(super) fn deadline(&self, stall: Duration) -> Option<Instant> {
         if self.closing {

@@ -5,11 +5,13 @@
 //! comes from strangers, and nothing is believed of it but where to knock.
 
 use super::Node;
+use super::address::{Address, Name};
 use super::output::Event;
-use super::peer::{Heard, Peer, PeerKey};
+use super::peer::{Link, Peer, PeerKey};
 use crate::config::COMMAND;
 use crate::id::NodeId;
 use crate::topology::Capabilities;
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -87,7 +89,8 @@ impl Found {
 }
 
 impl Node {
-    /// A source names an address, for the first time or again.
+    /// A source names an address, for the first time or again. It becomes one of the addresses of
+    /// its node; what works is not disturbed by it.
     pub(super) fn found(&mut self, found: Found) {
         if found.node.as_ref() == Some(&self.config.node) {
             return;
@@ -96,79 +99,88 @@ impl Node {
         if found.address.starts_with(COMMAND) && found.source != Source::Direct {
             return;
         }
-        match found.priority {
-            None => self.found_in_list(found),
-            Some(priority) => self.found_announced(found, priority),
-        }
-    }
-
-    fn found_in_list(&mut self, found: Found) {
-        let known = self.peers.values_mut().find(|known| {
-            known.source.as_ref() == Some(&found.source)
-                && known.expected == found.node
-                && known.address == found.address
-        });
-        if let Some(known) = known {
-            known.configured = found.capabilities;
-            return;
-        }
-        if self.peers.len() < self.config.limits.peers {
-            self.add_peer(Peer::new(found, self.now));
-        }
-    }
-
-    fn found_announced(&mut self, found: Found, priority: i64) {
-        let heard = Some(Heard {
-            at: self.now,
-            priority,
-        });
-        let is_it =
-            |peer: &Peer| peer.node.as_ref().or(peer.expected.as_ref()) == found.node.as_ref();
-        if let Some(known) = self
-            .peers
-            .values_mut()
-            .find(|peer| peer.heard.is_some() && peer.address == found.address && is_it(peer))
-        {
-            known.heard = heard;
-            return;
-        }
-        // Reached already, or named in a list, which knows better; or there is a better way.
-        let settled = |peer: &Peer| {
-            is_it(peer)
-                && match peer.heard {
-                    Some(before) => peer.up || before.priority >= priority,
-                    None => true,
-                }
+        let announced = found.priority.is_some();
+        let node = found.node.clone();
+        let (address, name) = Name::new(found, self.now);
+        let named = node.as_ref().and_then(|node| self.peer_of_node(node));
+        let there = self.peer_at(&address);
+        let known = |key: &PeerKey| {
+            let peer = self.peers.get(key);
+            peer.is_some_and(|peer| peer.entry(&address).is_some())
         };
-        if self.peers.values().any(settled) {
+        if let Some(key) = named.filter(known) {
+            return self.name(key, &address, name);
+        }
+        match there {
+            // Somebody else is there for certain, or nobody says who.
+            Some((key, verified)) if verified || node.is_none() => {
+                if announced && node.is_some() {
+                    self.look_soon(key);
+                } else {
+                    self.name(key, &address, name);
+                }
+            }
+            Some((key, _)) if named.is_none() && self.is_nameless(key) => {
+                if let Some(peer) = self.peers.get_mut(&key) {
+                    peer.node = node;
+                }
+                self.name(key, &address, name);
+            }
+            _ => self.add_address(named, node, Address::new(address, name, self.now)),
+        }
+    }
+
+    fn name(&mut self, key: PeerKey, address: &str, name: Name) {
+        let peer = self.peers.get_mut(&key);
+        if let Some(entry) = peer.and_then(|peer| peer.entry_mut(address)) {
+            entry.name(name);
+        }
+    }
+
+    fn is_nameless(&self, key: PeerKey) -> bool {
+        self.peers.get(&key).is_some_and(|peer| peer.node.is_none())
+    }
+
+    /// A new address of a peer that is known, or of a new one.
+    fn add_address(&mut self, known: Option<PeerKey>, node: Option<NodeId>, address: Address) {
+        let limits = self.config.limits;
+        if let Some(key) = known {
+            let Some(peer) = self.peers.get_mut(&key) else {
+                return;
+            };
+            if peer.keep(address, limits.addresses) {
+                peer.schedule();
+                self.look_soon(key);
+            }
             return;
         }
-        for key in self.peers_where(is_it) {
-            // That it is not tried any more is no trouble.
-            if let Some(peer) = self.peers.get_mut(&key) {
-                peer.told = true;
-            }
-            self.remove_peer(key, "it announced itself at a better address");
-        }
-        let limits = self.config.limits;
-        let newcomers = self.peers.values().filter(|p| p.heard.is_some() && !p.up);
-        if newcomers.count() < limits.newcomers && self.peers.len() < limits.peers {
-            let mut peer = Peer::new(found, self.now);
-            peer.heard = heard;
-            self.add_peer(peer);
+        let newcomers = || self.peers.values().filter(|peer| peer.is_hearsay()).count();
+        let full = address.is_announced() && newcomers() >= limits.newcomers;
+        if self.peers.len() < limits.peers && !full {
+            self.add_peer(Peer::new(node, address));
         }
     }
 
     /// A list of a source takes the place of its last one: what is not in it is named no more.
     pub(super) fn list(&mut self, source: &Source, peers: Vec<Discovered>, reason: &str) {
-        let gone = self.peers_where(|peer| {
-            let same = |wanted: &Discovered| {
-                peer.expected == wanted.node && peer.address == wanted.address
-            };
-            peer.source.as_ref() == Some(source) && !peers.iter().any(same)
-        });
-        for key in gone {
-            self.remove_peer(key, reason);
+        let wanted: BTreeSet<(Option<&NodeId>, &str)> = peers
+            .iter()
+            .map(|peer| (peer.node.as_ref(), peer.address.as_str()))
+            .collect();
+        let mut bare = Vec::new();
+        for (&key, peer) in &mut self.peers {
+            for entry in &mut peer.addresses {
+                let address = entry.address.as_str();
+                entry.names.retain(|name| {
+                    name.source != *source || wanted.contains(&(name.node.as_ref(), address))
+                });
+                if entry.names.is_empty() {
+                    bare.push((key, entry.address.clone()));
+                }
+            }
+        }
+        for (key, address) in bare {
+            self.drop_address(key, &address, reason);
         }
         for peer in peers {
             self.found(Found::listed(source.clone(), peer));
@@ -187,18 +199,95 @@ impl Node {
         self.list(&Source::Application(source), peers, &reason);
     }
 
-    /// Forgets who announced itself, cannot be reached, and was not heard for too long.
+    /// Forgets addresses that were not announced for too long, but for those that are in use.
     pub(super) fn forget_silent(&mut self) {
         let (now, timeout) = (self.now, self.config.timing.announce_timeout);
-        let silent = |peer: &Peer| peer.heard.is_some_and(|heard| heard.at + timeout <= now);
-        for key in self.peers_where(|peer| silent(peer) && !peer.up) {
-            self.remove_peer(key, "it announces itself no longer");
+        let mut silent = Vec::new();
+        for (&key, peer) in &self.peers {
+            for entry in &peer.addresses {
+                let late = entry.heard().is_some_and(|heard| heard + timeout <= now);
+                if late && !(peer.dialed_up && peer.uses(&entry.address)) {
+                    silent.push((key, entry.address.clone()));
+                }
+            }
+        }
+        for (key, address) in silent {
+            self.drop_address(key, &address, "it announces itself no longer");
         }
     }
 
-    fn peers_where(&self, test: impl Fn(&Peer) -> bool) -> Vec<PeerKey> {
-        let all = self.peers.iter().filter(|(_, peer)| test(peer));
-        all.map(|(&key, _)| key).collect()
+    /// Forgets an address of a peer, and the peer if nothing is left of it.
+    fn drop_address(&mut self, key: PeerKey, address: &str, reason: &str) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        let used = peer.uses(address);
+        peer.addresses.retain(|entry| entry.address != address);
+        self.leave_address(key, address, reason);
+        if used {
+            self.peer_lost(key, reason.into());
+        }
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.schedule();
+        }
+        self.forget_if_bare(key);
+    }
+
+    /// A peer that nobody names and that is not there is none.
+    pub(super) fn forget_if_bare(&mut self, key: PeerKey) {
+        let bare = |peer: &Peer| {
+            peer.addresses.is_empty() && !peer.up && matches!(peer.data, Link::Idle(_))
+        };
+        if self.peers.get(&key).is_some_and(bare) {
+            self.peers.remove(&key);
+        }
+    }
+
+    /// An address of a peer turns out to lead to another node. Gives the peer that it belongs to
+    /// now, if there is room for it.
+    pub(super) fn relocate(
+        &mut self,
+        from: PeerKey,
+        address: &str,
+        to: &NodeId,
+    ) -> Option<PeerKey> {
+        let (limits, now) = (self.config.limits, self.now);
+        let peer = self.peers.get_mut(&from)?;
+        let at = peer.addresses.iter().position(|a| a.address == address)?;
+        let mut entry = peer.addresses.remove(at);
+        peer.schedule();
+        entry.succeeded();
+        entry.again = now;
+        self.forget_if_bare(from);
+        let Some(key) = self.peer_of_node(to) else {
+            let room = self.peers.len() < limits.peers;
+            return room.then(|| self.add_peer(Peer::new(Some(to.clone()), entry)));
+        };
+        let peer = self.peers.get_mut(&key)?;
+        match peer.entry_mut(address) {
+            Some(known) => {
+                entry.names.into_iter().for_each(|name| known.name(name));
+                known.succeeded();
+            }
+            None => {
+                peer.keep(entry, limits.addresses);
+            }
+        }
+        peer.schedule();
+        self.look_soon(key);
+        Some(key)
+    }
+
+    pub(super) fn peer_of_node(&self, node: &str) -> Option<PeerKey> {
+        let is_it = |(_, peer): &(&PeerKey, &Peer)| peer.node.as_deref() == Some(node);
+        self.peers.iter().find(is_it).map(|(&key, _)| key)
+    }
+
+    /// Whose address this is, and whether that is certain.
+    fn peer_at(&self, address: &str) -> Option<(PeerKey, bool)> {
+        let here = |(&key, peer): (&PeerKey, &Peer)| Some((key, peer.entry(address)?.verified));
+        let all = self.peers.iter().filter_map(here);
+        all.max_by_key(|(_, verified)| *verified)
     }
 
     pub(super) fn add_peer(&mut self, peer: Peer) -> PeerKey {

@@ -42,8 +42,12 @@ impl Node {
         peer.dialed_up = true;
         peer.rtt = Some(now.saturating_since(asked));
         peer.health_at = now + self.config.timing.health_every;
-        peer.succeeded();
-        if !peer.up {
+        peer.told = false;
+        if let Some(entry) = peer.current() {
+            entry.succeeded();
+        }
+        let came_up = !peer.up;
+        if came_up {
             peer.up = true;
             peer.up_since = now;
             peer.topology_at = now;
@@ -54,7 +58,9 @@ impl Node {
             peer.node = Some(node.clone());
             let address = peer.address.clone();
             self.tell(Event::PeerUp { node, address });
+            self.look_soon(key);
         }
+        self.note_pace(key, now.saturating_since(asked));
     }
 
     /// A peer says that it is not well.

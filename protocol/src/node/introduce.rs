@@ -1,7 +1,7 @@
 //! How nodes of ours get to know each other: the hello, and what follows from it.
 
+use super::dial::{Dialed, Purpose};
 use super::extended::Extended;
-use super::links::Dialed;
 use super::output::Event;
 use super::peer::{Link, Peer, PeerKey};
 use super::violation::Violation;
@@ -66,10 +66,17 @@ impl Node {
             return;
         }
         if self.is_contested(id, &node, hello.incarnation, &remote) {
-            self.violated(id, &Violation::Duplicate(node));
+            self.refuse_clone(id, &node, hello.incarnation);
             return;
         }
-        let Some(key) = self.peer_for(dialed, &node, &remote) else {
+        let moving = dialed.filter(|key| self.is_trial(Some(*key), id));
+        let key = match (dialed, moving) {
+            (_, Some(key)) if self.may_arrive(key, &node, hello.incarnation) => Some(key),
+            (_, Some(key)) => return self.trial_failed(key),
+            (Some(key), None) => self.owner_of(id, key, &node),
+            (None, None) => self.guest(&node, &remote),
+        };
+        let Some(key) = key else {
             return;
         };
         let extended = Extended::new(hello, &self.config, self.now);
@@ -78,19 +85,25 @@ impl Node {
             connection.extended = Some(extended);
             connection.stalls_at = None;
         }
+        if moving.is_some() {
+            self.arrived(key, id);
+        }
         let now = self.now;
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
         peer.own = true;
         peer.leaving = false;
+        peer.told = false;
         peer.node = Some(node.clone());
         peer.health_at = Instant::FAR_FUTURE;
         peer.topology_at = Instant::FAR_FUTURE;
         match dialed {
             Some(_) => {
                 peer.dialed_up = true;
-                peer.succeeded();
+                if let Some(entry) = peer.current() {
+                    entry.succeeded();
+                }
             }
             None => peer.inbound.push(id),
         }
@@ -116,6 +129,9 @@ impl Node {
                 address,
             });
         }
+        if dialed.is_some() && moving.is_none() {
+            self.look_soon(key);
+        }
         if self.leaving {
             self.send(id, goodbye());
         }
@@ -134,27 +150,66 @@ impl Node {
         hello: &Hello,
         remote: String,
     ) {
-        let node = self.config.node.clone();
         if hello.incarnation != self.incarnation {
-            if self.is_news((&node, hello.incarnation)) {
-                self.tell(Event::DuplicateNode {
-                    node: node.clone(),
-                    first: String::new(),
-                    second: remote,
-                });
-            }
-            self.violated(id, &Violation::Duplicate(node));
+            self.met_clone_of_itself(hello.incarnation, remote);
+            let node = self.config.node.clone();
+            self.refuse_clone(id, &node, hello.incarnation);
         } else if let Some(key) = dialed {
-            self.peer_lost(key, String::from("this address leads back to this node"));
+            let again = self.now + self.config.timing.measure_most;
+            let reason = String::from("this address leads back to this node");
+            self.peer_lost(key, reason);
             if let Some(peer) = self.peers.get_mut(&key) {
-                peer.data = Link::UNUSED;
+                if let Some(entry) = peer.current() {
+                    entry.again = again;
+                }
+                peer.schedule();
             }
+        }
+    }
+
+    /// Another node has the id of this one.
+    pub(super) fn met_clone_of_itself(&mut self, incarnation: u64, remote: String) {
+        let node = self.config.node.clone();
+        if self.is_news((&node, incarnation)) {
+            self.tell(Event::DuplicateNode {
+                node,
+                first: String::new(),
+                second: remote,
+            });
+        }
+    }
+
+    /// Closes a connection of a node whose id is taken. Both ends would go on like that for ever:
+    /// it is told of once, and dialled less and less often.
+    fn refuse_clone(&mut self, id: ConnectionId, node: &NodeId, incarnation: u64) {
+        self.is_cloned(id);
+        let violation = Violation::Duplicate(node.clone());
+        if self.is_first(&alloc::format!("{node} {incarnation}")) {
+            self.violated(id, &violation);
+        } else {
+            self.violated_again(id, &violation);
+        }
+    }
+
+    /// Whoever is at the address that this connection dialled is taken for a clone.
+    pub(super) fn is_cloned(&mut self, id: ConnectionId) {
+        let dialed = self
+            .connections
+            .get(&id)
+            .and_then(|connection| connection.peer);
+        let Some(key) = dialed else { return };
+        let entry = match self.is_trial(dialed, id) {
+            true => self.trial_entry(key),
+            false => self.peers.get_mut(&key).and_then(Peer::current),
+        };
+        if let Some(entry) = entry {
+            entry.cloned = true;
         }
     }
 
     /// Whether another run of `node` is connected. It may be gone without this node knowing: it is
     /// asked at once, and the newcomer, which dials again, gets its place when it does not answer.
-    fn is_contested(
+    pub(super) fn is_contested(
         &mut self,
         newcomer: ConnectionId,
         node: &NodeId,
@@ -230,86 +285,42 @@ impl Node {
         }
     }
 
-    /// The peer that a connection belongs to. A peer that came by itself becomes the one that
-    /// discovery names once the two turn out to be the same.
-    fn peer_for(
-        &mut self,
-        dialed: Option<PeerKey>,
-        node: &NodeId,
-        remote: &str,
-    ) -> Option<PeerKey> {
-        let known = self
-            .peers
-            .iter()
-            .filter(|(key, peer)| Some(**key) != dialed && peer.own)
-            .find(|(_, peer)| peer.node.as_ref() == Some(node) && peer.up)
-            .map(|(&key, _)| key);
-        let Some(dialed) = dialed else {
-            let named = || {
-                // One that is up is somebody else: the address in the list is wrong.
-                let named = |peer: &&Peer| peer.expected.as_ref() == Some(node) && !peer.up;
-                let mut all = self.peers.iter();
-                all.find(|(_, peer)| named(peer)).map(|(&key, _)| key)
-            };
-            return known.or_else(named).or_else(|| {
-                let limit = self.config.limits.peers;
-                if self.peers.len() >= limit {
-                    return None;
-                }
-                let peer = Peer::unnamed(node.clone(), remote.into(), self.now);
-                Some(self.add_peer(peer))
-            });
-        };
-        self.separate(dialed, node);
-        let Some(other) = known else {
-            return Some(dialed);
-        };
-        let Some(peer) = self.peers.get_mut(&other) else {
-            return Some(dialed);
-        };
-        if peer.dialed_up {
-            // The same node at two addresses: one is enough.
-            let reason = String::from("this node is connected at another address already");
-            self.peer_lost(dialed, reason);
-            return None;
-        }
-        let inbound = core::mem::take(&mut peer.inbound);
-        let (reply, family) = (peer.reply.take(), peer.family);
-        let (up_since, leaving) = (peer.up_since, peer.leaving);
-        peer.up = false;
-        if peer.source.is_none() {
-            self.peers.remove(&other);
-        }
-        let peer = self.peers.get_mut(&dialed)?;
-        // Nothing went and nothing came: the same node has another entry.
-        peer.inbound = inbound;
-        peer.up = true;
-        peer.own = true;
-        (peer.reply, peer.family) = (reply, family);
-        (peer.up_since, peer.leaving) = (up_since, leaving);
-        Some(dialed)
+    /// The peer that a connection belongs to which it opened itself.
+    fn guest(&mut self, node: &NodeId, remote: &str) -> Option<PeerKey> {
+        self.peer_of_node(node).or_else(|| {
+            let room = self.peers.len() < self.config.limits.peers;
+            let peer = || Peer::unnamed(Some(node.clone()), remote.into(), self.now);
+            let peer = room.then(peer)?;
+            Some(self.add_peer(peer))
+        })
     }
 
-    /// The address of a peer that came by itself leads to another node: they are two.
-    fn separate(&mut self, dialed: PeerKey, node: &NodeId) {
-        let now = self.now;
-        let Some(peer) = self.peers.get_mut(&dialed) else {
-            return;
+    /// The peer that a connection belongs to which was dialled for this one. The address may lead
+    /// to another node than discovery says; then it is that one's from now on. If that is connected
+    /// at another address already, one connection is enough.
+    fn owner_of(&mut self, id: ConnectionId, key: PeerKey, node: &NodeId) -> Option<PeerKey> {
+        let owner = self.peer_of_node(node);
+        let peer = self.peers.get_mut(&key)?;
+        if owner == Some(key) || (owner.is_none() && peer.node.is_none()) {
+            peer.node = Some(node.clone());
+            return Some(key);
+        }
+        let address = peer.address.clone();
+        peer.data = Link::UNUSED;
+        let owner = self.relocate(key, &address, node);
+        let connected = owner.and_then(|owner| self.peers.get(&owner));
+        let Some(owner) = owner.filter(|_| connected.is_some_and(|peer| !peer.dialed_up)) else {
+            self.abandon(Link::Open(id));
+            return None;
         };
-        let Some(before) = peer
-            .node
-            .clone()
-            .filter(|before| !peer.inbound.is_empty() && before != node)
-        else {
-            return;
-        };
-        let mut other = Peer::unnamed(before, peer.address.clone(), now);
-        other.inbound = core::mem::take(&mut peer.inbound);
-        (other.up, other.own, other.up_since) = (true, true, peer.up_since);
-        other.reply = peer.reply.take();
-        (other.family, other.leaving) = (peer.family, peer.leaving);
-        (peer.up, peer.own, peer.leaving) = (false, false, false);
-        self.add_peer(other);
+        let peer = self.peers.get_mut(&owner)?;
+        let before = core::mem::replace(&mut peer.data, Link::Open(id));
+        peer.address = address;
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.peer = Some(owner);
+        }
+        self.abandon(before);
+        Some(owner)
     }
 
     /// Probes the peers of ours from whom nothing was heard, and gives up those that are gone.
@@ -345,7 +356,8 @@ impl Node {
 
     /// Dials the health link of a reference peer.
     pub(super) fn dial_probe(&mut self, peer: PeerKey) {
-        self.dial(Dialed { peer, probe: true });
+        let purpose = Purpose::Probe;
+        self.dial(Dialed { peer, purpose });
     }
 }
 

@@ -1,14 +1,16 @@
 //! Keeping connections: dialling, writing, noticing that a peer is gone.
 
 use super::connection::Connection;
+use super::dial::Purpose;
 use super::extended::Extended;
 use super::input::{LinkFault, Origin};
 use super::output::{Event, Output};
+use super::pace::Pace;
 use super::peer::{Link, Peer, PeerKey};
 use super::serve::NOT_NEVER;
 use super::violation::Violation;
 use super::{Instant, Node};
-use crate::id::{ConnectionId, DialId, NodeId};
+use crate::id::{ConnectionId, NodeId};
 use crate::topology::LinkMetrics;
 use crate::wire::{Message, Notice};
 use alloc::format;
@@ -16,68 +18,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-/// What a dial is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Dialed {
-    pub(super) peer: PeerKey,
-    pub(super) probe: bool,
-}
-
 impl Node {
-    /// Dials every peer that is due.
-    pub(super) fn redial(&mut self) {
-        let now = self.now;
-        let due = |link: Link| matches!(link, Link::Idle(at) if at <= now);
-        let data = self.peers.iter().filter(|(_, peer)| due(peer.data));
-        let probes = self.peers.iter().filter(|(_, peer)| due(peer.probe));
-        let all: Vec<Dialed> = data
-            .map(|(&peer, _)| Dialed { peer, probe: false })
-            .chain(probes.map(|(&peer, _)| Dialed { peer, probe: true }))
-            .collect();
-        for dialed in all {
-            self.dial(dialed);
-        }
-    }
-
-    pub(super) fn dial(&mut self, dialed: Dialed) {
-        let dial = self.next_dial();
-        let until = self.now + self.config.timing.dial_timeout;
-        let Some(peer) = self.peers.get_mut(&dialed.peer) else {
-            return;
-        };
-        let link = if dialed.probe {
-            &mut peer.probe
-        } else {
-            &mut peer.data
-        };
-        *link = Link::Dialing(dial, until);
-        let address = peer.address.clone();
-        self.dials.insert(dial, Some(dialed));
-        self.outputs.push_back(Output::Dial { dial, address });
-    }
-
-    /// Gives up dials that the driver has not answered in time; a late answer is hung up.
-    pub(super) fn expire_dials(&mut self) {
-        let now = self.now;
-        let late = |link: Link| matches!(link, Link::Dialing(_, until) if until <= now);
-        let peers: Vec<PeerKey> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| late(peer.data) || late(peer.probe))
-            .map(|(&key, _)| key)
-            .collect();
-        for key in peers {
-            let seconds = self.config.timing.dial_timeout.as_secs();
-            self.peer_lost(key, format!("no connection within {seconds} s"));
-        }
-    }
-
-    pub(super) fn dial_failed(&mut self, dial: DialId, reason: String) {
-        if let Some(Some(dialed)) = self.dials.remove(&dial) {
-            self.peer_lost(dialed.peer, reason);
-        }
-    }
-
     pub(super) fn opened(&mut self, id: ConnectionId, origin: Origin, remote: String) {
         let dialed = match origin {
             Origin::Accepted => None,
@@ -102,15 +43,15 @@ impl Node {
         }
         let Some(dialed) = dialed else { return };
         if let Some(peer) = self.peers.get_mut(&dialed.peer) {
-            let link = if dialed.probe {
-                &mut peer.probe
-            } else {
-                &mut peer.data
-            };
-            *link = Link::Open(id);
-            // A connect proves nothing (a tunnel accepts whatever is behind it): ask.
+            if let Some(link) = dialed.link(peer) {
+                *link = Link::Open(id);
+            }
+            if dialed.purpose == Purpose::Trial {
+                return self.trial_opened(dialed.peer, id);
+            }
             peer.health_at = Instant::FAR_FUTURE;
         }
+        // A connect proves nothing (a tunnel accepts whatever is behind it): ask.
         self.send(id, self.health_request());
     }
 
@@ -121,7 +62,8 @@ impl Node {
         if connection.closing {
             return;
         }
-        if let LinkFault::Malformed(_) | LinkFault::Truncated = fault {
+        let tells = !self.is_trial(connection.peer, id);
+        if let (LinkFault::Malformed(_) | LinkFault::Truncated, true) = (fault, tells) {
             self.tell(Event::ConnectionRefused {
                 remote: connection.remote.clone(),
                 node: connection.claims.clone(),
@@ -154,8 +96,17 @@ impl Node {
             let Some(peer) = self.peers.get(&key) else {
                 return;
             };
+            let retiring = peer.retiring.as_ref().map(|retiring| retiring.connection);
             if peer.data == Link::Open(id) || peer.probe == Link::Open(id) {
                 self.links_lost(key, extended, reason);
+            } else if peer.survey.tries(id) {
+                self.trial_failed(key);
+            } else if let (true, Some(extended)) = (retiring == Some(id), extended) {
+                if let Some(peer) = self.peers.get_mut(&key) {
+                    peer.retiring = None;
+                }
+                self.recall_view(key);
+                self.streams_lost(id, &extended, &reason);
             }
             return;
         }
@@ -181,22 +132,31 @@ impl Node {
 
     /// Closes a connection for what came over it, says so, and tells the peer if it understands.
     pub(super) fn violated(&mut self, id: ConnectionId, violation: &Violation) {
+        self.notify(id, violation);
+        self.refuse(id, violation.to_string());
+    }
+
+    /// The same for what was said before.
+    pub(super) fn violated_again(&mut self, id: ConnectionId, violation: &Violation) {
+        self.notify(id, violation);
+        self.dropped(id, violation.to_string());
+    }
+
+    fn notify(&mut self, id: ConnectionId, violation: &Violation) {
         let Some(connection) = self.connections.get(&id) else {
             return;
         };
         if connection.closing {
             return;
         }
-        let reason = violation.to_string();
         let duplicate = matches!(violation, Violation::Duplicate(_));
         if connection.extended.is_some() || duplicate {
             let notice = Notice {
                 code: violation.code(),
-                text: reason.clone(),
+                text: violation.to_string(),
             };
             self.send(id, Message::Error(notice));
         }
-        self.refuse(id, reason);
     }
 
     /// Closes a connection for what came over it, and says so.
@@ -207,16 +167,25 @@ impl Node {
         if connection.closing {
             return;
         }
-        self.tell(Event::ConnectionRefused {
-            remote: connection.remote.clone(),
-            node: connection.claims.clone(),
-            reason: reason.clone(),
-        });
+        // What is tried on the side is no trouble.
+        if !self.is_trial(connection.peer, id) {
+            self.tell(Event::ConnectionRefused {
+                remote: connection.remote.clone(),
+                node: connection.claims.clone(),
+                reason: reason.clone(),
+            });
+        }
         self.dropped(id, reason);
     }
 
+    /// Whether a connection belongs to a trial of this peer.
+    pub(super) fn is_trial(&self, peer: Option<PeerKey>, id: ConnectionId) -> bool {
+        let peer = peer.and_then(|key| self.peers.get(&key));
+        peer.is_some_and(|peer| peer.survey.tries(id))
+    }
+
     /// Has a connection closed; what the extension knew of it is handed out.
-    fn close(&mut self, id: ConnectionId) -> Option<Extended> {
+    pub(super) fn close(&mut self, id: ConnectionId) -> Option<Extended> {
         let connection = self.connections.get_mut(&id)?;
         if !connection.closing {
             connection.closing = true;
@@ -251,36 +220,40 @@ impl Node {
             return;
         };
         let (data, links) = (peer.data.connection(), [peer.data, peer.probe]);
-        let redial = peer.redial_after_failure(now, &timing, &mut self.rng);
-        peer.data = Link::Idle(redial);
+        let address = peer.address.clone();
+        let hearsay = peer.is_hearsay();
+        let mut told = peer.told;
+        match peer.current() {
+            Some(entry) => {
+                entry.failed(now, &timing, &mut self.rng);
+                told |= core::mem::replace(&mut entry.told, true);
+            }
+            // It is not looked for there any more, and that is no trouble.
+            None => told = true,
+        }
+        peer.data = Link::UNUSED;
         peer.probe = Link::UNUSED;
         peer.health_at = Instant::FAR_FUTURE;
         peer.topology_at = Instant::FAR_FUTURE;
         peer.dialed_up = false;
-        let (node, address, up) = (peer.node.clone(), peer.address.clone(), peer.up);
-        let stays = !peer.inbound.is_empty();
-        let told = core::mem::replace(&mut peer.told, true);
-        let fleeting = Self::is_fleeting(peer);
         for link in links {
-            match link {
-                Link::Open(connection) => {
-                    self.close(connection);
-                }
-                Link::Dialing(dial, _) => {
-                    if let Some(dialed) = self.dials.get_mut(&dial) {
-                        *dialed = None;
-                    }
-                }
-                Link::Idle(_) => {}
-            }
+            self.abandon(link);
         }
+        self.end_trial(key);
+        self.fall_back(key);
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        let (node, up) = (peer.node.clone(), peer.up);
+        let stays = !peer.inbound.is_empty() || peer.dialed_up;
+        peer.schedule();
         self.judge(key);
         if up && !stays {
             self.peer_down(key, &reason);
-        } else if !up && !told && (!fleeting || self.is_first(&address)) {
+        } else if !up && !told && (!hearsay || self.is_first(&address)) {
             self.tell(Event::PeerUnreachable {
                 node,
-                address,
+                address: address.clone(),
                 reason: reason.clone(),
             });
         }
@@ -288,9 +261,12 @@ impl Node {
             self.recall_view(key);
             self.streams_lost(data, &extended, &reason);
         }
-        if fleeting && !stays {
-            self.peers.remove(&key);
+        if let Some(peer) = self.peers.get_mut(&key).filter(|_| hearsay && !stays) {
+            // A stranger that does not answer announces itself again if it is one.
+            peer.addresses.retain(|entry| entry.address != address);
+            peer.schedule();
         }
+        self.forget_if_bare(key);
     }
 
     /// No connection to a peer is left.
@@ -300,6 +276,7 @@ impl Node {
         };
         peer.up = false;
         peer.rtt = None;
+        peer.pace = Pace::default();
         peer.goodput = None;
         peer.link = LinkMetrics::default();
         peer.reply = None;
@@ -308,11 +285,9 @@ impl Node {
             .node
             .clone()
             .unwrap_or_else(|| peer.address.as_str().into());
-        peer.node.clone_from(&peer.expected);
-        let (address, named) = (peer.address.clone(), peer.source.is_some());
-        if !named {
-            self.peers.remove(&key);
-        }
+        let address = peer.address.clone();
+        self.unlearn(key);
+        self.forget_if_bare(key);
         self.tell(Event::PeerDown {
             node: node.clone(),
             address,
@@ -322,18 +297,23 @@ impl Node {
         self.node_down(&node, reason);
     }
 
-    /// Forgets a peer that discovery names no longer. If it came by itself as well, it stays.
-    pub(super) fn remove_peer(&mut self, key: PeerKey, reason: &str) {
-        self.peer_lost(key, reason.into());
-        let Some(peer) = self.peers.get_mut(&key) else {
+    /// What a reference node was called hangs on what it said; a node of ours is who it said it is.
+    fn unlearn(&mut self, key: PeerKey) {
+        let Some(peer) = self.peers.get(&key) else {
             return;
         };
-        if peer.inbound.is_empty() {
-            self.peers.remove(&key);
-        } else {
-            peer.source = None;
-            peer.expected = None;
-            peer.data = Link::UNUSED;
+        if peer
+            .node
+            .as_ref()
+            .is_some_and(|node| self.run_of(node).is_some())
+        {
+            return;
+        }
+        let claimed = peer.claimed().cloned();
+        let other = claimed.as_ref().and_then(|node| self.peer_of_node(node));
+        let claimed = claimed.filter(|_| other.is_none_or(|other| other == key));
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.node = claimed;
         }
     }
 
@@ -351,7 +331,8 @@ impl Node {
             return dialed;
         }
         let extended = dialed.filter(|id| self.is_extended(*id));
-        extended.or_else(|| peer.inbound.first().copied())
+        // Of several of its own it wants the newest: it may be about to close the others.
+        extended.or_else(|| peer.inbound.last().copied())
     }
 
     fn is_extended(&self, id: ConnectionId) -> bool {

@@ -6,20 +6,25 @@
 //! - A connection: `connection` is what every one has, with its `outbox` that `write` empties;
 //!   `extended` is what nodes of ours have in addition: `credit`, messages in pieces
 //!   (`reassembly`), keepalive (`pulse`).
-//! - Peers: `find` takes in what discovery says, `discover` reads lists, `announce` broadcasts,
-//!   `links` keeps connections to them, `introduce` is how nodes of ours get to know each other, `health` watches reference peers, `serve` answers
-//!   all of them, `views` says who is there, `place` cuts models into rings, `placement` chooses the quickest.
+//! - Peers: `find` takes in what discovery says, `discover` reads lists, `announce` broadcasts. `peer` is
+//!   what is known of one, with all its `address`es; `dial` and `links` keep connections to them,
+//!   `measure` finds the best way, `moving` changes to it, `pace` watches it. `introduce` is how nodes of
+//!   ours get to know each other, `health` watches reference peers, `serve` answers all of them,
+//!   `views` says who is there, `place` cuts models into rings,
+//!   `placement` chooses the quickest.
 //! - A request has two sides. Its origin (`client`): `origin` starts and ends it, `recover` goes on
 //!   when a stage is lost. Its stages (`session`): `open` takes part, `step` computes, `streams`
 //!   carries, `ending` ends. `plan` is what both know. `plain` is all of that for rings with a
 //!   reference node. `jobs` is training. `compute` talks with the engine.
 
+mod address;
 mod announce;
 mod asking;
 mod client;
 mod compute;
 mod connection;
 mod credit;
+mod dial;
 mod discover;
 mod ending;
 mod extended;
@@ -29,10 +34,13 @@ mod input;
 mod introduce;
 mod jobs;
 mod links;
+mod measure;
+mod moving;
 mod open;
 mod origin;
 mod outbox;
 mod output;
+mod pace;
 mod peer;
 mod place;
 mod placement;
@@ -74,9 +82,9 @@ use asking::Asking;
 use client::{Client, Ended};
 use compute::Desk;
 use connection::Connection;
+use dial::Dialed;
 use discover::File;
 use jobs::{Job, JobStage};
-use links::Dialed;
 use peer::{Link, Peer, PeerKey};
 use session::{Session, Told};
 
@@ -117,6 +125,8 @@ pub enum Timer {
     Pulse,
     /// A peer is due to tell its topology.
     Topology,
+    /// The addresses of a peer are due to be measured.
+    Survey,
 }
 
 /// One node of the ring, as a state machine.
@@ -163,6 +173,8 @@ pub struct Node {
     met: VecDeque<(NodeId, u64)>,
     /// Connections with more to send than they may keep.
     full: VecDeque<ConnectionId>,
+    /// Peers with a connection of which another one took the place.
+    retiring: Vec<PeerKey>,
     /// Nodes that came with an id that was taken, and that were told of.
     clones: VecDeque<(NodeId, u64)>,
     leaving: bool,
@@ -214,6 +226,7 @@ impl Node {
             told: VecDeque::new(),
             met: VecDeque::new(),
             full: VecDeque::new(),
+            retiring: Vec::new(),
             clones: VecDeque::new(),
             leaving: false,
             drained: false,
@@ -295,6 +308,7 @@ impl Node {
                 Timer::Health => self.check_health(),
                 Timer::Pulse => self.check_pulses(),
                 Timer::Topology => self.collect_topology(),
+                Timer::Survey => self.survey(),
             }
             self.settle();
             self.deadline = self.next_deadline();
@@ -304,6 +318,7 @@ impl Node {
     /// What must not happen while something else is half done.
     fn settle(&mut self) {
         self.refuse_full();
+        self.close_retired();
         // What is told of a job that lost a connection may be too much for another one.
         while self.check_job_routes() {
             self.refuse_full();
@@ -349,6 +364,14 @@ impl Node {
             [
                 link(peer.data),
                 link(peer.probe),
+                Deadline {
+                    at: peer.survey.dial_until(),
+                    timer: Timer::Dial,
+                },
+                Deadline {
+                    at: peer.survey.at,
+                    timer: Timer::Survey,
+                },
                 Deadline {
                     at: peer.health_at,
                     timer: Timer::Health,

@@ -10,6 +10,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use core::net::{Ipv4Addr, SocketAddrV4};
+use core::time::Duration;
 
 /// An effect for the driver. Exhaustive on purpose: a new variant must break every driver.
 #[derive(Clone, Debug)]
@@ -202,6 +203,28 @@ pub enum Event {
         address: String,
         /// Why.
         reason: String,
+    },
+    /// A peer is reached over another of its addresses from now on, which is better.
+    PeerMoved {
+        /// Who.
+        node: NodeId,
+        /// Where it was reached.
+        from: String,
+        /// Where it is reached.
+        to: String,
+        /// Why, with the round trips of both.
+        reason: String,
+    },
+    /// The link to a peer has become clearly slower than it was; told once, until it is quick again.
+    LinkSlow {
+        /// Who.
+        node: NodeId,
+        /// Where.
+        address: String,
+        /// Its round trip now.
+        rtt: Duration,
+        /// The least that it was, by the same measure.
+        before: Duration,
     },
     /// A peer came back as a new process: what it held for requests is lost.
     PeerRestarted {

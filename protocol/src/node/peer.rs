@@ -1,10 +1,12 @@
 //! A peer that discovery named: where it is, whether it answers, what it said of itself.
 
-use super::find::{Found, Source};
+use super::address::Address;
+use super::measure::Survey;
+use super::moving::Retiring;
+use super::pace::Pace;
 use super::status::{AddressStatus, HopStatus};
-use crate::config::{COMMAND, Timing};
+use crate::config::COMMAND;
 use crate::id::{ConnectionId, DialId, NodeId};
-use crate::rng::Rng;
 use crate::tensor::DTypeFamily;
 use crate::time::Instant;
 use crate::topology::{Capabilities, LinkMetrics};
@@ -18,25 +20,26 @@ use core::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct PeerKey(pub(super) u64);
 
-/// A peer.
+/// A peer: a node, with all addresses at which it is or is said to be. No two peers have the same id.
 #[derive(Debug)]
 pub(super) struct Peer {
-    /// `host:port`.
-    pub(super) address: String,
-    /// The id that discovery gave it.
-    pub(super) expected: Option<NodeId>,
-    /// The id that it gave itself, or that stands for it.
+    /// Its id: what it said, or what discovery says.
     pub(super) node: Option<NodeId>,
-    /// How discovery found it, the label of its edge.
-    pub(super) description: String,
-    /// Until it tells its own.
-    pub(super) configured: Option<Capabilities>,
+    /// Where it may be reached, in the order in which that became known. A peer that came by itself
+    /// and that nobody names has none, and is forgotten when it goes.
+    pub(super) addresses: Vec<Address>,
+    /// Where it is connected or dialled, or was last; or whence it came.
+    pub(super) address: String,
     /// Its last word on itself and its edges.
     pub(super) reply: Option<TopologyReply>,
     /// Everything but a reference peer's health checks goes over this link.
     pub(super) data: Link,
     /// Health checks of a reference peer that is computing go over this one.
     pub(super) probe: Link,
+    /// How its addresses are measured.
+    pub(super) survey: Survey,
+    /// The connection that `data` took the place of, until all that goes over it has ended.
+    pub(super) retiring: Option<Retiring>,
     /// It can be reached: over the connection that this node dialled, or over one of its own.
     pub(super) up: bool,
     /// It answered over the connection that this node dialled.
@@ -45,12 +48,8 @@ pub(super) struct Peer {
     pub(super) up_since: Instant,
     /// It speaks the extension.
     pub(super) own: bool,
-    /// Extended connections that it opened to this node.
+    /// Extended connections that it opened to this node, the newest last.
     pub(super) inbound: Vec<ConnectionId>,
-    /// Who names it; a peer that nobody names is forgotten when it goes.
-    pub(super) source: Option<Source>,
-    /// When it was announced last, and how good the way to it is, if discovery is by broadcasts.
-    pub(super) heard: Option<Heard>,
     /// It said that it leaves: nothing new is placed on it.
     pub(super) leaving: bool,
     /// The dtype names it writes.
@@ -58,23 +57,15 @@ pub(super) struct Peer {
     pub(super) health_at: Instant,
     pub(super) topology_at: Instant,
     pub(super) rtt: Option<Duration>,
+    /// Whether the link is as quick as it was.
+    pub(super) pace: Pace,
     /// Bytes per second that get there, as large messages showed.
     pub(super) goodput: Option<u64>,
     /// How quick the link is, as others are told.
     pub(super) link: LinkMetrics,
     pub(super) hops: Hops,
-    failures: u32,
-    /// It answered once at this address.
-    pub(super) answered: bool,
-    /// Its current run of failures was told to the application.
+    /// That it is gone was told to the application.
     pub(super) told: bool,
-}
-
-/// What was announced of a peer last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Heard {
-    pub(super) at: Instant,
-    pub(super) priority: i64,
 }
 
 /// Where one link to a peer stands.
@@ -102,52 +93,47 @@ impl Link {
 
 impl Peer {
     /// A peer that discovery names.
-    pub(super) fn new(found: Found, now: Instant) -> Self {
+    pub(super) fn new(node: Option<NodeId>, address: Address) -> Self {
+        let (at, now) = (address.address.clone(), address.again);
+        let mut peer = Self::unnamed(node, at, now);
+        peer.addresses.push(address);
+        peer.schedule();
+        peer
+    }
+
+    /// A peer that discovery does not name: it came by itself.
+    pub(super) fn unnamed(node: Option<NodeId>, remote: String, now: Instant) -> Self {
         Self {
-            source: Some(found.source),
-            address: found.address,
-            node: found.node.clone(),
-            expected: found.node,
-            description: found.description,
-            configured: found.capabilities,
+            node,
+            addresses: Vec::new(),
+            address: remote,
             reply: None,
-            data: Link::Idle(now),
+            data: Link::UNUSED,
             probe: Link::UNUSED,
+            survey: Survey::default(),
+            retiring: None,
             up: false,
             dialed_up: false,
             up_since: now,
             own: false,
             inbound: Vec::new(),
-            heard: None,
             leaving: false,
             family: None,
             health_at: Instant::FAR_FUTURE,
             topology_at: Instant::FAR_FUTURE,
             rtt: None,
+            pace: Pace::default(),
             goodput: None,
             link: LinkMetrics::default(),
             hops: Hops::default(),
-            failures: 0,
-            answered: false,
             told: false,
         }
     }
 
-    /// A peer that discovery does not name: it came by itself.
-    pub(super) fn unnamed(node: NodeId, remote: String, now: Instant) -> Self {
-        let found = Found {
-            source: Source::Direct,
-            node: None,
-            address: remote,
-            description: String::from("IN"),
-            capabilities: None,
-            priority: None,
-        };
-        let mut peer = Self::new(found, now);
-        peer.source = None;
-        peer.node = Some(node);
-        peer.data = Link::UNUSED;
-        peer
+    // --- its addresses --------------------------------------------------------------------------
+
+    pub(super) fn entry(&self, address: &str) -> Option<&Address> {
+        self.addresses.iter().find(|entry| entry.address == address)
     }
 
     /// Whether it is reached by a command instead of a host and a port.
@@ -155,30 +141,97 @@ impl Peer {
         self.address.starts_with(COMMAND)
     }
 
-    /// When to dial again after one more failure: doubling waits, spread by a quarter so that a
-    /// ring that starts at once does not dial in step.
-    pub(super) fn redial_after_failure(
-        &mut self,
-        now: Instant,
-        timing: &Timing,
-        rng: &mut Rng,
-    ) -> Instant {
-        let longest = if self.is_behind_command() {
-            timing.command_redial_max
-        } else {
-            timing.redial_max
-        };
-        let doublings = self.failures.min(16);
-        self.failures = self.failures.saturating_add(1);
-        let wait = timing
-            .redial_min
-            .saturating_mul(1 << doublings)
-            .min(longest);
-        let quarter = u64::try_from(wait.as_nanos() / 4).unwrap_or(u64::MAX);
-        let jitter = Duration::from_nanos(rng.below(quarter.saturating_add(1)));
-        // Never at once, or a failing dial would keep the node busy for ever.
-        now + wait.saturating_sub(jitter).max(Duration::from_millis(1))
+    pub(super) fn entry_mut(&mut self, address: &str) -> Option<&mut Address> {
+        let mut all = self.addresses.iter_mut();
+        all.find(|entry| entry.address == address)
     }
+
+    /// Where it is connected or dialled, or was last, if that is still named.
+    pub(super) fn current(&mut self) -> Option<&mut Address> {
+        let mut all = self.addresses.iter_mut();
+        all.find(|entry| entry.address == self.address)
+    }
+
+    /// Whether something goes on at an address that a change there would disturb.
+    pub(super) fn uses(&self, address: &str) -> bool {
+        self.address == address && !matches!(self.data, Link::Idle(_))
+    }
+
+    /// Keeps one more address, of at most `limit`. What strangers say that came to nothing makes
+    /// room first, and for a list anything that strangers say. Says whether it was kept.
+    pub(super) fn keep(&mut self, address: Address, limit: usize) -> bool {
+        if self.addresses.len() >= limit {
+            let listed = !address.is_announced();
+            let spare = |entry: &&Address| {
+                entry.is_hearsay() && !self.uses(&entry.address) && (listed || entry.has_failed())
+            };
+            let worst = self.addresses.iter().filter(spare).max_by_key(|e| e.rank());
+            let Some(worst) = worst.map(|entry| entry.address.clone()) else {
+                return false;
+            };
+            self.addresses.retain(|entry| entry.address != worst);
+        }
+        self.addresses.push(address);
+        true
+    }
+
+    /// The address to dial now, if one is due.
+    pub(super) fn best_due(&self, now: Instant) -> Option<&Address> {
+        let due = self.addresses.iter().filter(|entry| entry.again <= now);
+        due.min_by_key(|entry| entry.rank())
+    }
+
+    /// When not connected: dial when the first address is due.
+    pub(super) fn schedule(&mut self) {
+        if let Link::Idle(_) = self.data {
+            let all = self.addresses.iter().map(|entry| entry.again);
+            self.data = Link::Idle(all.min().unwrap_or(Instant::FAR_FUTURE));
+        }
+    }
+
+    /// Whether nothing is known of it but what strangers say.
+    pub(super) fn is_hearsay(&self) -> bool {
+        let hearsay = self.addresses.iter().all(Address::is_hearsay);
+        hearsay && !self.up && !self.addresses.is_empty()
+    }
+
+    /// What is called its id where it is named.
+    pub(super) fn claimed(&self) -> Option<&NodeId> {
+        let names = self.addresses.iter().flat_map(|entry| &entry.names);
+        names.filter_map(|name| name.node.as_ref()).next()
+    }
+
+    /// The label of the edge to it.
+    pub(super) fn description(&self) -> &str {
+        let current = self.entry(&self.address);
+        let named = current.or_else(|| self.addresses.first());
+        named.map_or("IN", Address::description)
+    }
+
+    /// What to assume of the machine until it tells.
+    pub(super) fn configured(&self) -> Option<&Capabilities> {
+        let names = self.addresses.iter().flat_map(|entry| &entry.names);
+        let (mut listed, mut heard) = (None, None);
+        for name in names {
+            let first = match name.heard {
+                None => &mut listed,
+                Some(_) => &mut heard,
+            };
+            *first = first.or(name.capabilities.as_ref());
+        }
+        listed.or(heard)
+    }
+
+    /// All of them, for people.
+    pub(super) fn address_status(&self) -> Vec<AddressStatus> {
+        let status = |entry: &Address| {
+            let in_use = entry.address == self.address;
+            entry.status(in_use, self.rtt.filter(|_| in_use && self.dialed_up))
+        };
+        self.addresses.iter().map(status).collect()
+    }
+
+    // --- what it is -----------------------------------------------------------------------------
 
     /// Takes over what was measured; says whether others are to be told.
     pub(super) fn measured(&mut self) -> bool {
@@ -190,27 +243,6 @@ impl Peer {
         let told = self.link;
         self.link = told.follow(now);
         told != self.link
-    }
-
-    /// It answered: the next failure is the first again.
-    pub(super) fn succeeded(&mut self) {
-        self.answered = true;
-        self.failures = 0;
-        self.told = false;
-    }
-
-    /// Where it may be reached.
-    pub(super) fn addresses(&self) -> Vec<AddressStatus> {
-        let status = |source: &Source| AddressStatus {
-            address: self.address.clone(),
-            sources: alloc::vec![source.clone()],
-            description: self.description.clone(),
-            in_use: true,
-            verified: self.answered,
-            rtt: self.rtt.filter(|_| self.dialed_up),
-            failures: self.failures,
-        };
-        self.source.iter().map(status).collect()
     }
 
     /// What it said of itself, once it said anything.
@@ -226,7 +258,7 @@ impl Peer {
         let by_chip = || {
             let chip = self
                 .capabilities()
-                .or(self.configured.as_ref())
+                .or(self.configured())
                 .map(|c| c.chip.as_str());
             let apple = chip.is_some_and(|chip| chip.starts_with("Apple"));
             if apple {
@@ -288,34 +320,6 @@ impl Hops {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn redial_waits_double_up_to_the_maximum() {
-        let timing = Timing::default();
-        let mut rng = Rng::new(3);
-        let mut peer = Peer::unnamed("n".into(), "h:1".into(), Instant::ZERO);
-        let mut waits = Vec::new();
-        for _ in 0..40 {
-            waits.push(peer.redial_after_failure(Instant::ZERO, &timing, &mut rng) - Instant::ZERO);
-        }
-        let bounds = |wait: Duration| (wait * 3 / 4)..=wait;
-        let mut behind = Peer::unnamed("n".into(), "command x".into(), Instant::ZERO);
-        let last = (0..40).map(|_| behind.redial_after_failure(Instant::ZERO, &timing, &mut rng));
-        let last = last.last().map(|at| at - Instant::ZERO);
-        assert!(last.is_some_and(|wait| bounds(timing.command_redial_max).contains(&wait)));
-        assert!(
-            waits
-                .first()
-                .is_some_and(|w| bounds(timing.redial_min).contains(w)),
-            "{waits:?}"
-        );
-        assert!(
-            waits
-                .last()
-                .is_some_and(|w| bounds(timing.redial_max).contains(w)),
-            "{waits:?}"
-        );
-    }
 
     #[test]
     fn percentiles_of_the_last_samples() {

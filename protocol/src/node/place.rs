@@ -126,12 +126,12 @@ impl Node {
             let Some(node) = peer.node.clone() else {
                 continue;
             };
-            let capabilities = peer.capabilities().or(peer.configured.as_ref()).cloned();
+            let capabilities = peer.capabilities().or(peer.configured()).cloned();
             topology.update_node(
                 node.clone(),
                 capabilities.unwrap_or_else(Capabilities::unknown),
             );
-            let description = Some(peer.description.clone());
+            let description = Some(peer.description().into());
             topology.add_edge(self.config.node.clone(), node.clone(), description);
             topology.measure(self.config.node.clone(), node.clone(), peer.link);
             if let Some(reply) = &peer.reply {

@@ -128,6 +128,11 @@ impl Pulse {
         })
     }
 
+    /// A probe whose answer comes behind all that the peer has sent so far.
+    pub(super) fn fence(&mut self, now: Instant) -> u64 {
+        self.probe(now)
+    }
+
     /// When to call [`Pulse::beat`], if a silence of `every` is to be noticed.
     pub(super) fn due(&self, every: Duration) -> Instant {
         match self.state {

@@ -6,7 +6,8 @@ use super::peer::{Peer, PeerKey};
 use super::violation::Violation;
 use super::{Instant, Node};
 use crate::id::ConnectionId;
-use crate::wire::{Chunk, Hello, Message, decode_payload};
+use crate::wire::extension::error;
+use crate::wire::{Chunk, Hello, Message, Notice, decode_payload};
 use alloc::format;
 use core::time::Duration;
 
@@ -72,7 +73,7 @@ impl Node {
             | Message::SendExampleResponse(_) => {}
             Message::Ping { id: ping } => self.send(id, Message::Pong { id: ping }),
             Message::Pong { id: ping } => self.pong(id, ping),
-            Message::Error(notice) => self.refuse(id, format!("it says: {}", notice.text)),
+            Message::Error(notice) => self.refused(id, &notice),
             Message::Goodbye(_) => self.peer_leaves(id),
             Message::Topology(reply) => self.take_view(id, reply),
             Message::Open(open) => self.open_came(id, &open),
@@ -113,6 +114,19 @@ impl Node {
         }
     }
 
+    /// The peer closes a connection for what this node did.
+    fn refused(&mut self, id: ConnectionId, notice: &Notice) {
+        let reason = format!("it says: {}", notice.text);
+        if notice.code == error::DUPLICATE {
+            // Again and again, until somebody gives one of the two another id.
+            self.is_cloned(id);
+            if !self.is_first(&reason) {
+                return self.dropped(id, reason);
+            }
+        }
+        self.refuse(id, reason);
+    }
+
     fn abort_came(&mut self, id: ConnectionId, transfer: u32) {
         let Some(extended) = self.extended(id) else {
             return;
@@ -130,6 +144,7 @@ impl Node {
         match extended.pulse.pong(ping, now) {
             Ok(took) => {
                 let (rtt, node) = (extended.pulse.rtt(), extended.node.clone());
+                let quiet = extended.streams() == 0;
                 let known = |peer: &&mut Peer| peer.node.as_ref() == Some(&node);
                 if let Some(peer) = self.peers.values_mut().find(known) {
                     peer.rtt = rtt;
@@ -140,6 +155,10 @@ impl Node {
                         self.rebuild_topology();
                     }
                 }
+                if let Some(took) = took.filter(|_| quiet) {
+                    self.pace_of(id, took);
+                }
+                self.passed(id, ping);
                 self.answered_challenge(id, ping);
             }
             Err(error) => self.violated(id, &error.into()),
@@ -188,7 +207,10 @@ impl Node {
         else {
             return;
         };
+        let trial = self.is_trial(Some(key), id);
         match hello {
+            _ if trial && !is_healthy => self.trial_failed(key),
+            _ if trial => self.trial_answered(key, id, asked, hello),
             _ if !is_healthy => self.unhealthy(key),
             Some(hello) => self.introduced(id, hello),
             None => self.healthy(key, asked),

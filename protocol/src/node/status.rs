@@ -160,7 +160,7 @@ impl Node {
             rtt: peer.rtt,
             goodput: peer.goodput,
             hops: peer.hops.status(),
-            addresses: peer.addresses(),
+            addresses: peer.address_status(),
         };
         Status {
             node: self.config.node.clone(),

@@ -120,6 +120,13 @@ impl Node {
         if self.reply_came(id, Reply::Topology).is_none() {
             return;
         }
+        let dialed = self
+            .connections
+            .get(&id)
+            .and_then(|connection| connection.peer);
+        if let Some(key) = dialed.filter(|key| self.is_trial(Some(*key), id)) {
+            return self.trial_told(key, id, &reply);
+        }
         self.take_view(id, reply);
     }
 

@@ -45,11 +45,11 @@ fields! {
     Timing {
         health_every, health_timeout, topology_every, forming_every, forming_for, dial_timeout,
         command_timeout, command_redial_max, redial_min, redial_max, discovery_every, announce_every,
-        announce_timeout, ask_every, ask_again_max, ask_timeout, frame_stall, acknowledge,
+        announce_timeout, ask_every, ask_again_max, ask_timeout, measure_every, measure_most, frame_stall, acknowledge,
         stage_timeout, probe_idle, probe_busy, regroup, orphan, job_step,
     }
     Limits {
-        connections, peers, announcements, newcomers, outbox, window, requests, calls, ended, topology, stages, probes,
+        connections, peers, announcements, newcomers, addresses, trials, outbox, window, requests, calls, ended, topology, stages, probes,
         window_bytes, stream_window_bytes, prefill, recoveries, jobs,
     }
 }

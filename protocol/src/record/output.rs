@@ -68,6 +68,8 @@ variants! {
         23 = JobFailed { job, failure, saved },
         24 = PeerEngine { node, engine },
         25 = BroadcastTrouble { reason },
+        26 = PeerMoved { node, from, to, reason },
+        27 = LinkSlow { node, address, rtt, before },
     }
     JobFailure {
         0 = Busy(most),

@@ -106,6 +106,8 @@ fn blank_event(event: &Event) -> Event {
         | Event::Rejected { .. }
         | Event::PeerUp { .. }
         | Event::PeerRestarted { .. }
+        | Event::PeerMoved { .. }
+        | Event::LinkSlow { .. }
         | Event::PeerEngine { .. }
         | Event::DuplicateNode { .. }
         | Event::PeerLeaving { .. }

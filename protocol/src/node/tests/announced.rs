@@ -108,7 +108,7 @@ fn a_stranger_that_does_not_answer_is_told_of_once_and_not_kept() {
 }
 
 #[test]
-fn of_two_ways_the_better_one_is_tried_without_a_word() {
+fn of_several_ways_the_best_is_tried_next() {
     let mut net = Net::strangers(&[1000], |_| {});
     net.advance(SECOND);
     let (now, addresses) = (net.now, [(50, 4), (51, 6), (52, 5)]);
@@ -119,12 +119,28 @@ fn of_two_ways_the_better_one_is_tried_without_a_word() {
         let node = &mut net.hosts[0].node;
         node.handle_input(now, Input::Datagram { from, payload });
     }
-    let status = net.hosts[0].node.status();
-    let tried: Vec<&str> = status.peers.iter().map(|p| &*p.address).collect();
-    assert_eq!(tried, ["10.0.0.51:50051"]);
-    let told = |output: Output| matches!(output, Output::Event(Event::PeerUnreachable { .. }));
+    // The first is tried by now, and when nothing comes of it, the best of the others at once.
     let node = &mut net.hosts[0].node;
-    assert!(!core::iter::from_fn(|| node.poll_output()).any(told));
+    let mut tried = vec![];
+    for _ in 0..2 {
+        node.handle_timeout(now);
+        while let Some(output) = node.poll_output() {
+            match output {
+                Output::Dial { dial, address } => tried.push((dial, address)),
+                Output::Event(Event::PeerUnreachable { .. }) if tried.len() < 2 => {}
+                other => assert!(!matches!(other, Output::Event(_)), "{other:?}"),
+            }
+        }
+        let (dial, _) = tried.last().cloned().expect("it is dialled");
+        let reason = String::from("connection refused");
+        node.handle_input(now, Input::DialFailed { dial, reason });
+    }
+    let tried: Vec<&str> = tried.iter().map(|(_, address)| &**address).collect();
+    assert_eq!(tried, ["10.0.0.50:50051", "10.0.0.51:50051"]);
+    let peers = node.status().peers;
+    assert_eq!(peers.len(), 1, "{peers:?}");
+    let left: Vec<&str> = peers[0].addresses.iter().map(|a| &*a.address).collect();
+    assert_eq!(left, ["10.0.0.52:50051"], "strangers are not kept");
 }
 
 #[test]

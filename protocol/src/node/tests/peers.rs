@@ -157,7 +157,7 @@ fn a_changed_discovery_file_changes_the_peers() {
     );
     net.hosts[0].file = String::from(r#"{"peers": {}}"#);
     net.advance(Duration::from_secs(10));
-    let named = |peer: &&Peer| peer.source.is_some();
+    let named = |peer: &&Peer| !peer.addresses.is_empty();
     assert_eq!(net.hosts[0].node.peers.values().filter(named).count(), 0);
     assert_eq!(
         net.hosts[0].node.topology.nodes.len(),
