@@ -110,6 +110,7 @@ impl App {
             announcements: settings.announcements,
             commands: settings.commands.clone(),
             accepted,
+            visitors: settings.visitors,
             record,
         };
         // Telling peers of more memory than was found is a promise; of less, a wish for fewer

@@ -90,39 +90,51 @@ pub struct Args {
     #[argh(option, arg_name = "NAME", default = "RuntimeKind::Smol")]
     pub runtime: RuntimeKind,
 
-    /// how peers are found: udp, manual, direct, several with commas, or none; default udp
+    /// how peers are found: udp, tcp, manual, direct, tailscale, with commas, or none; default udp
     #[argh(option, arg_name = "NAMES")]
     pub discovery_module: Option<DiscoveryModules>,
-    /// UDP port where announcements of others come (udp); default 5678
+    /// UDP port, and TCP port, where announcements of others come (udp, tcp); default 5678
     #[argh(option, arg_name = "PORT", default = "5678")]
     pub listen_port: u16,
     /// UDP port to which this node announces itself (udp); default 5678
     #[argh(option, arg_name = "PORT", default = "5678")]
     pub broadcast_port: u16,
-    /// time after which a silent peer that cannot be reached is forgotten (udp); default 30
+    /// time after which a silent peer that cannot be reached is forgotten (udp, tcp); default 30
     #[argh(option, arg_name = "SECONDS", default = "30")]
     pub discovery_timeout: u64,
-    /// the only nodes that count, with commas (udp)
+    /// the only nodes that count, with commas (udp, tcp, tailscale)
     #[argh(option, arg_name = "IDS")]
     pub node_id_filter: Option<String>,
     /// the only types of interfaces that count, such as Ethernet,WiFi (udp)
     #[argh(option, arg_name = "TYPES")]
     pub interface_type_filter: Option<String>,
+    /// nodes to announce this one to, HOST[:PORT] with commas (tcp)
+    #[argh(option, arg_name = "HOSTS")]
+    pub tcp_seeds: Option<String>,
+    /// announce this node to hosts 1, 2, 10, 100 and 187 of its subnets too (tcp)
+    #[argh(switch)]
+    pub tcp_probe: bool,
     /// file that names the peers (manual)
     #[argh(option, arg_name = "FILE")]
     pub discovery_config_path: Option<PathBuf>,
-    /// the peer's host (direct)
+    /// a peer's host, or HOST:PORT; may be given several times (direct)
     #[argh(option, arg_name = "HOST")]
-    pub peer_host: Option<String>,
-    /// the peer's port (direct)
+    pub peer_host: Vec<String>,
+    /// port of peers whose host is given without one (direct)
     #[argh(option, arg_name = "PORT")]
     pub peer_port: Option<u16>,
-    /// the peer's name (direct); default learned from it
+    /// the name of each such peer, in turn (direct); default learned from them
     #[argh(option, arg_name = "ID")]
-    pub peer_id: Option<String>,
+    pub peer_id: Vec<String>,
     /// command that leads to a peer, such as "ssh HOST exo-node connect --stdio"; may be repeated
     #[argh(option, arg_name = "COMMAND")]
     pub peer_command: Vec<String>,
+    /// key of Tailscale's API, to tell and learn ids of nodes (tailscale)
+    #[argh(option, arg_name = "KEY")]
+    pub tailscale_api_key: Option<String>,
+    /// the tailnet (tailscale); default the one of the key
+    #[argh(option, arg_name = "NAME")]
+    pub tailnet_name: Option<String>,
     /// begin when this many peers answer; default 0
     #[argh(option, arg_name = "COUNT", default = "0")]
     pub wait_for_peers: usize,
@@ -257,32 +269,20 @@ pub struct Args {
     /// no effect
     #[argh(option, arg_name = "COUNT")]
     pub max_parallel_downloads: Option<String>,
-    /// no effect
-    #[argh(option, arg_name = "KEY")]
-    pub tailscale_api_key: Option<String>,
-    /// no effect
-    #[argh(option, arg_name = "NAME")]
-    pub tailnet_name: Option<String>,
 }
 
 impl Args {
     /// Flags of the reference that were given and change nothing here.
     #[must_use]
     pub fn without_effect(&self) -> Vec<&'static str> {
-        let filters = [
-            ("--max-parallel-downloads", &self.max_parallel_downloads),
-            ("--tailscale-api-key", &self.tailscale_api_key),
-            ("--tailnet-name", &self.tailnet_name),
+        let given = [
+            (
+                "--max-parallel-downloads",
+                self.max_parallel_downloads.is_some(),
+            ),
+            ("--download-quick-check", self.download_quick_check),
         ];
-        let given = filters
-            .into_iter()
-            .filter(|(_, value)| value.is_some())
-            .map(|(name, _)| name);
-        given
-            .chain(
-                self.download_quick_check
-                    .then_some("--download-quick-check"),
-            )
-            .collect()
+        let given = given.into_iter().filter(|(_, given)| *given);
+        given.map(|(name, _)| name).collect()
     }
 }

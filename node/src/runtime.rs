@@ -59,6 +59,8 @@ pub struct Options {
     pub commands: Commands,
     /// A peer that is there already, in words too.
     pub accepted: Option<(Socket, String)>,
+    /// The TCP port where they do.
+    pub visitors: Option<u16>,
     /// Takes down what the node is told.
     pub record: Option<Recorder>,
 }
@@ -86,6 +88,7 @@ impl Runtime {
             announcements,
             commands,
             accepted,
+            visitors,
             record,
         } = options;
         match kind {
@@ -97,6 +100,7 @@ impl Runtime {
                     announcements,
                     commands,
                     accepted,
+                    visitors,
                     record,
                     ..defaults
                 };
@@ -112,6 +116,7 @@ impl Runtime {
                     announcements,
                     commands,
                     accepted,
+                    visitors,
                     record,
                     ..defaults
                 };

@@ -122,13 +122,23 @@ fn tell(settings: &Settings, started: &Started) {
             broadcast.target_port
         );
     }
+    if let (Some(tcp), Some(port)) = (&discovery.tcp, settings.visitors) {
+        let seeds = match tcp.seeds.len() {
+            0 => String::new(),
+            _ => format!(", announcing this node to {}", tcp.seeds.join(", ")),
+        };
+        tracing::info!("listening for announcements on TCP port {port}{seeds}");
+    }
+    if settings.tailscale.is_some() {
+        tracing::info!("looking for peers in the tailnet");
+    }
     if let Some(file) = &settings.discovery_file {
         tracing::info!("peers are named in {}", file.display());
     }
     for peer in &discovery.direct {
         tracing::info!("looking for a peer at {}", peer.address);
     }
-    if *discovery == Discovery::default() {
+    if *discovery == Discovery::default() && settings.tailscale.is_none() {
         tracing::info!(
             "looking for no peers; find some with --discovery-module udp, \
              --discovery-config-path FILE, or --peer-host HOST --peer-port PORT"

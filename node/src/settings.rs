@@ -4,14 +4,15 @@ mod commands;
 mod discovery;
 
 pub use commands::Commands;
+pub use discovery::Tailscale;
 
 use crate::cli::{Args, EngineKind, RuntimeKind, UsageError};
 use crate::identity::{self, Identity};
 use crate::recording::Record;
 use crate::train::{JobFileError, Reference};
 use exo_engine_mlx::checkpoint::Adapter;
-use exo_protocol::DType;
 use exo_protocol::config::Discovery;
+use exo_protocol::{DType, NodeId};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -39,6 +40,10 @@ pub struct Settings {
     pub commands: Commands,
     /// The UDP port where they announce themselves.
     pub announcements: Option<u16>,
+    /// The TCP port where they do.
+    pub visitors: Option<u16>,
+    /// Peers are looked for in a tailnet too.
+    pub tailscale: Option<Tailscale>,
     /// A peer that announces itself no longer is forgotten after this.
     pub announce_timeout: Duration,
     /// Begin when this many peers are up.
@@ -174,11 +179,13 @@ impl Settings {
         if args.chatgpt_api_response_timeout == 0 {
             return Err(usage("--chatgpt-api-response-timeout must be at least 1"));
         }
-        let (mut discovery, discovery_file) = discovery::discovery(args, serving)?;
-        let (commands, peers) = commands::commands(args)?;
-        discovery.direct.extend(peers);
-        let announcements = discovery.broadcast.is_some().then_some(args.listen_port);
-        let alone = discovery == Discovery::default() && args.node_port.is_none() && !serving;
+        let mut peers = discovery::peers(args, serving)?;
+        let (commands, behind) = commands::commands(args)?;
+        peers.discovery.direct.extend(behind);
+        let (discovery, port) = (&peers.discovery, args.listen_port);
+        let announcements = discovery.broadcast.is_some().then_some(port);
+        let visitors = discovery.tcp.is_some().then_some(port);
+        let alone = !peers.are_looked_for() && args.node_port.is_none() && !serving;
         let port = args.node_port.unwrap_or(NODE_PORT);
         let models_dirs: Vec<PathBuf> = args
             .models_dir
@@ -193,10 +200,12 @@ impl Settings {
             identity: identity(args)?,
             memory: args.node_memory,
             listen: (!alone).then(|| address(&args.node_host, port)),
-            discovery,
+            discovery: peers.discovery,
+            discovery_file: peers.file,
             commands,
-            discovery_file,
             announcements,
+            visitors,
+            tailscale: peers.tailscale,
             announce_timeout: Duration::from_secs(args.discovery_timeout),
             wait_for_peers: args.wait_for_peers,
             runtime: args.runtime,
@@ -229,6 +238,10 @@ fn identity(args: &Args) -> Result<Identity, SettingsError> {
     match &args.node_id {
         None => Ok(Identity::stored(&identity::home())),
         Some(id) if id.trim().is_empty() => Err(usage("--node-id must not be empty")),
+        Some(id) if !NodeId::is_fit(id) => Err(usage(format!(
+            "--node-id must have at most {} bytes that can be printed",
+            NodeId::MOST
+        ))),
         Some(id) => Ok(Identity::given(id.clone())),
     }
 }
@@ -351,10 +364,6 @@ mod tests {
     fn what_cannot_be_is_told_in_one_line() {
         for (line, wanted) in [
             (
-                "--discovery-module tcp",
-                "--discovery-module tcp is not in this version; use udp, manual",
-            ),
-            (
                 "--discovery-module udp --node-port 0",
                 "--node-port, --listen-port and --broadcast-port cannot be 0",
             ),
@@ -362,11 +371,10 @@ mod tests {
                 "--discovery-timeout 0",
                 "--discovery-timeout must be at least 1",
             ),
-            ("--discovery-module tailscale", "is not in this version"),
             ("--discovery-module manual", "needs --discovery-config-path"),
             (
-                "--discovery-module direct --peer-host a",
-                "needs --peer-host HOST and --peer-port",
+                "--peer-host a",
+                "--peer-host \"a\" has no port; write HOST:PORT, or give --peer-port",
             ),
             (
                 "--discovery-config-path /nowhere/x.json",

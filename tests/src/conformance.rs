@@ -6,6 +6,7 @@
 //! to a port. A check looks at the far end wherever it can: a driver that loses something believes
 //! that all is well.
 
+pub mod asks;
 pub mod broadcast;
 pub mod calls;
 pub mod engine;

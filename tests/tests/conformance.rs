@@ -1,7 +1,7 @@
 //! Both runtimes keep the driver's contract, alone and with each other.
 
 use exo_tests::conformance::Kind::{self, Smol, Std};
-use exo_tests::conformance::{broadcast, calls, pairs, rules, streams, weather};
+use exo_tests::conformance::{asks, broadcast, calls, pairs, rules, streams, weather};
 use std::sync::{PoisonError, RwLock};
 
 /// Some checks count what the whole process holds: nothing else runs meanwhile.
@@ -56,6 +56,9 @@ checks! { on_std = Std, on_smol = Smol: beside_others {
     streams::progress_is_a_sign_of_life,
     rules::a_full_inbox_slows_the_peers_down,
     broadcast::announcements_go_out_and_come_in,
+    asks::asks_end,
+    asks::visitors_are_answered,
+    asks::idle_visitors_keep_nobody_out,
     weather::junk_costs_its_own_connection_only,
     weather::half_a_frame_is_noticed,
     weather::an_oversize_announcement_is_refused,

@@ -26,6 +26,8 @@ mod rules;
 mod scan;
 #[path = "vectors/shapes.rs"]
 mod shapes;
+#[path = "vectors/tcp.rs"]
+mod tcp;
 #[path = "vectors/topology.rs"]
 mod topology;
 #[path = "vectors/trace.rs"]

@@ -145,12 +145,14 @@ impl FromStr for OptimizerKind {
 pub enum DiscoveryModule {
     /// By broadcasts.
     Udp,
+    /// By announcements over TCP.
+    Tcp,
     /// From a file.
     Manual,
-    /// At one address.
+    /// At fixed addresses.
     Direct,
-    /// A module of the reference that is not here yet.
-    Later(&'static str),
+    /// In a tailnet.
+    Tailscale,
 }
 
 /// Ways to find peers, none twice; there may be none.
@@ -170,11 +172,12 @@ impl FromStr for DiscoveryModules {
                 "udp" => DiscoveryModule::Udp,
                 "manual" => DiscoveryModule::Manual,
                 "direct" => DiscoveryModule::Direct,
-                "tcp" => DiscoveryModule::Later("tcp"),
-                "tailscale" => DiscoveryModule::Later("tailscale"),
+                "tcp" => DiscoveryModule::Tcp,
+                "tailscale" => DiscoveryModule::Tailscale,
                 _ => {
                     return Err(
-                        "it is none, or udp, manual, direct, or several with commas".to_owned()
+                        "it is none, or udp, tcp, manual, direct, tailscale, or several with commas"
+                            .to_owned(),
                     );
                 }
             };

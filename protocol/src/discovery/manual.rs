@@ -11,6 +11,7 @@
 //! here: `address` may hold the port, capabilities may be missing or partial (the peer tells its
 //! own once it is connected), the own entry may be missing or present.
 
+use super::address;
 use crate::id::NodeId;
 use crate::json::{Json, JsonError};
 use crate::topology::{Capabilities, integer};
@@ -19,7 +20,6 @@ use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::net::Ipv6Addr;
 
 /// The most bytes a file may have: room for every peer with all its capabilities.
 pub const MAX_LEN: usize = 1 << 20;
@@ -117,8 +117,11 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<ManualPeer>, ManualError> {
 }
 
 fn peer(id: &str, entry: &Json) -> Result<ManualPeer, String> {
-    if id.is_empty() {
-        return Err("its id, the key of its entry, is empty".to_owned());
+    if !NodeId::is_fit(id) {
+        let most = NodeId::MOST;
+        return Err(format!(
+            "its id, the key of its entry, must have 1 to {most} bytes that can be printed"
+        ));
     }
     let Some(fields) = entry.as_object() else {
         return Err(format!("expected an object, got {}", entry.kind()));
@@ -132,7 +135,8 @@ fn peer(id: &str, entry: &Json) -> Result<ManualPeer, String> {
         None | Some(Json::Null) => None,
         Some(value) => Some(port(value)?),
     };
-    let (host, embedded) = split(address)?;
+    let (host, embedded) =
+        address::split(address).map_err(|error| format!("\"address\" {error}"))?;
     let port = match (explicit, embedded) {
         (Some(explicit), Some(embedded)) if explicit != embedded => {
             return Err(format!(
@@ -167,64 +171,14 @@ fn only<'a>(fields: &'a [(String, Json)], key: &str) -> Result<Option<&'a Json>,
 }
 
 fn port(json: &Json) -> Result<u16, String> {
-    integer(json).and_then(in_range).ok_or_else(|| {
+    integer(json).and_then(address::in_range).ok_or_else(|| {
         let got = match json {
             Json::Int(value) => value.to_string(),
-            Json::String(text) => format!("{:?}", shown(text)),
+            Json::String(text) => format!("{:?}", address::shown(text)),
             other => other.kind().to_owned(),
         };
         format!("\"port\" must be a number from 1 to 65535, got {got}")
     })
-}
-
-fn in_range(port: i64) -> Option<u16> {
-    u16::try_from(port).ok().filter(|&port| port > 0)
-}
-
-/// Host, in brackets if it is an IPv6 address, and port.
-fn split(address: &str) -> Result<(String, Option<u16>), String> {
-    let bad = |why: &str| Err(format!("\"address\" {:?} {why}", shown(address)));
-    let (host, port) = if let Some(rest) = address.strip_prefix('[') {
-        match rest.split_once(']') {
-            Some((host, "")) if is_ipv6(host) => (format!("[{host}]"), None),
-            Some((host, port)) if is_ipv6(host) && port.starts_with(':') => {
-                (format!("[{host}]"), port.strip_prefix(':'))
-            }
-            _ => return bad("is no IPv6 address in brackets"),
-        }
-    } else if is_ipv6(address) {
-        (format!("[{address}]"), None)
-    } else {
-        match address.split_once(':') {
-            Some((host, port)) => (host.to_owned(), Some(port)),
-            None => (address.to_owned(), None),
-        }
-    };
-    let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | '@' | '"');
-    if host.is_empty() || host.contains(odd) {
-        return bad("holds no host name");
-    }
-    let Some(text) = port else {
-        return Ok((host, None));
-    };
-    match text.parse().ok().and_then(in_range) {
-        Some(port) if text.bytes().all(|byte| byte.is_ascii_digit()) => Ok((host, Some(port))),
-        _ => bad("does not end in a port from 1 to 65535"),
-    }
-}
-
-fn is_ipv6(host: &str) -> bool {
-    // A link-local address may name its interface: `fe80::1%en0`.
-    let (address, zone) = host.split_once('%').unwrap_or((host, "0"));
-    address.parse::<Ipv6Addr>().is_ok()
-        && !zone.is_empty()
-        && zone
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
-}
-
-fn shown(text: &str) -> String {
-    text.chars().take(64).collect()
 }
 
 #[cfg(test)]

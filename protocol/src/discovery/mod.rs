@@ -1,6 +1,7 @@
 //! How nodes find each other: what the discovery formats say, without the sockets and files that
 //! carry them.
 
+pub mod address;
 pub mod announcement;
 pub mod interface;
 pub mod manual;

@@ -339,7 +339,11 @@ impl Harness {
             assert!(
                 matches!(
                     deadline.timer,
-                    Timer::Dial | Timer::Redial | Timer::Discovery | Timer::Announcement
+                    Timer::Dial
+                        | Timer::Redial
+                        | Timer::Discovery
+                        | Timer::Announcement
+                        | Timer::Ask
                 ),
                 "nothing else is left to wait for: {deadline:?}"
             );
