@@ -257,10 +257,10 @@ pub struct Args {
     #[argh(switch)]
     pub stop_with_stdin: bool,
 
-    /// no effect
+    /// plain lines instead of the live view of the ring, which serve shows on a terminal
     #[argh(switch)]
     pub disable_tui: bool,
-    /// no effect
+    /// the live view after all
     #[argh(switch)]
     pub no_disable_tui: bool,
     /// no effect

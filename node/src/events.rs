@@ -3,12 +3,13 @@
 use crate::engines;
 use crate::identity;
 use crate::logging::DISCOVERY;
+use crate::wake::Wake;
 use exo_protocol::id::RequestId;
 use exo_protocol::{Event, ModelId, Shard, Stage};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Where news goes. Never waits: the node calls it.
@@ -19,6 +20,7 @@ pub struct Events {
     loading: Mutex<BTreeMap<Shard, Load>>,
     stopping: AtomicBool,
     drained: AtomicBool,
+    watched: OnceLock<Arc<Wake>>,
 }
 
 /// A load that is under way.
@@ -79,6 +81,19 @@ impl Events {
         (!loading.is_empty()).then_some(sum)
     }
 
+    /// The layers that this node loads right now, with bytes done and bytes in all.
+    #[must_use]
+    pub fn loads(&self) -> Vec<(Shard, u64, u64)> {
+        let loading = lock(&self.loading);
+        let load = |(shard, load): (&Shard, &Load)| (shard.clone(), load.done, load.total);
+        loading.iter().map(load).collect()
+    }
+
+    /// Rings after each piece of news; only the first who asks is heard.
+    pub fn watch(&self, wake: Arc<Wake>) {
+        let _ = self.watched.set(wake);
+    }
+
     /// This node is about to stop: peers that go are no news any more.
     pub fn stopping(&self) {
         self.stopping.store(true, Ordering::Relaxed);
@@ -92,6 +107,13 @@ impl Events {
 
     /// Takes one piece of news.
     pub fn handle(&self, event: Event) {
+        self.take(event);
+        if let Some(wake) = self.watched.get() {
+            wake.ring();
+        }
+    }
+
+    fn take(&self, event: Event) {
         let request = match &event {
             Event::Accepted { request, ring }
             | Event::JobReady {

@@ -31,7 +31,10 @@ pub mod speaker;
 pub mod stop;
 pub mod terminal;
 pub mod train;
+#[cfg(feature = "tui")]
+pub mod tui;
 pub mod tunnel;
+pub mod wake;
 pub mod words;
 
 mod start;

@@ -1,10 +1,14 @@
-//! Log lines on standard error, as many as `DEBUG` and `DEBUG_DISCOVERY` ask for.
+//! Log lines, as many as `DEBUG`, `DEBUG_DISCOVERY` and `RUST_LOG` ask for.
+
+mod lines;
 
 use crate::terminal::Style;
+#[cfg(feature = "tui")]
+pub(crate) use lines::{lines, to_terminal, to_view};
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{ParseError, Targets};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::layer::SubscriberExt;
@@ -22,15 +26,13 @@ pub fn start(quiet: bool) {
     } else {
         LevelFilter::INFO
     };
+    let filter = filter(debug.value, discovery.value, base);
+    let rust_log = std::env::var_os("RUST_LOG").unwrap_or_default();
+    let rust_log = rust_log.to_string_lossy();
+    let (filter, rubbish) = asked(&rust_log, filter);
     let level = level(debug.value, base);
-    let filter = Targets::new()
-        .with_default(LevelFilter::WARN)
-        .with_target("exo_", level)
-        // What it says at this level, the node says too.
-        .with_target("exo_engine_cpu", engine(level))
-        .with_target(DISCOVERY, level.max(self::level(discovery.value, base)));
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(|| lines::Writer)
         .with_ansi(Style::stderr().colours())
         .with_target(level > LevelFilter::INFO)
         .with_timer(Clock);
@@ -41,8 +43,45 @@ pub fn start(quiet: bool) {
         .try_init();
     for variable in [debug, discovery] {
         if let Some(text) = variable.rubbish {
-            tracing::warn!("{}={text:?} is not a number; ignored", variable.name);
+            tracing::warn!(
+                "{}={text:?} is not a number from 0 to 9; ignored",
+                variable.name
+            );
         }
+    }
+    if let Some(reason) = rubbish {
+        tracing::warn!("RUST_LOG={rust_log:?} is ignored: {reason}; try RUST_LOG=exo_node=debug");
+    }
+}
+
+/// What `DEBUG` and `DEBUG_DISCOVERY` let through.
+fn filter(debug: u32, discovery: u32, base: LevelFilter) -> Targets {
+    let level = level(debug, base);
+    // The libraries have their say at the very end.
+    let others = if debug >= LIBRARIES {
+        LevelFilter::DEBUG
+    } else {
+        LevelFilter::WARN
+    };
+    Targets::new()
+        .with_default(others)
+        .with_target("exo_", level)
+        // What it says at this level, the node says too.
+        .with_target("exo_engine_cpu", engine(level))
+        .with_target(DISCOVERY, level.max(self::level(discovery, base)))
+}
+
+/// From this `DEBUG` on libraries log, too.
+const LIBRARIES: u32 = 9;
+
+/// What `RUST_LOG` lets through, in place of all else; and what is wrong with it.
+fn asked(rust_log: &str, otherwise: Targets) -> (Targets, Option<String>) {
+    if rust_log.trim().is_empty() {
+        return (otherwise, None);
+    }
+    match rust_log.parse() {
+        Ok(targets) => (targets, None),
+        Err(error) => (otherwise, Some(ParseError::to_string(&error))),
     }
 }
 
@@ -54,7 +93,7 @@ fn engine(level: LevelFilter) -> LevelFilter {
     }
 }
 
-/// The reference knows levels up to 9; two of them are enough here.
+/// The reference knows levels up to 9; two of them are enough for what is ours.
 fn level(debug: u32, base: LevelFilter) -> LevelFilter {
     match debug {
         0 => base,
@@ -146,6 +185,7 @@ fn date(days: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tracing::Level;
 
     #[test]
     fn timestamps_follow_the_calendar() {
@@ -167,5 +207,41 @@ mod tests {
         );
         assert_eq!(level(0, LevelFilter::WARN), LevelFilter::WARN);
         assert_eq!(level(7, LevelFilter::WARN), LevelFilter::TRACE);
+    }
+
+    #[test]
+    fn each_variable_lets_through_what_it_is_for() {
+        let base = LevelFilter::INFO;
+        let lets =
+            |filter: &Targets, target: &str, level: Level| filter.would_enable(target, &level);
+        let quiet = filter(0, 0, LevelFilter::WARN);
+        assert!(lets(&quiet, "exo_node::app", Level::WARN));
+        assert!(!lets(&quiet, "exo_node::app", Level::INFO));
+        let usual = filter(0, 0, base);
+        assert!(lets(&usual, "exo_node::app", Level::INFO));
+        assert!(!lets(&usual, "exo_engine_cpu", Level::INFO));
+        assert!(!lets(&usual, "exo_node::app", Level::DEBUG));
+        let more = filter(1, 0, base);
+        assert!(lets(&more, "exo_node::app", Level::DEBUG));
+        assert!(lets(&more, DISCOVERY, Level::DEBUG));
+        assert!(!lets(&more, "tiny_http", Level::DEBUG));
+        assert!(lets(&filter(9, 0, base), "tiny_http", Level::DEBUG));
+        let peers = filter(0, 2, base);
+        assert!(lets(&peers, DISCOVERY, Level::TRACE));
+        assert!(!lets(&peers, "exo_node::app", Level::DEBUG));
+    }
+
+    #[test]
+    fn rust_log_goes_before_all_else_if_it_can_be_read() {
+        let usual = || filter(0, 0, LevelFilter::INFO);
+        let lets = |filter: &Targets, target: &str| filter.would_enable(target, &Level::DEBUG);
+        let (filter, wrong) = asked("warn,exo_node::app=debug", usual());
+        assert!(lets(&filter, "exo_node::app") && !lets(&filter, "exo_node::api"));
+        assert_eq!(wrong, None);
+        let (filter, wrong) = asked(" ", usual());
+        assert!(!lets(&filter, "exo_node::app"));
+        assert_eq!(wrong, None);
+        let (filter, wrong) = asked("exo_node=loud", usual());
+        assert!(filter.would_enable("exo_node", &Level::INFO) && wrong.is_some());
     }
 }

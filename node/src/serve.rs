@@ -6,6 +6,8 @@ use crate::app::{App, Started};
 use crate::engines;
 use crate::settings::Settings;
 use crate::signals::Stop;
+#[cfg(feature = "tui")]
+use crate::tui::Live;
 use crate::{Failed, capabilities};
 use exo_protocol::config::Discovery;
 use std::thread;
@@ -34,7 +36,12 @@ pub fn serve(settings: &Settings, stop: &Stop) -> Result<(), Failed> {
     }
     let mut server = Server::start(listener, started.app.clone(), GuardOptions::default())?;
     tracing::info!("API at {}/v1, ready", server.url());
+    #[cfg(feature = "tui")]
+    let live = Live::start(settings, &started.app, format!("{}/v1", server.url()));
     stop.wait();
+    // Whatever comes now is told in lines.
+    #[cfg(feature = "tui")]
+    drop(live);
     // Who only lost its master has nobody left who waits for an orderly end.
     if stop.take_signal() {
         leave(&started.app, settings.drain, stop);

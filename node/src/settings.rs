@@ -74,6 +74,8 @@ pub struct Settings {
     pub record: Option<Record>,
     /// Whether the end of standard input is a reason to stop.
     pub stop_with_stdin: bool,
+    /// Whether to show the ring live where there is a terminal.
+    pub live_view: bool,
 }
 
 /// What answers are like when nothing else is asked.
@@ -226,6 +228,7 @@ impl Settings {
             drain: Duration::from_secs(args.drain),
             record: record(args)?,
             stop_with_stdin: args.stop_with_stdin,
+            live_view: args.no_disable_tui || !args.disable_tui,
         })
     }
 }

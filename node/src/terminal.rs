@@ -94,6 +94,15 @@ fn wanted() -> bool {
         && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
+/// Whether standard output is a terminal that can show more than lines.
+#[must_use]
+pub fn takes_pictures() -> bool {
+    let term = std::env::var_os("TERM");
+    // Windows' terminals say nothing of themselves.
+    let able = term.map_or(cfg!(windows), |term| term != "dumb" && !term.is_empty());
+    able && std::io::stdout().is_terminal()
+}
+
 /// `text` without what would make a terminal do anything but print: models and peers write it.
 #[must_use]
 pub fn printable(text: &str) -> String {

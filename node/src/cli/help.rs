@@ -146,6 +146,8 @@ const GROUPS: [(&str, &[&str]); 8] = [
             "--record-prompts",
             "--record-limit",
             "--stop-with-stdin",
+            "--disable-tui",
+            "--no-disable-tui",
         ],
     ),
     (
@@ -209,7 +211,7 @@ pub fn help(style: Style) -> String {
     let _ = writeln!(out, "{line}");
     let _ = writeln!(
         out,
-        "\nDEBUG=1 or 2 logs more, DEBUG_DISCOVERY=1 or 2 more about peers; EXO_HOME is the home folder."
+        "\nDEBUG=1 or 2 logs more, DEBUG_DISCOVERY=1 or 2 more about peers, RUST_LOG is heeded; EXO_HOME is the home folder."
     );
     out
 }
