@@ -3,6 +3,7 @@
 
 #![cfg(unix)]
 
+mod stall;
 #[cfg(target_os = "linux")]
 mod stdio;
 #[cfg(target_os = "linux")]
