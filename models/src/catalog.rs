@@ -10,7 +10,11 @@ use std::{
 
 pub(crate) use self::places::in_snapshot;
 use self::places::{Found, Places};
-use crate::{Model, ModelError, UnknownModel, embedded, registry, registry::Entry};
+use crate::{
+    Family, Model, ModelError, UnknownModel, embedded,
+    hub::HubName,
+    registry::{self, Entry},
+};
 
 /// Finds models by name, on this machine only: nothing is downloaded.
 #[derive(Debug, Clone)]
@@ -26,6 +30,8 @@ pub struct CatalogEntry {
     pub id: String,
     /// Its folder or file; nothing for the model that is compiled in.
     pub path: Option<PathBuf>,
+    /// What it is built like.
+    pub family: Family,
     /// Its layers.
     pub layers: u32,
     /// Bytes of all its weights, those included that are not downloaded.
@@ -59,7 +65,8 @@ impl Catalog {
 
     /// The model of a name. In this order, a name is: the one that is compiled in; the stem of a
     /// file or the name of a folder in one of the models folders; a path; a short name of the
-    /// [registry]; a repository on the hub that is already here.
+    /// [registry]; a repository on the hub that is already here, or one GGUF file of it, as
+    /// [`HubName`] says.
     pub fn resolve(&self, name: &str) -> Result<Model, ModelError> {
         if name == embedded::ID {
             return Model::embedded();
@@ -71,6 +78,10 @@ impl Catalog {
             .find(|f| f.id == name)
         {
             return open(&found.path, name);
+        }
+        let file = HubName::parse(name).ok().filter(|name| name.file.is_some());
+        if let Some(wanted) = file {
+            return self.resolve_file(name, &wanted);
         }
         let path = Path::new(name);
         if looks_like_path(name) || places::is_model(path) {
@@ -104,6 +115,21 @@ impl Catalog {
             }
         }
         Err(self.unknown(name, looked_for))
+    }
+
+    /// One GGUF file of a repository.
+    fn resolve_file(&self, name: &str, wanted: &HubName) -> Result<Model, ModelError> {
+        let places = self.places.of_repo(&wanted.repo);
+        let found = places.iter().find_map(|place| in_snapshot(place, wanted));
+        match found {
+            Some(path) => open(&path, name),
+            None => {
+                let looked_for = places
+                    .iter()
+                    .map(|place| format!("it in {}", place.display()));
+                Err(self.unknown(name, looked_for.collect()))
+            }
+        }
     }
 
     /// What is here, the built-in model first. What cannot be opened is left out, with a warning.
@@ -168,6 +194,7 @@ fn describe(id: String, path: Option<PathBuf>, model: &Model) -> CatalogEntry {
     CatalogEntry {
         id,
         path,
+        family: config.family,
         layers: config.layers,
         bytes: config.weight_bytes,
     }

@@ -24,22 +24,28 @@ mod error;
 mod hash;
 mod http;
 mod layout;
+mod local;
 mod name;
 mod options;
 mod progress;
 mod pull;
 mod select;
+mod transport;
 
 use std::time::Duration;
 
 pub(crate) use self::options::{cache, variable};
 pub use self::{
     error::{HubError, Size},
+    local::{Cached, Checked, Removed, State},
     name::HubName,
     options::{ENDPOINT, HubOptions, PARALLEL},
     progress::{Cancel, FileReport, Progress, Report},
     pull::Pulled,
 };
+
+/// The version of a repository that is meant.
+const BRANCH: &str = "main";
 
 /// How often a wait that nobody ends looks whether it shall stop.
 const LOOK: Duration = Duration::from_millis(50);

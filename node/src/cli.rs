@@ -49,7 +49,7 @@ pub struct Args {
     #[argh(option, arg_name = "NAMES")]
     pub engines: Option<Engines>,
 
-    /// one JSON document instead of lines (doctor)
+    /// one JSON document instead of lines (doctor, models)
     #[argh(switch)]
     pub json: bool,
     /// serve the one peer at the other end of standard input and output (connect)
@@ -154,6 +154,13 @@ pub struct Args {
     /// model for requests that name none; default llama-3.2-1b if it is here, else stories
     #[argh(option, arg_name = "NAME")]
     pub default_model: Option<String>,
+
+    /// files that are downloaded at the same time; default 8
+    #[argh(option, arg_name = "COUNT")]
+    pub max_parallel_downloads: Option<usize>,
+    /// download nothing, as with HF_HUB_OFFLINE=1
+    #[argh(switch)]
+    pub offline: bool,
 
     /// folder with train.jsonl, valid.jsonl and test.jsonl (train, eval)
     #[argh(option, arg_name = "DIR")]
@@ -266,23 +273,13 @@ pub struct Args {
     /// no effect
     #[argh(switch)]
     pub download_quick_check: bool,
-    /// no effect
-    #[argh(option, arg_name = "COUNT")]
-    pub max_parallel_downloads: Option<String>,
 }
 
 impl Args {
     /// Flags of the reference that were given and change nothing here.
     #[must_use]
     pub fn without_effect(&self) -> Vec<&'static str> {
-        let given = [
-            (
-                "--max-parallel-downloads",
-                self.max_parallel_downloads.is_some(),
-            ),
-            ("--download-quick-check", self.download_quick_check),
-        ];
-        let given = given.into_iter().filter(|(_, given)| *given);
-        given.map(|(name, _)| name).collect()
+        let quick_check = self.download_quick_check;
+        Vec::from_iter(quick_check.then_some("--download-quick-check"))
     }
 }

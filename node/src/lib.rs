@@ -20,6 +20,7 @@ pub mod folder;
 pub mod identity;
 pub mod library;
 pub mod logging;
+pub mod models_command;
 pub mod random;
 pub mod recording;
 pub mod run;

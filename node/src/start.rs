@@ -11,6 +11,7 @@ use crate::demo::{self, Demo, DemoError, demo};
 use crate::dissector;
 use crate::doctor::{Doctor, doctor};
 use crate::logging;
+use crate::models_command::{Models, ModelsError};
 use crate::run::{Run, run};
 use crate::serve::serve;
 use crate::settings::{Settings, SettingsError};
@@ -83,13 +84,14 @@ enum Task {
     Tunnel(Tunnel),
 }
 
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 11] = [
     "serve",
     "run",
     "demo",
     "bench",
     "train",
     "eval",
+    "models",
     "doctor",
     "dissector",
     "tunnel",
@@ -136,6 +138,10 @@ fn go(args: &Args) -> u8 {
     {
         return see_doctor(args, peers);
     }
+    let models = args.words.split_first();
+    if let Some((_, words)) = models.filter(|(word, _)| *word == "models") {
+        return manage_models(args, words);
+    }
     let task = match task(args) {
         Ok(task) => task,
         Err(error) => return wrong(error),
@@ -173,6 +179,25 @@ fn see_doctor(args: &Args, peers: &[String]) -> u8 {
         Ok(false) => FAILURE,
         // Whoever read the output has read enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => SUCCESS,
+        Err(error) => {
+            eprintln!("{} {error}", Style::stderr().red("error:"));
+            FAILURE
+        }
+    }
+}
+
+/// No node; whatever is interrupted is gone on with the next time.
+fn manage_models(args: &Args, words: &[String]) -> u8 {
+    let models = match Models::new(args, words) {
+        Ok(models) => models,
+        Err(error) => return wrong(error),
+    };
+    logging::start(true);
+    match models.run() {
+        Ok(true) => SUCCESS,
+        Ok(false) => FAILURE,
+        // Whoever read the output has read enough.
+        Err(ModelsError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => SUCCESS,
         Err(error) => {
             eprintln!("{} {error}", Style::stderr().red("error:"));
             FAILURE
@@ -223,7 +248,7 @@ fn perform(args: &Args, task: Task) -> Result<bool, Failed> {
 
 fn task(args: &Args) -> Result<Task, UsageError> {
     if args.json {
-        return Err(UsageError("--json goes with doctor".into()));
+        return Err(UsageError("--json goes with doctor or models".into()));
     }
     let mut words = args.words.iter().map(String::as_str);
     let (command, model) = (words.next(), words.next());

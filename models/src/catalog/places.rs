@@ -71,12 +71,24 @@ impl Places {
         repos.extend(named(&self.hub, "models--"));
         repos
             .into_iter()
-            .filter_map(|id| {
-                let path = self
-                    .of_repo(&id)
-                    .into_iter()
-                    .find(|place| is_model(place))?;
-                Some(Found { id, path })
+            .flat_map(|id| {
+                let places = self.of_repo(&id);
+                let whole = places.iter().find(|place| is_model(place)).cloned();
+                let whole = whole.map(|path| Found {
+                    id: id.clone(),
+                    path,
+                });
+                // Several models in one repository go by the names of their files.
+                let files = match whole {
+                    Some(_) => Vec::new(),
+                    None => places.iter().flat_map(|place| children(place)).collect(),
+                };
+                let files = files.into_iter().filter(|(_, path)| is_gguf(path));
+                let files = files.map(move |(name, path)| Found {
+                    id: format!("{id}:{name}"),
+                    path,
+                });
+                whole.into_iter().chain(files).collect::<Vec<_>>()
             })
             .collect()
     }

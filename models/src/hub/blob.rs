@@ -14,9 +14,10 @@ use std::{
 use super::{
     HubError,
     hash::Hasher,
-    http::{FileInfo, Http, text, transport},
+    http::{FileInfo, Http, text},
     layout::{RepoFolder, create_parent, free},
     progress::Cancel,
+    transport::{transport, words},
 };
 
 /// Bytes that are read at once.
@@ -153,7 +154,7 @@ impl Fetch<'_> {
         let unexpected = |expected, found: &str| HubError::Answer {
             url: self.name(),
             expected,
-            found: super::http::words(found),
+            found: words(found),
         };
         if let Some(packed) = text(&answer, "content-encoding").filter(|name| *name != "identity") {
             return Err(unexpected("bytes as they are", packed));

@@ -230,6 +230,36 @@ pub enum HubError {
         source: io::Error,
     },
 
+    /// The cache has no such model.
+    #[error("{name} is not in the hub's cache ({})", .cache.display())]
+    NotCached {
+        /// What was asked for.
+        name: String,
+        /// The cache.
+        cache: PathBuf,
+    },
+
+    /// It would be removed from somewhere else than the cache.
+    #[error(
+        "{name} is in {}, outside the hub's cache ({}): remove it yourself",
+        .path.display(), .cache.display()
+    )]
+    OutsideCache {
+        /// What was asked for.
+        name: String,
+        /// Where it is.
+        path: PathBuf,
+        /// The cache.
+        cache: PathBuf,
+    },
+
+    /// It is being fetched.
+    #[error("{repo} is being downloaded by another process; try again when that is done")]
+    Busy {
+        /// The repository.
+        repo: String,
+    },
+
     /// Somebody said to stop; what has come is kept.
     #[error("the download was stopped; the next one goes on from where it is")]
     Cancelled,

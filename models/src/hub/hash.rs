@@ -4,7 +4,9 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use std::{
     fmt::Write as _,
+    fs::File,
     io::{self, Read},
+    path::Path,
 };
 
 /// Bytes that are read at once.
@@ -85,6 +87,18 @@ impl Hasher {
             }
         }
     }
+}
+
+/// The hash of a file, in the way of `tag`; nothing if `told` said no.
+pub(super) fn of_file(
+    tag: &Etag,
+    path: &Path,
+    told: impl FnMut(usize) -> bool,
+) -> io::Result<Option<String>> {
+    let mut file = File::open(path)?;
+    let mut hasher = tag.hasher(file.metadata()?.len());
+    let whole = hasher.read(&mut file, told)?;
+    Ok(whole.then(|| hasher.finish()))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -1,15 +1,20 @@
 //! What the hub is asked, and what its answers mean.
 
-use std::{fs, io, path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use serde::Deserialize;
 use ureq::{
     Agent, Body,
     http::{Response, Uri, header::AsHeaderName},
-    tls::{PemItem, RootCerts, TlsConfig, parse_pem},
+    tls::TlsConfig,
 };
 
-use super::{HubError, HubOptions, hash::Etag, layout::is_commit};
+use super::{
+    HubError, HubOptions,
+    hash::Etag,
+    layout::is_commit,
+    transport::{certificates, transport, words},
+};
 
 /// To look up a name.
 const RESOLVE: Duration = Duration::from_secs(15);
@@ -75,7 +80,16 @@ impl Http {
         if let Some(file) = &options.certificates {
             tls = tls.root_certs(certificates(file)?);
         }
-        let agent = Agent::config_builder()
+        let mut agent = Agent::config_builder();
+        // A hub on this machine is behind no proxy.
+        let origin = origin(&endpoint);
+        if ["127.0.0.1", "localhost", "[::1]"]
+            .iter()
+            .any(|host| origin.contains(host))
+        {
+            agent = agent.proxy(None);
+        }
+        let agent = agent
             .tls_config(tls.build())
             .user_agent(concat!("exo-node/", env!("CARGO_PKG_VERSION")))
             .http_status_as_error(false)
@@ -308,63 +322,6 @@ fn said(answer: &mut Response<Body>) -> String {
     }
 }
 
-/// Somebody else's words, short enough for a message and without what a terminal would obey.
-pub(super) fn words(text: &str) -> String {
-    const LONGEST: usize = 160;
-    let mut short: String = text
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(LONGEST)
-        .collect();
-    if short.len() < text.trim_end().len() {
-        short.push('…');
-    }
-    short
-}
-
-/// What a failure below HTTP means.
-pub(super) fn transport(url: &str, error: ureq::Error) -> HubError {
-    let host = url.parse::<Uri>().ok();
-    let host = host.and_then(|uri| uri.authority().map(|host| host.to_string()));
-    let host = host.unwrap_or_else(|| url.to_owned());
-    let connection = |why: String, hint| HubError::Connection {
-        host: host.clone(),
-        why,
-        hint,
-    };
-    match error {
-        ureq::Error::HostNotFound => connection(
-            "no such host".to_owned(),
-            "is this machine online? Behind a proxy set HTTPS_PROXY, for a mirror HF_ENDPOINT",
-        ),
-        ureq::Error::Timeout(what) => connection(
-            format!("no answer in time ({what})"),
-            "what has come is kept; behind a proxy set HTTPS_PROXY, for a mirror HF_ENDPOINT",
-        ),
-        ureq::Error::InvalidProxyUrl | ureq::Error::ConnectProxyFailed(_) => {
-            connection(error.to_string(), "look at HTTPS_PROXY and NO_PROXY")
-        }
-        ureq::Error::Tls(why) => HubError::Tls {
-            host,
-            why: why.to_owned(),
-        },
-        ureq::Error::Rustls(why) => HubError::Tls {
-            host,
-            why: why.to_string(),
-        },
-        // The handshake reports its errors as those of its reads.
-        ureq::Error::Io(why) if why.kind() == io::ErrorKind::InvalidData => HubError::Tls {
-            host,
-            why: why.to_string(),
-        },
-        ureq::Error::Io(why) => connection(
-            why.to_string(),
-            "what has come is kept; behind a proxy set HTTPS_PROXY, for a mirror HF_ENDPOINT",
-        ),
-        error => connection(error.to_string(), "what has come is kept"),
-    }
-}
-
 /// `https://host:port` of an address.
 fn origin(url: &str) -> &str {
     let after = url.find("://").map_or(0, |at| at + 3);
@@ -388,28 +345,10 @@ fn escape(path: &str) -> String {
     })
 }
 
-fn certificates(file: &PathBuf) -> Result<RootCerts, HubError> {
-    let unusable = |why: String| HubError::Setting {
-        setting: "SSL_CERT_FILE",
-        why: format!("{}: {why}", file.display()),
-    };
-    let pem = fs::read(file).map_err(|error| unusable(error.to_string()))?;
-    let mut found = Vec::new();
-    for item in parse_pem(&pem) {
-        match item {
-            Ok(PemItem::Certificate(certificate)) => found.push(certificate),
-            Ok(_) => {}
-            Err(error) => return Err(unusable(error.to_string())),
-        }
-    }
-    if found.is_empty() {
-        return Err(unusable("no certificate in it".to_owned()));
-    }
-    Ok(found.into())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     #[test]
@@ -422,12 +361,6 @@ mod tests {
             assert_eq!(origin(url), wanted);
         }
         assert_eq!(escape("a b/ü#.json"), "a%20b/%C3%BC%23.json");
-    }
-
-    #[test]
-    fn words_do_not_drive_the_terminal() {
-        assert_eq!(words("a\x1b[2J\nb"), "a[2Jb…");
-        assert!(words(&"x".repeat(1000)).chars().count() < 200);
     }
 
     #[test]

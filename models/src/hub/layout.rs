@@ -113,6 +113,12 @@ impl RepoFolder {
         }
     }
 
+    /// Whether somebody writes that blob right now.
+    pub(super) fn is_locked(&self, blob: &str) -> bool {
+        let lock = File::open(self.locks().join(format!("{blob}.lock")));
+        lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
+    }
+
     /// Puts a blob under its name into a snapshot.
     pub(super) fn link(&self, commit: &str, file: &str, tag: &Etag) -> Result<PathBuf, HubError> {
         let path = self.snapshot(commit).join(file);

@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{
-    Hub, HubError, HubName,
+    BRANCH, Hub, HubError, HubName,
     blob::{Fetch, Patience},
     http::{FileInfo, Http, RepoInfo},
     layout::{RepoFolder, free},
@@ -21,9 +21,6 @@ use super::{
     select::{self, First},
 };
 use crate::{Model, catalog, registry};
-
-/// The version of a repository that is meant.
-const BRANCH: &str = "main";
 
 /// Servers that want to be left alone for longer than this are given up.
 const MOST_WAIT: Duration = Duration::from_secs(300);

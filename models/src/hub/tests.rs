@@ -1,5 +1,6 @@
 //! Downloads from a hub on this machine that does everything wrong that hubs did.
 
+mod here;
 mod refused;
 mod server;
 mod whole;

@@ -5,7 +5,7 @@ use crate::terminal::Style;
 use argh::{ArgsInfo, FlagInfo, FlagInfoKind};
 use std::fmt::Write as _;
 
-const COMMANDS: [(&str, &str); 11] = [
+const COMMANDS: [(&str, &str); 12] = [
     (
         "exo-node",
         "join the ring and serve the API (the same as serve)",
@@ -20,6 +20,10 @@ const COMMANDS: [(&str, &str); 11] = [
         "print how many tokens a second this node, or its ring, makes",
     ),
     ("exo-node serve", "join the ring and serve the API"),
+    (
+        "exo-node models WHAT MODEL",
+        "list, pull, info, verify or rm: models of this machine, and of the Hugging Face hub",
+    ),
     (
         "exo-node doctor [HOST[:PORT]…]",
         "say why nodes do not find each other, and measure the ways between them",
@@ -94,6 +98,8 @@ const GROUPS: [(&str, &[&str]); 8] = [
             "--models-seed-dir",
             "--adapter",
             "--default-model",
+            "--max-parallel-downloads",
+            "--offline",
             "--inference-engine",
             "--threads",
         ],

@@ -192,7 +192,7 @@ mod tests {
             --max-generate-tokens 1 --inference-engine cpu --disable-tui --run-model m --prompt p \
             --default-temp 0.5 --tailscale-api-key k --tailnet-name n --node-id-filter a,b \
             --interface-type-filter a --system-prompt s";
-        assert_eq!(args(line).without_effect().len(), 2);
+        assert_eq!(args(line).without_effect().len(), 1);
     }
 
     #[test]
