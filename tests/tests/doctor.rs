@@ -390,13 +390,16 @@ fn ways_that_lead_nowhere_are_told_apart() {
             .then_some(())
             .ok_or(format!("ip {words}: {said}"))
     };
-    // Nobody is on the wire of a dummy, so what goes there is lost, as in a firewall that drops it.
+    // Nobody is at the far end of the wire, so what goes there is lost, as in a firewall that drops
+    // it; the neighbour is given, or the system would find that out.
     let laid = [
         format!("netns add {name}"),
         format!("-n {name} link set lo up"),
-        format!("-n {name} link add eth0 type dummy"),
+        format!("-n {name} link add eth0 type veth peer name far"),
+        format!("-n {name} link set far up"),
         format!("-n {name} addr add 10.249.1.1/24 brd + dev eth0"),
         format!("-n {name} link set eth0 up"),
+        format!("-n {name} neigh add 10.249.1.9 lladdr 02:00:00:00:00:09 dev eth0"),
         format!("-n {name} route add unreachable 10.249.2.0/24"),
         format!("-n {name} route add prohibit 10.249.3.0/24"),
     ];

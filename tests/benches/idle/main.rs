@@ -62,7 +62,8 @@ mod linux {
         ip(&["netns", "add", &name])?;
         let laid = [
             "link set lo up".to_owned(),
-            "link add eth0 type dummy".to_owned(),
+            "link add eth0 type veth peer name far".to_owned(),
+            "link set far up".to_owned(),
             format!("addr add {HOST}/24 brd + dev eth0"),
             "link set eth0 up".to_owned(),
         ];
