@@ -180,9 +180,18 @@ fn found(machine: &Machine, here: &Here, air: Option<&Air>) -> Vec<(String, Sour
             .any(|(_, announced)| announced.node.as_str() == id)
     };
     let known = machine.running.iter().flat_map(|running| &running.peers);
+    let known = known.filter(|peer| is_place(&peer.address));
     let known = known.filter(|peer| !peer.node.as_deref().is_some_and(is_heard));
     all.extend(known.map(|peer| (peer.address.clone(), Source::Known { up: peer.up })));
     all
+}
+
+/// Whether it is `host:port`: a peer behind a command has no such address.
+fn is_place(address: &str) -> bool {
+    let place = address.rsplit_once(':');
+    place.is_some_and(|(host, port)| {
+        !host.contains(char::is_whitespace) && !host.is_empty() && port.parse::<u16>().is_ok()
+    })
 }
 
 fn add(all: &mut Vec<(String, Source)>, more: impl IntoIterator<Item = (String, Source)>) {
@@ -222,7 +231,10 @@ fn is_near(peer: &Peer, nets: &[Net]) -> bool {
 }
 
 fn judged(machine: &Machine, here: &Here, air: Option<&Air>, peers: &[Peer]) -> Report {
-    let mut findings = judge::machine::judge(machine);
+    let nets = machine.nets.as_deref().unwrap_or_default();
+    let elsewhere = |from: &IpAddr| !nets.iter().any(|net| net.address == *from);
+    let heard = air.is_some_and(|air| air.heard.iter().any(|(from, _)| elsewhere(from)));
+    let mut findings = judge::machine::judge(machine, heard);
     if let Some(air) = air {
         let known = !peers.is_empty();
         findings.extend(judge::air::judge(air, here.node.as_deref(), known));
@@ -256,6 +268,20 @@ fn judged(machine: &Machine, here: &Here, air: Option<&Air>, peers: &[Peer]) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_is_no_place() {
+        assert!(is_place("10.0.0.1:7") && is_place("[::1]:7") && is_place("a:7"));
+        for other in [
+            "command ssh there",
+            "command:nc a:7",
+            "ssh u@a nc b:7",
+            ":7",
+            "a",
+        ] {
+            assert!(!is_place(other), "{other}");
+        }
+    }
 
     #[test]
     fn peers_are_hosts_with_ports_or_without() {

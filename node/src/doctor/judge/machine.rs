@@ -6,14 +6,14 @@ use super::{size, who};
 use exo_protocol::discovery::interface;
 use std::net::IpAddr;
 
-/// Everything about this machine but broadcasts.
+/// Everything about this machine but broadcasts. `heard` says whether another machine's came in.
 #[must_use]
-pub fn judge(machine: &Machine) -> Vec<Finding> {
+pub fn judge(machine: &Machine, heard: bool) -> Vec<Finding> {
     let mut all = vec![node_port(machine)];
     all.extend(bind_address(&machine.node_address.0));
     all.push(api_port(machine));
     all.extend(interfaces(&machine.nets));
-    all.extend(host(machine.host));
+    all.extend(host(machine.host).filter(|_| !heard));
     all.extend(peers_file(machine.file.as_ref()));
     all.push(home(&machine.home));
     all.extend(computing(&machine.computing));

@@ -50,7 +50,7 @@ fn own() -> Voice {
 fn finding(change: impl FnOnce(&mut Machine)) -> Finding {
     let mut machine = well();
     change(&mut machine);
-    let all = judge(&machine);
+    let all = judge(&machine, false);
     let bad: Vec<&Finding> = all.iter().filter(|one| one.level > Level::Ok).collect();
     assert_eq!(bad.len(), 1, "{all:#?}");
     assert!(bad[0].fix.is_some());
@@ -59,7 +59,7 @@ fn finding(change: impl FnOnce(&mut Machine)) -> Finding {
 
 #[test]
 fn a_machine_without_faults_has_none() {
-    let all = judge(&well());
+    let all = judge(&well(), false);
     assert!(all.iter().all(|one| one.level == Level::Ok), "{all:#?}");
     let eth0 = "eth0: 192.168.1.5/24, Ethernet, priority 4";
     assert!(all.iter().any(|one| one.text == eth0), "{all:#?}");
@@ -76,13 +76,13 @@ fn our_own_node_may_have_the_ports() {
         incarnation: Some(7),
         peers: Vec::new(),
     });
-    let all = judge(&machine);
+    let all = judge(&machine, false);
     assert!(all.iter().all(|one| one.level == Level::Ok), "{all:#?}");
     assert_eq!(all[0].text, "exo-node \"a\" 1.2.3 runs here, on port 50051");
     // Its API is somewhere else.
     machine.api_port = Port::Free;
     machine.running = None;
-    let all = judge(&machine);
+    let all = judge(&machine, false);
     let bad: Vec<&Finding> = all.iter().filter(|one| one.level > Level::Ok).collect();
     assert_eq!((bad.len(), bad[0].check), (1, "api_port"));
     assert_eq!(bad[0].level, Level::Warning);
@@ -127,6 +127,10 @@ fn addresses_that_others_do_not_reach_are_told() {
     assert!(wsl.fix.unwrap().contains("networkingMode=mirrored"));
     let container = finding(|machine| machine.host.container = true);
     assert!(container.fix.unwrap().contains("--network host"));
+    let mut shared = well();
+    shared.host.container = true;
+    let all = judge(&shared, true);
+    assert!(all.iter().all(|one| one.level == Level::Ok), "{all:#?}");
 }
 
 #[test]
