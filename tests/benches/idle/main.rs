@@ -81,12 +81,12 @@ mod linux {
                     .args(std::env::args().skip(1))
                     .env(INSIDE, "1")
                     .status();
-                let status = status.map_err(|error| error.to_string())?;
-                assert!(status.success(), "the measurement ended with {status}");
-                Ok(())
+                status.map_err(|error| error.to_string())
             });
         let _ = ip(&["netns", "del", &name]);
-        result
+        let status = result?;
+        assert!(status.success(), "the measurement ended with {status}");
+        Ok(())
     }
 
     fn ip(words: &[&str]) -> Result<(), String> {
@@ -120,11 +120,6 @@ mod linux {
         let [a, b, api_a, api_b, udp] = ports[..] else {
             panic!("five were asked for");
         };
-        let host = if std::env::var_os(INSIDE).is_some() {
-            HOST
-        } else {
-            Ipv4Addr::UNSPECIFIED
-        };
         let udp = udp.to_string();
         let words = [
             "--runtime",
@@ -136,7 +131,7 @@ mod linux {
         ];
         let start = |id: &str, port: u16, api: u16| {
             let place = Place {
-                host: IpAddr::V4(host),
+                host: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
                 port,
                 api,
                 namespace: None,
