@@ -11,6 +11,7 @@ use crate::random;
 use crate::recording::{RecordError, Recording};
 use crate::runtime::{CommandError, Handle, Options, Runtime, StartError};
 use crate::settings::{Answering, Settings};
+use crate::tailscale::Search;
 use exo_engine_cpu::{CpuEngine, CpuOptions};
 use exo_engine_mlx::checkpoint::CheckpointError;
 use exo_engine_mlx::{MlxEngine, MlxOptions};
@@ -19,6 +20,7 @@ use exo_protocol::dummy::DummyEngine;
 use exo_protocol::engine::Engine;
 use exo_protocol::{Command, Config, NodeId, Status, Submit};
 use socket2::Socket;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,11 +47,16 @@ pub struct Started {
     pub runtime: Runtime,
     /// What is written about it, to the end.
     recording: Option<Recording>,
+    /// Looks for peers in a tailnet.
+    search: Option<Search>,
 }
 
 /// Why there is no node.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
+    /// There is no thread to look for peers in a tailnet.
+    #[error("cannot look for peers in the tailnet: {0}")]
+    Tailscale(io::Error),
     /// The runtime did not start.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -95,6 +102,7 @@ impl App {
         told.memory = memory.unwrap_or(found.memory);
         told.engine = Some(engines::info(settings.engine));
         let node = NodeId::from(settings.identity.id());
+        let machine = told.clone();
         let mut config = Config::new(node.clone(), told);
         config.discovery = settings.discovery.clone();
         config.timing.announce_timeout = settings.announce_timeout;
@@ -128,6 +136,10 @@ impl App {
                 return Err(error.into());
             }
         };
+        let search = settings
+            .tailscale
+            .as_ref()
+            .map(|tailscale| Search::start(tailscale, node.clone(), machine, runtime.handle()));
         let answering = settings.answering.clone();
         let app = Self {
             node,
@@ -141,6 +153,7 @@ impl App {
             app: Arc::new(app),
             runtime,
             recording,
+            search: search.transpose().map_err(AppError::Tailscale)?,
         })
     }
 
@@ -285,6 +298,7 @@ impl Started {
             }
         }
         let (ended, end) = std::sync::mpsc::channel();
+        drop(self.search);
         let (runtime, recording) = (self.runtime, self.recording);
         let closing = std::thread::Builder::new()
             .name("closing".to_owned())

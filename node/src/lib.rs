@@ -30,6 +30,7 @@ pub mod settings;
 pub mod signals;
 pub mod speaker;
 pub mod stop;
+pub mod tailscale;
 pub mod terminal;
 pub mod train;
 #[cfg(feature = "tui")]

@@ -93,11 +93,7 @@ pub(super) fn peers(args: &Args, serving: bool) -> Result<Peers, SettingsError> 
                 peers.file = Some(path);
             }
             DiscoveryModule::Direct => peers.discovery.direct = direct(args)?,
-            DiscoveryModule::Tailscale => {
-                return Err(SettingsError::Unavailable(
-                    "--discovery-module tailscale is not in this version".to_owned(),
-                ));
-            }
+            DiscoveryModule::Tailscale => peers.tailscale = Some(tailscale(args)?),
         }
     }
     Ok(peers)
@@ -165,7 +161,6 @@ fn direct(args: &Args) -> Result<Vec<DirectPeer>, SettingsError> {
     hosts.iter().enumerate().map(peer).collect()
 }
 
-#[expect(dead_code, reason = "not started yet")]
 fn tailscale(args: &Args) -> Result<Tailscale, SettingsError> {
     let node_port = args.node_port.unwrap_or(NODE_PORT);
     if node_port == 0 {
@@ -316,10 +311,12 @@ mod tests {
         };
         assert_eq!(seeded.discovery.tcp, Some(wanted));
         assert_eq!((seeded.visitors, seeded.announcements), (Some(9), None));
-        let all = "--node-id a --discovery-module udp,tcp,direct --peer-host h:1";
+        let all = "--node-id a --discovery-module udp,tcp,direct,tailscale --peer-host h:1";
         let all = settings(all).unwrap();
         assert!(all.discovery.broadcast.is_some() && all.discovery.tcp.is_some());
         assert_eq!(all.discovery.direct.len(), 1);
+        let tailnet = all.tailscale.unwrap();
+        assert_eq!((tailnet.tailnet.as_str(), &tailnet.key), ("-", &None));
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("peers.json");
         fs::write(&file, r#"{"peers": {"b": {"address": "localhost:50052"}}}"#).unwrap();
@@ -351,7 +348,8 @@ mod tests {
             ("--tcp-seeds user@a", "holds no host name"),
             ("--discovery-module tcp --node-port 0", "cannot be 0"),
             ("--discovery-module tcp --listen-port 0", "cannot be 0"),
-            ("--discovery-module tailscale", "is not in this version"),
+            ("--discovery-module tailscale --node-port 0", "cannot be 0"),
+            ("--discovery-module tailscale --tailnet-name a/b", "words"),
             ("--discovery-module direct", "needs --peer-host HOST"),
             ("--peer-host a:99999", "does not end in a port"),
             ("--peer-host a --peer-port 0", "has no port"),

@@ -5,4 +5,5 @@ pub mod address;
 pub mod announcement;
 pub mod interface;
 pub mod manual;
+pub mod tailscale;
 pub mod tcp;
