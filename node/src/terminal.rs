@@ -103,6 +103,34 @@ pub fn takes_pictures() -> bool {
     able && std::io::stdout().is_terminal()
 }
 
+/// Whether the terminal listens to this program: one that a shell runs in the background would be
+/// stopped for changing how the terminal behaves. True where nobody can tell.
+#[must_use]
+pub fn in_foreground() -> bool {
+    if let Ok(stat) = std::fs::read_to_string("/proc/self/stat") {
+        return leads(&stat).unwrap_or(true);
+    }
+    if cfg!(windows) {
+        return true;
+    }
+    // macOS has no such file; `+` stands for the foreground.
+    let id = std::process::id().to_string();
+    let ps = std::process::Command::new("ps")
+        .args(["-o", "stat=", "-p", &id])
+        .output();
+    ps.map_or(true, |ps| ps.stdout.contains(&b'+'))
+}
+
+/// Whether the process group of a process is its terminal's: proc(5), the fields `pgrp` and `tpgid`
+/// of `/proc/PID/stat`, the third and the sixth after the name in brackets.
+fn leads(stat: &str) -> Option<bool> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_whitespace().skip(2);
+    let group = fields.next()?;
+    let foreground = fields.nth(2)?;
+    Some(group == foreground)
+}
+
 /// `text` without what would make a terminal do anything but print: models and peers write it.
 #[must_use]
 pub fn printable(text: &str) -> String {
@@ -118,6 +146,14 @@ mod tests {
     #[test]
     fn text_does_not_drive_the_terminal() {
         assert_eq!(printable("a\x1b[2Jb\r\n\tc\u{9b}31m\u{7}"), "a[2Jb\n\tc31m");
+    }
+
+    #[test]
+    fn a_program_in_the_background_is_known() {
+        let stat = |foreground| format!("7 (a) b) S 1 77 5 34816 {foreground} 4194304 1 2");
+        assert_eq!(leads(&stat(77)), Some(true));
+        assert_eq!(leads(&stat(5)), Some(false));
+        assert_eq!(leads("7 (a) S 1"), None);
     }
 
     #[test]

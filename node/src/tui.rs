@@ -57,7 +57,11 @@ impl Live {
     /// `--disable-tui`, there are plain lines.
     #[must_use]
     pub fn start(settings: &Settings, app: &Arc<App>, url: String) -> Option<Self> {
-        if !settings.live_view || settings.stop_with_stdin || !terminal::takes_pictures() {
+        if !settings.live_view
+            || settings.stop_with_stdin
+            || !terminal::takes_pictures()
+            || !terminal::in_foreground()
+        {
             return None;
         }
         let screen = match screen::take() {
@@ -105,7 +109,7 @@ fn show(mut screen: Screen, app: &App, url: &str, news: &Wake, ends: &Ends) {
     };
     let mut model = Model::default();
     let mut shown = None;
-    while !ends.closing.load(Ordering::SeqCst) {
+    while !ends.closing.load(Ordering::SeqCst) && screen::is_taken() {
         let rings = app.events().rings();
         let rings = rings.values().map(Vec::as_slice);
         let facts = Facts::new(&app.status(), rings, app.events().loads());

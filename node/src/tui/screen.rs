@@ -27,8 +27,7 @@ pub(super) fn take() -> io::Result<Screen> {
     Terminal::new(CrosstermBackend::new(io::stdout())).inspect_err(|_| give_back())
 }
 
-/// Takes it again after [`give_back`].
-pub(super) fn enter() -> io::Result<()> {
+fn enter() -> io::Result<()> {
     if TAKEN.swap(true, Ordering::SeqCst) {
         return Ok(());
     }
@@ -37,6 +36,11 @@ pub(super) fn enter() -> io::Result<()> {
         RAW.store(true, Ordering::SeqCst);
     }
     execute!(io::stdout(), EnterAlternateScreen, Hide).inspect_err(|_| give_back())
+}
+
+/// Whether the terminal is ours: a panic gives it back wherever it happens.
+pub(super) fn is_taken() -> bool {
+    TAKEN.load(Ordering::SeqCst)
 }
 
 /// Gives the terminal back, once. A terminal that is gone needs nothing.
@@ -58,7 +62,7 @@ fn give_back_on_panic() {
     HOOK.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            if TAKEN.load(Ordering::SeqCst) {
+            if is_taken() {
                 give_back();
                 logging::to_terminal();
             }
