@@ -88,6 +88,9 @@ impl Stop {
     /// It is time: what this process was started for is over.
     pub fn end(&self) {
         self.input_ended.store(true, Ordering::SeqCst);
+        if let Some(bell) = &self.bell {
+            bell.ring();
+        }
     }
 
     /// Whether to stop.
