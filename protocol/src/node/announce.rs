@@ -20,6 +20,10 @@ const MOST_INTERFACES: usize = 64;
 /// What was complained about and is not told again: this much of it is remembered.
 const MOST_COMPLAINTS: usize = 64;
 
+/// Troubles with strangers that are told between two announcements; a flood of them, each from
+/// another address, fills no log.
+const MOST_TROUBLES: u32 = 8;
+
 /// What this node does about broadcasts.
 #[derive(Debug)]
 pub(super) struct Announcing {
@@ -27,6 +31,8 @@ pub(super) struct Announcing {
     pub(super) at: Instant,
     /// How many datagrams may still come until then.
     left: u32,
+    /// How many troubles with strangers may still be told until then.
+    troubles: u32,
     /// Already told to the application.
     complaints: VecDeque<String>,
 }
@@ -36,6 +42,7 @@ impl Announcing {
         Self {
             at,
             left: 0,
+            troubles: 0,
             complaints: VecDeque::new(),
         }
     }
@@ -49,6 +56,7 @@ impl Node {
         self.announcing.at = Instant::FAR_FUTURE;
         let datagrams = self.config.limits.announcements;
         self.announcing.left = datagrams;
+        self.allow_troubles();
         self.outputs.push_back(Output::Listen { datagrams });
         self.list_interfaces();
         self.forget_silent();
@@ -152,9 +160,23 @@ impl Node {
 
     /// Tells of a trouble that may come again and again, the first time that `what` is in trouble.
     pub(super) fn tell_once(&mut self, what: &str, reason: impl FnOnce() -> String) {
-        if self.is_first(what) {
+        if self.is_worth_a_word(what) {
             self.tell(Event::BroadcastTrouble { reason: reason() });
         }
+    }
+
+    /// A new time for troubles with strangers begins.
+    pub(super) fn allow_troubles(&mut self) {
+        self.announcing.troubles = MOST_TROUBLES;
+    }
+
+    /// Whether a trouble with a stranger is worth a word: it is its first, and there were few others.
+    pub(super) fn is_worth_a_word(&mut self, what: &str) -> bool {
+        if self.announcing.troubles == 0 || !self.is_first(what) {
+            return false;
+        }
+        self.announcing.troubles -= 1;
+        true
     }
 
     /// Whether something that happens again and again happens for the first time.

@@ -89,6 +89,7 @@ impl Node {
         self.asking.at = self.now + self.config.timing.ask_every;
         self.asking.left = self.config.limits.announcements;
         if self.config.discovery.broadcast.is_none() {
+            self.allow_troubles();
             self.forget_silent();
         }
         let probes = self.config.discovery.tcp.as_ref().is_some_and(|t| t.probe);

@@ -250,7 +250,7 @@ impl Node {
         self.judge(key);
         if up && !stays {
             self.peer_down(key, &reason);
-        } else if !up && !told && (!hearsay || self.is_first(&address)) {
+        } else if !up && !told && (!hearsay || self.is_worth_a_word(&address)) {
             self.tell(Event::PeerUnreachable {
                 node,
                 address: address.clone(),

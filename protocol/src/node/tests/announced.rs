@@ -190,3 +190,53 @@ fn nobody_announced_takes_the_place_of_who_is_there() {
     say(&mut net, 0, 51, announcement("n0").encode());
     assert_eq!(net.hosts[0].node.status().peers.len(), 1);
 }
+
+#[test]
+fn a_million_datagrams_are_little_work() {
+    let mut net = Net::strangers(&[1000], |_| {});
+    net.advance(SECOND);
+    let limits = Config::new("x".into(), machine(1)).limits;
+    let (mut now, mut dials, mut events) = (net.now, 0, 0);
+    let node = &mut net.hosts[0].node;
+    let spans = 10;
+    for index in 0..1_000_000_u32 {
+        if index % (1_000_000 / spans) == 0 {
+            now = now + 3 * SECOND;
+            node.handle_timeout(now);
+        }
+        let text = match index % 4 {
+            0 => format!("junk {index}"),
+            1 => String::from("{\"type\": \"discovery\"}"),
+            _ => {
+                let escape = if index % 4 == 2 { "\\u001b[2J" } else { "" };
+                format!(
+                    "{{\"type\": \"discovery\", \"node_id\": \"n{escape}{index}\", \"grpc_port\": 1, \
+                     \"device_capabilities\": {{\"model\": \"\", \"chip\": \"\", \"memory\": 1, \
+                     \"flops\": {{\"fp32\": 0, \"fp16\": 0, \"int8\": 0}}}}, \"priority\": 1, \
+                     \"interface_name\": \"e\", \"interface_type\": \"e\"}}"
+                )
+            }
+        };
+        let from = Ipv4Addr::from(0x0a00_0000 + index).into();
+        let payload = text.into();
+        node.handle_input(now, Input::Datagram { from, payload });
+        while let Some(output) = node.poll_output() {
+            match output {
+                Output::Dial { dial, address } => {
+                    dials += 1;
+                    assert!(!address.contains('\u{1b}'));
+                    let reason = String::from("connection refused");
+                    node.handle_input(now, Input::DialFailed { dial, reason });
+                }
+                Output::Event(_) => events += 1,
+                _ => {}
+            }
+        }
+        assert!(node.peers.len() <= limits.newcomers);
+    }
+    assert!(
+        (1..=spans * limits.announcements).contains(&dials),
+        "{dials} dials"
+    );
+    assert!((1..=spans * 8).contains(&events), "{events} events");
+}
