@@ -34,8 +34,10 @@ impl Identity {
             },
             Ok(None) => {
                 tracing::info!(
-                    "another node on this machine has the stored id; this one gets its own for \
-                     this run (choose one with --node-id)"
+                    "{} uses the home {} and its node id; this node gets another id for this run \
+                     (to keep one, choose it with --node-id NAME, or another home with EXO_HOME=DIR)",
+                    holder(home),
+                    home.display()
                 );
                 Self::given(random::uuid())
             }
@@ -56,6 +58,19 @@ impl Identity {
     }
 }
 
+/// Who holds the name in `home`, in words. The lock itself does not tell.
+fn holder(home: &Path) -> String {
+    let process = fs::read_to_string(home.join(HOLDER)).ok();
+    let process = process.and_then(|text| text.trim().parse::<u32>().ok());
+    process.map_or_else(
+        || String::from("another process"),
+        |process| format!("process {process}"),
+    )
+}
+
+/// The file beside the name that says which process holds it, for people.
+const HOLDER: &str = "node_id.pid";
+
 /// `None` when another process holds the file.
 fn stored(path: &Path) -> io::Result<Option<(String, File)>> {
     if let Some(folder) = path.parent() {
@@ -72,6 +87,8 @@ fn stored(path: &Path) -> io::Result<Option<(String, File)>> {
         Err(TryLockError::WouldBlock) => return Ok(None),
         Err(TryLockError::Error(error)) => return Err(error),
     }
+    // Only for a message: without it the lock is as good.
+    let _ = fs::write(path.with_file_name(HOLDER), std::process::id().to_string());
     let mut bytes = Vec::new();
     // A name is 36 characters; more than this is no name.
     Read::by_ref(&mut file).take(128).read_to_end(&mut bytes)?;
@@ -116,6 +133,8 @@ mod tests {
         let second = Identity::stored(&home.path().join("new"));
         assert_ne!(first.id(), second.id(), "the first one still runs");
         let name = first.id().to_owned();
+        let this = format!("process {}", std::process::id());
+        assert_eq!(holder(&home.path().join("new")), this);
         drop(first);
         assert_eq!(Identity::stored(&home.path().join("new")).id(), name);
     }
@@ -123,6 +142,9 @@ mod tests {
     #[test]
     fn rubbish_is_replaced() {
         let home = tempfile::tempdir().unwrap();
+        assert_eq!(holder(home.path()), "another process");
+        fs::write(home.path().join(HOLDER), "\u{7}").unwrap();
+        assert_eq!(holder(home.path()), "another process");
         fs::write(home.path().join("node_id"), "two words\n\0").unwrap();
         let id = Identity::stored(home.path()).id().to_owned();
         assert_eq!(id.len(), 36);

@@ -24,8 +24,8 @@ pub(super) struct Address {
     pub(super) names: Vec<Name>,
     /// The peer answered there.
     pub(super) verified: bool,
-    /// Who answers there is taken for a second node of the same id.
-    pub(super) cloned: bool,
+    /// How often in a row one of the two was taken for a second node of the same id.
+    refusals: u32,
     /// Median round trip when it was measured last.
     pub(super) rtt: Option<Duration>,
     /// Not dialled before.
@@ -74,7 +74,7 @@ impl Address {
             address,
             names: alloc::vec![name],
             verified: false,
-            cloned: false,
+            refusals: 0,
             rtt: None,
             again: now,
             failures: 0,
@@ -147,10 +147,10 @@ impl Address {
     /// A dial or a connection came to nothing: doubling waits, spread by a quarter so that a ring
     /// that starts at once does not dial in step.
     pub(super) fn failed(&mut self, now: Instant, timing: &Timing, rng: &mut Rng) {
-        let doublings = self.failures.min(16);
+        let doublings = self.failures.max(self.refusals).min(16);
         self.failures = self.failures.saturating_add(1);
         // A clone stays one until somebody does something about it.
-        let longest = match self.cloned {
+        let longest = match self.refusals > 0 {
             true => timing.measure_most.max(timing.redial_max),
             false if self.is_command() => timing.command_redial_max,
             false => timing.redial_max,
@@ -165,10 +165,19 @@ impl Address {
         self.again = now + wait.saturating_sub(jitter).max(Duration::from_millis(1));
     }
 
+    /// One of the two is refused as a clone, though it may have answered first.
+    pub(super) fn refused(&mut self) {
+        self.refusals = self.refusals.saturating_add(1);
+    }
+
+    /// Neither is refused any more.
+    pub(super) fn stayed(&mut self) {
+        self.refusals = 0;
+    }
+
     /// The peer answered: the next failure is the first again.
     pub(super) fn succeeded(&mut self) {
         self.verified = true;
-        self.cloned = false;
         self.failures = 0;
         self.told = false;
     }

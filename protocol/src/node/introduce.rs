@@ -203,7 +203,7 @@ impl Node {
             false => self.peers.get_mut(&key).and_then(Peer::current),
         };
         if let Some(entry) = entry {
-            entry.cloned = true;
+            entry.refused();
         }
     }
 

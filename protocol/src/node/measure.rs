@@ -239,7 +239,7 @@ impl Node {
             self.is_contested(id, &node, hello.incarnation, &remote);
         }
         if let Some(entry) = self.trial_entry(key) {
-            entry.cloned = true;
+            entry.refused();
         }
         self.trial_failed(key);
     }
@@ -273,6 +273,7 @@ impl Node {
         }
         if let Some(entry) = self.trial_entry(key) {
             entry.succeeded();
+            entry.stayed();
         }
         self.ask_again(key, id);
     }

@@ -2,7 +2,7 @@
 
 use super::connection::Reply;
 use super::extended::Extended;
-use super::peer::{Peer, PeerKey};
+use super::peer::{Link, Peer, PeerKey};
 use super::violation::Violation;
 use super::{Instant, Node};
 use crate::id::ConnectionId;
@@ -159,6 +159,11 @@ impl Node {
                     self.pace_of(id, took);
                 }
                 self.passed(id, ping);
+                let dialed = self.peers.values_mut();
+                let mut dialed = dialed.filter(|peer| peer.data == Link::Open(id));
+                if let Some(entry) = dialed.next().and_then(Peer::current) {
+                    entry.stayed();
+                }
                 self.answered_challenge(id, ping);
             }
             Err(error) => self.violated(id, &error.into()),

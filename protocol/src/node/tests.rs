@@ -15,3 +15,4 @@ mod placed;
 mod requests;
 mod streams;
 mod violations;
+mod ways;

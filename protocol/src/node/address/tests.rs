@@ -30,7 +30,10 @@ fn redial_waits_double_up_to_the_maximum() {
     let mut rng = Rng::new(3);
     let mut waits = |at: &str, cloned| {
         let mut address = address(None);
-        (address.address, address.cloned) = (at.into(), cloned);
+        address.address = at.into();
+        if cloned {
+            address.refused();
+        }
         let mut wait = || {
             address.failed(Instant::ZERO, &timing, &mut rng);
             address.again - Instant::ZERO

@@ -26,6 +26,13 @@ pub(super) struct Net {
     pub(super) last_connection: u64,
     /// Nodes that cannot be dialled.
     pub(super) down: Vec<usize>,
+    /// Addresses that nobody answers at, beside those of nodes that are down.
+    pub(super) dead: Vec<String>,
+    /// How long it takes to get to an address and, over what was dialled there, back.
+    pub(super) delays: BTreeMap<String, Duration>,
+    slow: BTreeMap<(usize, ConnectionId), Duration>,
+    /// What is under way, and when it arrives.
+    under_way: Vec<(Instant, usize, Input)>,
     /// Everything that was sent, as `from > to: message`.
     pub(super) sent: Vec<(usize, usize, Message)>,
     /// Announcements over TCP that wait for their answers.
@@ -124,6 +131,10 @@ impl Net {
             queue: VecDeque::new(),
             last_connection: 0,
             down: vec![],
+            dead: vec![],
+            delays: BTreeMap::new(),
+            slow: BTreeMap::new(),
+            under_way: vec![],
             sent: vec![],
             visits: BTreeMap::new(),
             asked: vec![],
@@ -185,14 +196,15 @@ impl Net {
                 );
                 if let Some(&(to, other)) = self.pipes.get(&(index, connection)) {
                     self.sent.push((index, to, message.clone()));
-                    self.input_later(
-                        to,
-                        Input::Received {
-                            connection: other,
-                            message,
-                            bytes: 9,
-                        },
-                    );
+                    let received = Input::Received {
+                        connection: other,
+                        message,
+                        bytes: 9,
+                    };
+                    match self.slow.get(&(index, connection)) {
+                        Some(&delay) => self.under_way.push((self.now + delay, to, received)),
+                        None => self.input_later(to, received),
+                    }
                 }
             }
             Output::Close { connection } => self.cut(index, connection, LinkFault::Local),
@@ -288,10 +300,13 @@ impl Net {
     pub(super) fn dial(&mut self, index: usize, dial: DialId, address: &str) {
         let place = address
             .strip_prefix("host:")
+            .or_else(|| address.strip_prefix("alt:"))
             .or_else(|| address.strip_prefix("10.0.0.")?.strip_suffix(":50051"));
         let to = place.and_then(|n| n.parse::<usize>().ok());
         let to = to.and_then(|n| n.checked_sub(1));
-        let Some(to) = to.filter(|to| *to < self.hosts.len() && !self.down.contains(to)) else {
+        let dead = self.dead.iter().any(|dead| dead == address);
+        let there = |to: &usize| *to < self.hosts.len() && !self.down.contains(to) && !dead;
+        let Some(to) = to.filter(there) else {
             let reason = String::from("connection refused");
             self.input_later(index, Input::DialFailed { dial, reason });
             return;
@@ -303,6 +318,10 @@ impl Net {
         );
         self.pipes.insert((index, near), (to, far));
         self.pipes.insert((to, far), (index, near));
+        if let Some(&delay) = self.delays.get(address) {
+            self.slow.insert((index, near), delay);
+            self.slow.insert((to, far), delay);
+        }
         let remote = format!("host:{index}");
         self.input_later(
             to,
@@ -372,6 +391,14 @@ impl Net {
                 .filter(|index| !self.down.contains(index))
                 .filter_map(|index| Some((self.hosts[index].node.poll_timeout()?.at, index)))
                 .min();
+            let arrives = self.under_way.iter().map(|(at, ..)| *at).min();
+            if let Some(at) = arrives.filter(|at| *at <= end && next.is_none_or(|n| *at <= n.0)) {
+                self.now = self.now.max(at);
+                let first = self.under_way.iter().position(|(when, ..)| *when == at);
+                let (_, to, input) = self.under_way.remove(first.expect("the least is there"));
+                self.input(to, input);
+                continue;
+            }
             match next {
                 Some((at, index)) if at <= end => {
                     self.now = self.now.max(at);
