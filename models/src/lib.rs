@@ -68,7 +68,7 @@ pub use self::{
     map::WeightBytes,
     model::Model,
     tokenizer::{MAX_TEXT, TokenStream, Tokenizer},
-    weights::{FfnPart, LayerWeight, Scales, WeightKind, WeightName, WeightView, Weights},
+    weights::{FfnPart, LayerWeight, Scales, Sizes, WeightKind, WeightName, WeightView, Weights},
 };
 
 #[cfg(test)]

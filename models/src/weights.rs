@@ -127,6 +127,18 @@ pub struct Scales {
     pub biases: WeightBytes,
 }
 
+/// Bytes of the parts of a model.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Of each layer in order.
+    pub layers: Vec<u64>,
+    /// Of the embedding.
+    pub embedding: u64,
+    /// Of the final norm and of what makes logits, which is the embedding itself where the two are
+    /// tied.
+    pub head: u64,
+}
+
 /// Where tensors are looked up by the names of one file format.
 pub(crate) trait TensorFiles: Send + Sync {
     /// Where this format may have the weight, the likeliest place first; never empty.
@@ -189,6 +201,37 @@ impl Weights {
 
     fn names(&self) -> Vec<WeightName> {
         WeightName::of_range(&self.range, &self.config)
+    }
+
+    /// How many bytes each layer of the range takes in its files, and the ends of the model that
+    /// belong to it.
+    ///
+    /// # Errors
+    /// When a weight is missing or misshapen.
+    pub fn sizes(&self) -> Result<Sizes, ModelError> {
+        let mut sizes = Sizes {
+            layers: vec![0; self.range.len()],
+            ..Sizes::default()
+        };
+        for name in self.names() {
+            let bytes = self.get(name)?.bytes();
+            let layer = match name {
+                WeightName::TokenEmbedding => &mut sizes.embedding,
+                WeightName::OutputNorm | WeightName::Output => &mut sizes.head,
+                WeightName::Layer(layer, _) => {
+                    let index = layer.saturating_sub(self.range.start) as usize;
+                    match sizes.layers.get_mut(index) {
+                        Some(layer) => layer,
+                        None => continue,
+                    }
+                }
+            };
+            *layer += bytes;
+        }
+        if self.config.tied_embeddings && self.range.end == self.config.layers {
+            sizes.head += sizes.embedding;
+        }
+        Ok(sizes)
     }
 
     /// How many bytes all weights of the range take in their files, each counted once.

@@ -7,6 +7,7 @@ use crate::cli::EngineKind;
 use crate::engines;
 use crate::events::Events;
 use crate::library::{Library, LibraryError};
+use crate::plan::PlacementError;
 use crate::random;
 use crate::recording::{RecordError, Recording};
 use crate::runtime::{CommandError, Handle, Options, Runtime, StartError};
@@ -18,6 +19,7 @@ use exo_engine_mlx::{MlxEngine, MlxOptions};
 use exo_models::ModelError;
 use exo_protocol::dummy::DummyEngine;
 use exo_protocol::engine::Engine;
+use exo_protocol::node::{Placement, Question};
 use exo_protocol::{Command, Config, NodeId, Status, Submit};
 use socket2::Socket;
 use std::io;
@@ -109,6 +111,8 @@ impl App {
         config.max_tokens = settings.answering.max_tokens;
         config.activations = settings.activations.clone();
         config.trains = settings.engine.trains();
+        config.placement = settings.placement;
+        config.pins.clone_from(&settings.pins);
         let events = Arc::new(Events::default());
         let recording = settings.record.as_ref().map(Recording::start).transpose()?;
         let (record, recording) = recording.unzip();
@@ -167,6 +171,14 @@ impl App {
     #[must_use]
     pub fn status(&self) -> Status {
         self.handle.status()
+    }
+
+    /// How the node would place a model right now. Nothing is begun.
+    ///
+    /// # Errors
+    /// Why it could not be placed.
+    pub fn placement(&self, question: &Question) -> Result<Placement, PlacementError> {
+        self.handle.placement(question).map_err(PlacementError)
     }
 
     /// The models here.

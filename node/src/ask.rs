@@ -129,7 +129,7 @@ impl Ask {
             model: speaker.id(),
             layers: speaker.layers(),
             bytes: speaker.bytes(),
-            cost: Default::default(),
+            cost: speaker.cost(),
             fingerprint: speaker.fingerprint(),
             prompt: prompt.into(),
             tokens,

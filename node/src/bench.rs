@@ -191,7 +191,7 @@ impl Ring<'_> {
             model: self.speaker.id(),
             layers: self.speaker.layers(),
             bytes: self.speaker.bytes(),
-            cost: Default::default(),
+            cost: self.speaker.cost(),
             fingerprint: self.speaker.fingerprint(),
             prompt: "".into(),
             tokens: (1..=prompt).map(token).collect(),

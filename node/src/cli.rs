@@ -5,7 +5,8 @@ mod help;
 mod parse;
 
 pub use choices::{
-    Activations, DiscoveryModule, DiscoveryModules, EngineKind, Engines, OptimizerKind, RuntimeKind,
+    Activations, DiscoveryModule, DiscoveryModules, EngineKind, Engines, Layers, OptimizerKind,
+    Placement, RuntimeKind,
 };
 pub use help::{help, version};
 pub(crate) use parse::nearest;
@@ -33,7 +34,7 @@ pub struct Args {
     /// most tokens of the answer (run, demo); tokens that are written (bench), default 128
     #[argh(option, arg_name = "COUNT")]
     pub max_tokens: Option<u32>,
-    /// tokens of the prompt that is measured (bench); default 512
+    /// tokens of the prompt that is measured (bench) or planned for (plan); default 512
     #[argh(option, arg_name = "COUNT")]
     pub prompt_tokens: Option<u32>,
     /// how often each test is repeated (bench); default 5
@@ -49,7 +50,7 @@ pub struct Args {
     #[argh(option, arg_name = "NAMES")]
     pub engines: Option<Engines>,
 
-    /// one JSON document instead of lines (doctor, models)
+    /// one JSON document instead of lines (doctor, models, plan)
     #[argh(switch)]
     pub json: bool,
     /// serve the one peer at the other end of standard input and output (connect)
@@ -245,6 +246,12 @@ pub struct Args {
     #[argh(option, arg_name = "TEXT")]
     pub system_prompt: Option<String>,
 
+    /// how models are cut over nodes: auto, where they answer soonest, or memory; default auto
+    #[argh(option, arg_name = "NAME", default = "Placement::default()")]
+    pub placement: Placement,
+    /// the layers that each node is to have: node-1=0-15,node-2=16-29
+    #[argh(option, arg_name = "LAYERS")]
+    pub layers: Option<Layers>,
     /// how hidden states travel: float32, bfloat16, float16, preferred first; default float32
     #[argh(option, arg_name = "TYPES", default = "Activations::default()")]
     pub activation_dtype: Activations,

@@ -141,8 +141,10 @@ pub fn demo(demo: &Demo, settings: &Settings, stop: &Stop) -> Result<(), DemoErr
         let same = told.text == undisturbed.text;
         write!(out, "\n{}", draw::unplugged(&unplug, &after, same, style))?;
     } else {
+        let plan = stage.plan()?;
         let told = stage.answer(demo, &ring, &mut out, None)?;
         write!(out, "\n{}", draw::numbers(&told, style))?;
+        write!(out, "{}", draw::predicted(&plan, style))?;
     }
     out.flush()?;
     stage.children.stop();
@@ -252,6 +254,14 @@ impl Stage<'_> {
             .get("/v1/topology")
             .map_err(|e| child.fault(e))?;
         Ring::read(&topology).ok_or_else(|| child.fault("it does not tell its ring"))
+    }
+
+    /// What the first node predicts for this ring, and which one it would choose.
+    fn plan(&self) -> Result<Value, DemoError> {
+        let child = self.first()?;
+        Client::new(child.api)
+            .get("/v1/plan")
+            .map_err(|error| child.fault(error))
     }
 
     fn answer(

@@ -21,6 +21,7 @@ pub mod identity;
 pub mod library;
 pub mod logging;
 pub mod models_command;
+pub mod plan;
 pub mod random;
 pub mod recording;
 pub mod run;

@@ -1,12 +1,13 @@
 //! The models of this machine, as those who talk to them need them.
 
-use crate::speaker::Speaker;
+use crate::speaker::{Speaker, cost_of};
 use exo_engine_mlx::checkpoint::AdapterIdentity;
 use exo_models::{Catalog, Model, ModelError};
 use exo_protocol::dummy;
+use exo_protocol::topology::ModelCost;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The model for requests that name none, if it is here.
 const USUAL: &str = "llama-3.2-1b";
@@ -200,6 +201,10 @@ impl Library {
             fingerprint: self.adapted(model.fingerprint().unwrap_or_else(|error| {
                 tracing::warn!("peers cannot be told which {name:?} is meant: {error}");
                 0
+            })),
+            cost: Arc::new(cost_of(&model).unwrap_or_else(|error| {
+                tracing::warn!("{name:?} is placed by memory alone: {error}");
+                ModelCost::default()
             })),
             model,
         };

@@ -3,8 +3,9 @@
 use crate::cli::RuntimeKind;
 use crate::settings::Commands;
 use exo_protocol::engine::Engine;
+use exo_protocol::node::{Placement, Question};
 use exo_protocol::record::Recorder;
-use exo_protocol::{Command, Config, Event, Status};
+use exo_protocol::{Command, Config, Event, Rejection, Status};
 use socket2::Socket;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -178,6 +179,17 @@ impl Handle {
         match self {
             Self::Smol(handle) => handle.status(),
             Self::Std(handle) => handle.status(),
+        }
+    }
+
+    /// How the node would place a model right now.
+    ///
+    /// # Errors
+    /// Why it could not be placed.
+    pub fn placement(&self, question: &Question) -> Result<Placement, Rejection> {
+        match self {
+            Self::Smol(handle) => handle.placement(question),
+            Self::Std(handle) => handle.placement(question),
         }
     }
 }

@@ -11,7 +11,8 @@ use crate::identity::{self, Identity};
 use crate::recording::Record;
 use crate::train::{JobFileError, Reference};
 use exo_engine_mlx::checkpoint::Adapter;
-use exo_protocol::config::Discovery;
+use exo_protocol::config::{Discovery, Strategy};
+use exo_protocol::topology::Pin;
 use exo_protocol::{DType, NodeId};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -68,6 +69,10 @@ pub struct Settings {
     pub api: (String, u16),
     /// The types in which hidden states travel, preferred first; `float32` is among them.
     pub activations: Vec<DType>,
+    /// How models are cut over nodes.
+    pub placement: Strategy,
+    /// The layers that nodes are to have.
+    pub pins: Vec<Pin>,
     /// What is under way has so long to end when the node leaves.
     pub drain: Duration,
     /// What to record.
@@ -225,6 +230,8 @@ impl Settings {
             },
             api: (args.chatgpt_api_host.clone(), args.chatgpt_api_port),
             activations: args.activation_dtype.0.clone(),
+            placement: args.placement.0,
+            pins: args.layers.clone().map_or_else(Vec::new, |layers| layers.0),
             drain: Duration::from_secs(args.drain),
             record: record(args)?,
             stop_with_stdin: args.stop_with_stdin,

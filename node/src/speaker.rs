@@ -3,6 +3,7 @@
 use exo_models::{ChatMessage, ChatTemplate, Model, ModelError, TokenStream, Tokenizer};
 use exo_protocol::ModelId;
 use exo_protocol::dummy;
+use exo_protocol::topology::ModelCost;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -19,6 +20,8 @@ pub enum Speaker {
         template: Box<ChatTemplate>,
         /// What the model is; zero when its files do not tell.
         fingerprint: u64,
+        /// What placement goes by; unknown when its files do not tell.
+        cost: Arc<ModelCost>,
     },
     /// The dummy engine's.
     Dummy,
@@ -67,6 +70,15 @@ impl Speaker {
         match self {
             Self::Model { model, .. } => model.config().weight_bytes,
             Self::Dummy => 0,
+        }
+    }
+
+    /// What placement goes by.
+    #[must_use]
+    pub fn cost(&self) -> ModelCost {
+        match self {
+            Self::Model { cost, .. } => (**cost).clone(),
+            Self::Dummy => ModelCost::default(),
         }
     }
 
@@ -161,6 +173,29 @@ impl Speaker {
             Self::Dummy => Text::Dummy,
         }
     }
+}
+
+/// What a model costs the nodes that hold it: the bytes of its parts, and of keys and values in half
+/// precision.
+///
+/// # Errors
+/// When its weights are not all here.
+pub(crate) fn cost_of(model: &Model) -> Result<ModelCost, ModelError> {
+    const HALF: usize = 2;
+    let config = model.config();
+    let sizes = model.weights(0..config.layers)?.sizes()?;
+    let kept = match config.latent {
+        None => 2 * config.kv_heads * config.head_dim,
+        Some(latent) => 2 * latent.kv_rank + latent.rope_dim,
+    };
+    Ok(ModelCost {
+        layers: sizes.layers,
+        embedding: sizes.embedding,
+        head: sizes.head,
+        tied: config.tied_embeddings,
+        kv: (kept * HALF) as u64,
+        hidden: u32::try_from(config.hidden).unwrap_or(u32::MAX),
+    })
 }
 
 /// Text while tokens come in.

@@ -12,6 +12,7 @@ use crate::dissector;
 use crate::doctor::{Doctor, doctor};
 use crate::logging;
 use crate::models_command::{Models, ModelsError};
+use crate::plan::{PlacementError, Plan, plan};
 use crate::run::{Run, run};
 use crate::serve::serve;
 use crate::settings::{Settings, SettingsError};
@@ -56,6 +57,9 @@ pub enum Failed {
     /// The measurement.
     #[error(transparent)]
     Bench(#[from] BenchError),
+    /// Where the model would be.
+    #[error(transparent)]
+    Placement(#[from] PlacementError),
     /// The examples.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -78,17 +82,19 @@ enum Task {
     Demo(Demo),
     Bench(Bench),
     Train(Purpose, Option<String>),
+    Plan(Plan),
     Dissector,
     /// With the address of a node to relay to.
     Connect(Option<String>),
     Tunnel(Tunnel),
 }
 
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 12] = [
     "serve",
     "run",
     "demo",
     "bench",
+    "plan",
     "train",
     "eval",
     "models",
@@ -227,6 +233,7 @@ fn perform(args: &Args, task: Task) -> Result<bool, Failed> {
             }
         }
         Task::Bench(what) => bench(&Settings::new(args, false)?, &what, &stop),
+        Task::Plan(what) => plan(&Settings::new(args, false)?, &what, &stop),
         Task::Dissector => {
             io::stdout().write_all(dissector::script().as_bytes())?;
             Ok(true)
@@ -247,9 +254,6 @@ fn perform(args: &Args, task: Task) -> Result<bool, Failed> {
 }
 
 fn task(args: &Args) -> Result<Task, UsageError> {
-    if args.json {
-        return Err(UsageError("--json goes with doctor or models".into()));
-    }
     let mut words = args.words.iter().map(String::as_str);
     let (command, model) = (words.next(), words.next());
     if command == Some("tunnel") {
@@ -257,6 +261,9 @@ fn task(args: &Args) -> Result<Task, UsageError> {
     }
     if let Some(flag) = tunnel::stray(args) {
         return Err(UsageError(format!("{flag} goes with tunnel")));
+    }
+    if args.json && command != Some("plan") {
+        return Err(UsageError("--json goes with doctor, models or plan".into()));
     }
     if let Some(word) = words.next() {
         return Err(UsageError(format!(
@@ -283,6 +290,9 @@ fn task(args: &Args) -> Result<Task, UsageError> {
             max_tokens: args.max_tokens,
         })
     };
+    if command == Some("plan") {
+        return plan_task(args, named);
+    }
     if let Some(flag) = stray_bench(args).filter(|_| command != Some("bench")) {
         return Err(UsageError(format!("{flag} goes with bench")));
     }
@@ -380,6 +390,27 @@ fn bench_task(args: &Args, model: Option<&str>) -> Result<Task, UsageError> {
         }
     }
     Ok(Task::Bench(bench))
+}
+
+fn plan_task(args: &Args, model: Option<&str>) -> Result<Task, UsageError> {
+    let given = [
+        ("--prompt", args.prompt.is_some()),
+        ("--unplug", args.unplug),
+        ("--engines", args.engines.is_some()),
+        ("--repeat", args.repeat.is_some()),
+    ];
+    if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
+        return Err(UsageError(format!("{flag} does not go with plan")));
+    }
+    let (prompt, answer) = (
+        args.prompt_tokens.unwrap_or(512),
+        args.max_tokens.unwrap_or(128),
+    );
+    Ok(Task::Plan(Plan {
+        model: model.map(str::to_owned),
+        positions: prompt.saturating_add(answer),
+        json: args.json,
+    }))
 }
 
 fn demo_task(args: &Args, model: Option<&str>) -> Result<Demo, UsageError> {

@@ -34,8 +34,9 @@ pub use error::{CommandError, StartError};
 use async_io::Async;
 use broadcast::Listener;
 use exo_protocol::engine::{Engine, EngineEvent};
+use exo_protocol::node::{Placement, Question};
 use exo_protocol::record::Recorder;
-use exo_protocol::{Command, Config, Event, Input, Status};
+use exo_protocol::{Command, Config, Event, Input, Rejection, Status};
 use futures_lite::future;
 use node::Shared;
 use socket2::Socket;
@@ -252,5 +253,13 @@ impl Handle {
     #[must_use]
     pub fn status(&self) -> Status {
         self.shared.status()
+    }
+
+    /// How the node would place a model right now. Nothing is begun.
+    ///
+    /// # Errors
+    /// Why it could not be placed.
+    pub fn placement(&self, question: &Question) -> Result<Placement, Rejection> {
+        self.shared.placement(question)
     }
 }

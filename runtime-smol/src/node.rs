@@ -17,8 +17,9 @@ use crate::listen;
 use async_io::Timer;
 use bytes::Bytes;
 use exo_protocol::id::{AskId, DialId, VisitId};
+use exo_protocol::node::{Placement, Question};
 use exo_protocol::record::Recording;
-use exo_protocol::{Command, Config, Event, Input, Instant, Node, Output, Status};
+use exo_protocol::{Command, Config, Event, Input, Instant, Node, Output, Rejection, Status};
 use futures_lite::future::{poll_fn, yield_now};
 use smol::Executor;
 use std::collections::VecDeque;
@@ -177,6 +178,10 @@ impl Shared {
 
     pub(crate) fn status(&self) -> Status {
         lock(&self.driver).node.status()
+    }
+
+    pub(crate) fn placement(&self, question: &Question) -> Result<Placement, Rejection> {
+        lock(&self.driver).node.placement(question)
     }
 
     /// Hands the node what waits for it and carries out what it wants, until nothing waits or

@@ -306,3 +306,28 @@ fn latent_attention_in_one_tensor_only() {
         "{error}"
     );
 }
+
+#[test]
+fn the_parts_of_a_model_add_up() {
+    let model = Model::embedded().expect("it is built in");
+    let layers = model.config().layers;
+    let whole = model.weights(0..layers).expect("weights");
+    let sizes = whole.sizes().expect("sizes");
+    assert_eq!(sizes.layers.len(), layers as usize);
+    let sum: u64 = sizes.layers.iter().sum();
+    let tied = model.config().tied_embeddings;
+    let ends = if tied {
+        sizes.head
+    } else {
+        sizes.head + sizes.embedding
+    };
+    assert_eq!(sum + ends, whole.bytes());
+    for at in 0..layers {
+        let part = model.weights(at..at + 1).expect("weights");
+        let first = if at == 0 { sizes.embedding } else { 0 };
+        let last = if at + 1 == layers { sizes.head } else { 0 };
+        let own = sizes.layers[at as usize];
+        assert_eq!(part.bytes(), own + first + last, "layer {at}");
+        assert_eq!(part.sizes().expect("sizes").layers, [own]);
+    }
+}

@@ -15,6 +15,8 @@ enum Route<'a> {
     Model(&'a str),
     Topology,
     Status,
+    /// Of a model, or of the default one.
+    Plan(Option<&'a str>),
     Chat,
 }
 
@@ -26,13 +28,14 @@ impl<'a> Route<'a> {
             "/models" | "/v1/models" => Self::Models,
             "/topology" | "/v1/topology" => Self::Topology,
             "/status" | "/v1/status" => Self::Status,
+            "/plan" | "/v1/plan" => Self::Plan(None),
             "/chat/completions" | "/v1/chat/completions" => Self::Chat,
             _ => {
-                let id = path
-                    .strip_prefix("/v1")
-                    .unwrap_or(path)
-                    .strip_prefix("/models/")?;
-                Self::Model(id)
+                let path = path.strip_prefix("/v1").unwrap_or(path);
+                match path.strip_prefix("/plan/") {
+                    Some(id) => Self::Plan(Some(id)),
+                    None => Self::Model(path.strip_prefix("/models/")?),
+                }
             }
         })
     }
@@ -104,6 +107,7 @@ fn read(app: &App, route: Route<'_>) -> Result<Reply, ApiError> {
         Route::Models => Reply::json(200, &views::models(app)),
         Route::Model(id) => Reply::json(200, &views::model(app, id)?),
         Route::Topology => Reply::json(200, &views::topology(app)),
+        Route::Plan(id) => Reply::json(200, &views::plan(app, id)?),
         Route::Status | Route::Chat => Reply::json(200, &views::status(app)),
     })
 }
@@ -140,6 +144,8 @@ mod tests {
             "/topology",
             "/v1/topology",
             "/v1/status",
+            "/v1/plan",
+            "/plan/a/b",
         ] {
             assert_eq!(status("GET", path, None), 200, "{path}");
             assert_eq!(status("HEAD", path, None), 200, "{path}");

@@ -3,6 +3,7 @@
 use super::error::ApiError;
 use crate::app::App;
 use crate::library::Listed;
+use crate::plan;
 use exo_protocol::node::{AddressStatus, HopStatus, PeerStatus, Stage, Status};
 use exo_protocol::topology::EngineInfo;
 use serde_json::{Map, Value, json};
@@ -37,6 +38,18 @@ fn model_json(listed: &Listed) -> Value {
         "layers": listed.layers,
         "bytes": listed.bytes,
     })
+}
+
+/// How a model would be placed now, for an answer of usual length.
+pub(super) fn plan(app: &App, id: Option<&str>) -> Result<Value, ApiError> {
+    let speaker = app.library().speaker(id).map_err(|error| {
+        ApiError::new(404, "model_not_found", error.to_string()).with_param("model")
+    })?;
+    let question = plan::question(&speaker, plan::USUAL);
+    let placement = app.placement(&question);
+    let placement =
+        placement.map_err(|error| ApiError::new(503, "insufficient_memory", error.to_string()))?;
+    Ok(plan::placement_json(&question, &placement))
 }
 
 /// The reference's topology, and under `exo` what only our nodes know.

@@ -1,6 +1,8 @@
 //! Flags that choose among names.
 
 use exo_protocol::DType;
+use exo_protocol::config::Strategy;
+use exo_protocol::topology::{Pin, pin};
 use std::str::FromStr;
 
 /// How sockets are driven.
@@ -222,5 +224,90 @@ impl FromStr for Activations {
             types.push(DType::F32);
         }
         Ok(Self(types))
+    }
+}
+
+/// How models are cut over nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement(pub Strategy);
+
+impl Default for Placement {
+    fn default() -> Self {
+        Self(Strategy::Auto)
+    }
+}
+
+impl FromStr for Placement {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "auto" => Ok(Self(Strategy::Auto)),
+            "memory" => Ok(Self(Strategy::Memory)),
+            _ => Err("it is auto or memory".to_owned()),
+        }
+    }
+}
+
+/// Layers that nodes are to have, without gaps between them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layers(pub Vec<Pin>);
+
+impl FromStr for Layers {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let pin = |part: &str| {
+            let read = || {
+                // A node's name may have any letters, its layers come last.
+                let (node, range) = part.trim().rsplit_once('=')?;
+                let (first, last) = range.split_once('-').unwrap_or((range, range));
+                Some(Pin {
+                    node: Some(node).filter(|node| !node.is_empty())?.into(),
+                    first: first.parse().ok()?,
+                    last: last.parse().ok()?,
+                })
+            };
+            read().ok_or_else(|| format!("{part:?} is not NODE=FIRST-LAST, such as node-1=0-15"))
+        };
+        let pins: Result<Vec<Pin>, String> = text.split(',').map(pin).collect();
+        let pins = pin::in_order(&pins?).map_err(|error| error.to_string())?;
+        Ok(Self(pins))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layers(text: &str) -> Result<Vec<String>, String> {
+        let layers: Layers = text.parse()?;
+        let told = |pin: &Pin| format!("{} {} {}", pin.node, pin.first, pin.last);
+        Ok(layers.0.iter().map(told).collect())
+    }
+
+    #[test]
+    fn layers_are_read_in_any_order() {
+        let expected = vec!["a=b 0 3".to_owned(), "c 4 4".to_owned(), "d 5 9".to_owned()];
+        assert_eq!(layers("d=5-9, c=4, a=b=0-3"), Ok(expected));
+    }
+
+    #[test]
+    fn layers_that_are_no_ring_are_refused() {
+        for (text, error) in [
+            ("a", "\"a\" is not NODE=FIRST-LAST, such as node-1=0-15"),
+            (
+                "=0-3",
+                "\"=0-3\" is not NODE=FIRST-LAST, such as node-1=0-15",
+            ),
+            (
+                "a=0-x",
+                "\"a=0-x\" is not NODE=FIRST-LAST, such as node-1=0-15",
+            ),
+            ("a=0-3,b=5-7", "nobody has layers 4-4"),
+            ("a=0-3,b=2-7", "layers 2-3 are given to a and to b"),
+        ] {
+            assert_eq!(layers(text), Err(error.to_owned()));
+        }
     }
 }

@@ -5,7 +5,7 @@ use crate::terminal::Style;
 use argh::{ArgsInfo, FlagInfo, FlagInfoKind};
 use std::fmt::Write as _;
 
-const COMMANDS: [(&str, &str); 12] = [
+const COMMANDS: [(&str, &str); 13] = [
     (
         "exo-node",
         "join the ring and serve the API (the same as serve)",
@@ -18,6 +18,10 @@ const COMMANDS: [(&str, &str); 12] = [
     (
         "exo-node bench MODEL",
         "print how many tokens a second this node, or its ring, makes",
+    ),
+    (
+        "exo-node plan MODEL",
+        "print which node would have which layers, and how quick that would be",
     ),
     ("exo-node serve", "join the ring and serve the API"),
     (
@@ -146,6 +150,8 @@ const GROUPS: [(&str, &[&str]); 8] = [
             "--node-port",
             "--node-memory",
             "--runtime",
+            "--placement",
+            "--layers",
             "--activation-dtype",
             "--drain",
             "--record",

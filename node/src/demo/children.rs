@@ -84,6 +84,8 @@ impl Children {
                 .args(["--chatgpt-api-host", "127.0.0.1"])
                 .args(["--chatgpt-api-port", &api.port().to_string()])
                 .args(["--node-memory", &share.max(1).to_string()])
+                // What answers soonest on one machine is one node, and no ring.
+                .args(["--placement", "memory"])
                 .args(["--discovery-module", "manual", "--discovery-config-path"])
                 .arg(&peers);
             let engine = demo.engine(index, settings);

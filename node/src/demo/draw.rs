@@ -4,6 +4,7 @@ use super::children::Child;
 use super::ring::{Hop, Ring};
 use super::{Told, Unplug};
 use crate::terminal::{Style, printable};
+use serde_json::Value;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::time::Duration;
@@ -153,6 +154,35 @@ pub(super) fn numbers(told: &Told, style: Style) -> String {
             "  {} {each} bytes per token over {} hops, prompt included",
             style.dim("wire  "),
             told.hops.len(),
+        );
+    }
+    out
+}
+
+/// What was predicted before, and the ring that would have been quicker; from `/v1/plan`.
+pub(super) fn predicted(plan: &Value, style: Style) -> String {
+    let mut out = String::new();
+    let of = |what: &Value| {
+        let rate = what["prediction"]["tokens_per_s"].as_f64();
+        let text = |rate: f64| format!("{rate:.1} tokens/s");
+        // The dummy engine's model costs nothing that anybody knows.
+        rate.map(text)
+    };
+    if let Some(rate) = of(plan) {
+        let _ = writeln!(out, "  {} {rate} for this ring", style.dim("plan  "));
+    }
+    let other = &plan["other"];
+    let stages = other["ring"].as_array().map(Vec::as_slice);
+    let stage = |stage: &Value| {
+        let node = printable(stage["node_id"].as_str().unwrap_or("?"));
+        format!("{node} {}-{}", stage["start"], stage["end"])
+    };
+    let ring: Vec<String> = stages.unwrap_or_default().iter().map(stage).collect();
+    if let Some(rate) = of(other) {
+        let ring = ring.join(" > ");
+        let _ = writeln!(
+            out,
+            "         {rate} for {ring}, which --placement auto would choose here"
         );
     }
     out

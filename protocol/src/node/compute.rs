@@ -35,6 +35,8 @@ enum ShardState {
     Loaded {
         /// What the model is; zero when the engine cannot tell.
         fingerprint: u64,
+        /// Bytes of its weights.
+        bytes: u64,
     },
 }
 
@@ -47,6 +49,14 @@ impl Desk {
     /// Whether a shard is ready to compute.
     pub(super) fn has(&self, shard: &Shard) -> bool {
         matches!(self.shards.get(shard), Some(ShardState::Loaded { .. }))
+    }
+
+    /// Bytes of the weights of a shard that is ready; else zero.
+    pub(super) fn bytes(&self, shard: &Shard) -> u64 {
+        match self.shards.get(shard) {
+            Some(ShardState::Loaded { bytes, .. }) => *bytes,
+            Some(ShardState::Loading) | None => 0,
+        }
     }
 
     pub(super) fn calls(&self) -> usize {
@@ -71,7 +81,7 @@ impl Node {
             return;
         };
         match self.desk.shards.get(&shard) {
-            Some(ShardState::Loaded { fingerprint }) => self.compare(id, *fingerprint),
+            Some(ShardState::Loaded { fingerprint, .. }) => self.compare(id, *fingerprint),
             Some(ShardState::Loading) => {}
             None => self.load(shard),
         }
@@ -83,7 +93,7 @@ impl Node {
             return;
         };
         match self.desk.shards.get(&shard) {
-            Some(ShardState::Loaded { fingerprint }) => self.begin_training(id, *fingerprint),
+            Some(ShardState::Loaded { fingerprint, .. }) => self.begin_training(id, *fingerprint),
             Some(ShardState::Loading) => {}
             None => self.load(shard),
         }
@@ -173,7 +183,10 @@ impl Node {
                 EngineEvent::Forwarded {
                     output, positions, ..
                 },
-            ) => self.forwarded(&request, id, output, positions),
+            ) => {
+                self.step_took(id, positions);
+                self.forwarded(&request, id, output, positions);
+            }
             (Call::Forward(request), EngineEvent::Failed { failure, .. }) => {
                 if self.computed(&request, id).is_some() {
                     self.fail_stage(&request, code(failure.kind), failure.message);
@@ -204,7 +217,7 @@ impl Node {
     }
 
     fn loaded(&mut self, shard: Shard, bytes: u64, fingerprint: u64) {
-        let state = ShardState::Loaded { fingerprint };
+        let state = ShardState::Loaded { fingerprint, bytes };
         self.desk.shards.insert(shard.clone(), state);
         self.tell(Event::Loaded {
             shard: shard.clone(),

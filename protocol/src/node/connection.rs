@@ -30,7 +30,14 @@ pub(super) struct Connection {
     awaited: VecDeque<Awaited>,
     writing: VecDeque<Writing>,
     written: u64,
+    /// The transfer in pieces that began last, and when.
+    began: Option<(u32, Instant)>,
+    /// A large message whose last byte was handed over, and when its first one was.
+    through: Option<(usize, Instant)>,
 }
+
+/// A message of so many bytes or more shows how quick the way is.
+const MEASURED: usize = 64 << 10;
 
 /// A reply that must come. Replies come in the order of their requests: the base protocol has no
 /// other way to match them.
@@ -88,6 +95,8 @@ impl Connection {
             awaited: VecDeque::new(),
             writing: VecDeque::new(),
             written: 0,
+            began: None,
+            through: None,
         }
     }
 
@@ -130,6 +139,7 @@ impl Connection {
             Some(MessageType::SendTensorRequest) => Some(Reply::Tensor),
             _ => None,
         };
+        self.follow(&message, now);
         let number = self.written;
         self.written = self.written.wrapping_add(1);
         self.writing.push_back(Writing {
@@ -151,6 +161,37 @@ impl Connection {
             });
         }
         Some(message)
+    }
+
+    /// Looks for messages that show how quick the way is.
+    fn follow(&mut self, message: &Message, now: Instant) {
+        let Message::Chunk(chunk) = message else {
+            return;
+        };
+        if chunk.offset == 0 {
+            self.began = Some((chunk.transfer, now));
+        }
+        let total = usize::try_from(chunk.total).unwrap_or(usize::MAX);
+        let began = self.began.filter(|&(transfer, _)| {
+            transfer == chunk.transfer && chunk.is_last() && total >= MEASURED
+        });
+        if let Some((_, began)) = began {
+            self.through = Some((total, began));
+        }
+    }
+
+    /// A large message went to its end just now: its bytes, and when it began.
+    pub(super) fn take_through(&mut self) -> Option<(usize, Instant)> {
+        self.through.take()
+    }
+
+    /// Queues bytes that only show how quick the way is, if nothing else waits.
+    pub(super) fn pad(&mut self, bytes: usize) -> bool {
+        let idle = self.outbox.len() == 0 && !self.closing && self.extended.is_some();
+        if idle {
+            self.outbox.pad(bytes);
+        }
+        idle
     }
 
     /// The driver wrote the oldest message. Its reply, if it has one and has not come already, is

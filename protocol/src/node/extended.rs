@@ -27,6 +27,8 @@ pub(super) struct Extended {
     /// Its engine trains.
     pub(super) trains: bool,
     pub(super) pulse: Pulse,
+    /// Bytes that were sent last only to see how quick the way is.
+    pub(super) padded: usize,
     pub(super) reassembly: Reassembly,
     /// What it told of itself last over this connection, and when it came.
     pub(super) view: Option<(Instant, TopologyReply)>,
@@ -113,6 +115,7 @@ impl Extended {
                 .unwrap_or(DType::F32),
             trains: hello.features.iter().any(|name| name == Hello::TRAIN),
             pulse: Pulse::new(now),
+            padded: 0,
             reassembly: Reassembly::default(),
             view: None,
             credit: Credit::new(hello.window),

@@ -6,7 +6,7 @@ use super::extended::Extended;
 use super::input::{LinkFault, Origin};
 use super::output::{Event, Output};
 use super::pace::Pace;
-use super::peer::{Link, Peer, PeerKey};
+use super::peer::{Goodput, Link, Peer, PeerKey};
 use super::serve::NOT_NEVER;
 use super::violation::Violation;
 use super::{Instant, Node};
@@ -277,7 +277,7 @@ impl Node {
         peer.up = false;
         peer.rtt = None;
         peer.pace = Pace::default();
-        peer.goodput = None;
+        peer.goodput = Goodput::default();
         peer.link = LinkMetrics::default();
         peer.reply = None;
         peer.told = true;

@@ -15,7 +15,8 @@
 //! - A request has two sides. Its origin (`client`): `origin` starts and ends it, `recover` goes on
 //!   when a stage is lost. Its stages (`session`): `open` takes part, `step` computes, `streams`
 //!   carries, `ending` ends. `plan` is what both know. `plain` is all of that for rings with a
-//!   reference node. `jobs` is training. `compute` talks with the engine.
+//!   reference node. `jobs` is training. `compute` talks with the engine, `speeds`
+//!   measures it.
 
 mod address;
 mod announce;
@@ -51,6 +52,7 @@ mod reassembly;
 mod recover;
 mod serve;
 mod session;
+mod speeds;
 mod status;
 mod step;
 mod streams;
@@ -87,6 +89,7 @@ use discover::File;
 use jobs::{Job, JobStage};
 use peer::{Link, Peer, PeerKey};
 use session::{Session, Told};
+use speeds::Speeds;
 
 /// When the node wants to be woken, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,6 +165,7 @@ pub struct Node {
     /// The rings of the last requests of each model, the newest last.
     placed: VecDeque<(ModelId, Vec<Stage>)>,
     desk: Desk,
+    speeds: Speeds,
     file: File,
     announcing: Announcing,
     asking: Asking,
@@ -216,6 +220,7 @@ impl Node {
             ended: Ended::default(),
             placed: VecDeque::new(),
             desk: Desk::default(),
+            speeds: Speeds::default(),
             file: File {
                 content: None,
                 read_at,

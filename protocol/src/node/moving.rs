@@ -105,7 +105,7 @@ impl Node {
         let (to, node) = (trial.address, peer.node.clone()?);
         let from = core::mem::replace(&mut peer.address, to.clone());
         peer.pace = Pace::default();
-        peer.goodput = None;
+        peer.goodput = Default::default();
         let rtt = peer.entry(&to).and_then(|entry| entry.rtt);
         peer.rtt = rtt.or(peer.rtt);
         if let Some(entry) = peer.current() {

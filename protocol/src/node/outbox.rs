@@ -31,7 +31,7 @@ enum Entry {
 struct Transfer {
     /// Chosen when the first piece goes: numbers rise in the order in which transfers begin.
     number: u32,
-    kind: MessageType,
+    kind: u8,
     /// Of a step.
     stream: Option<u32>,
     /// Of a tensor, or of what a training job sends.
@@ -65,7 +65,7 @@ impl Outbox {
             };
             let transfer = Transfer {
                 number: 0,
-                kind: message.message_type(),
+                kind: message.message_type() as u8,
                 stream: step(&message).map(|step| step.stream),
                 request: request(&message).map(Into::into),
                 head,
@@ -84,6 +84,22 @@ impl Outbox {
             class.push_back(entry);
         }
         Ok(())
+    }
+
+    /// Queues so many bytes that mean nothing, in pieces behind all else that is bulky.
+    pub(super) fn pad(&mut self, bytes: usize) {
+        let transfer = Transfer {
+            number: 0,
+            kind: Chunk::PADDING,
+            stream: None,
+            request: None,
+            head: Bytes::new(),
+            body: Bytes::from(alloc::vec![0; bytes]),
+            sent: 0,
+        };
+        if let Some(class) = self.classes.get_mut(BULK) {
+            class.push_back(Entry::Pieces(transfer));
+        }
     }
 
     /// The next frame.
@@ -248,7 +264,7 @@ impl Transfer {
         let short = |length| u32::try_from(length).unwrap_or(u32::MAX);
         Chunk {
             transfer: self.number,
-            kind: self.kind as u8,
+            kind: self.kind,
             total: short(self.total()),
             offset: short(self.sent),
             data: part.slice(from.min(end)..end),

@@ -60,7 +60,7 @@ pub(super) struct Peer {
     /// Whether the link is as quick as it was.
     pub(super) pace: Pace,
     /// Bytes per second that get there, as large messages showed.
-    pub(super) goodput: Option<u64>,
+    pub(super) goodput: Goodput,
     /// How quick the link is, as others are told.
     pub(super) link: LinkMetrics,
     pub(super) hops: Hops,
@@ -123,7 +123,7 @@ impl Peer {
             topology_at: Instant::FAR_FUTURE,
             rtt: None,
             pace: Pace::default(),
-            goodput: None,
+            goodput: Goodput::default(),
             link: LinkMetrics::default(),
             hops: Hops::default(),
             told: false,
@@ -238,7 +238,7 @@ impl Peer {
         let micros = |rtt: Duration| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX);
         let now = LinkMetrics {
             rtt_us: self.rtt.map(|rtt| micros(rtt).max(1)),
-            goodput: self.goodput,
+            goodput: self.goodput.best(),
         };
         let told = self.link;
         self.link = told.follow(now);
@@ -268,6 +268,27 @@ impl Peer {
             }
         };
         self.family.unwrap_or_else(by_chip)
+    }
+}
+
+/// How quick the way is for what is large, in bytes per second.
+#[derive(Debug, Default)]
+pub(super) struct Goodput(VecDeque<u64>);
+
+impl Goodput {
+    /// Samples kept.
+    const KEPT: usize = 8;
+
+    pub(super) fn record(&mut self, rate: u64) {
+        if self.0.len() == Self::KEPT {
+            self.0.pop_front();
+        }
+        self.0.push_back(rate);
+    }
+
+    /// The best of the last ones: whatever disturbs a measurement makes it worse.
+    pub(super) fn best(&self) -> Option<u64> {
+        self.0.iter().copied().max()
     }
 }
 

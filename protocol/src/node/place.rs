@@ -121,7 +121,9 @@ impl Node {
     /// This node, its peers that are up, and the edges they told.
     pub(super) fn rebuild_topology(&mut self) {
         let mut topology = Topology::default();
-        topology.update_node(self.config.node.clone(), self.config.capabilities.clone());
+        let mut machine = self.config.capabilities.clone();
+        machine.speed = self.speeds.told().or(machine.speed);
+        topology.update_node(self.config.node.clone(), machine);
         for peer in self.peers.values().filter(|peer| peer.up) {
             let Some(node) = peer.node.clone() else {
                 continue;

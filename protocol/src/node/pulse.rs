@@ -49,6 +49,8 @@ struct Probe {
     id: u64,
     /// When it was written, or else handed out.
     since: Instant,
+    /// It went behind so many bytes, which began then.
+    behind: Option<(usize, Instant)>,
 }
 
 /// As in RFC 6298.
@@ -70,6 +72,20 @@ pub(super) enum Beat {
     },
     /// Nothing is due.
     Nothing,
+}
+
+/// What the answer to a probe shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trip {
+    /// A round trip.
+    Alone(Duration),
+    /// How quick the way is for what is large.
+    Behind {
+        /// Bytes per second.
+        rate: u64,
+        /// The time that they took.
+        took: Duration,
+    },
 }
 
 /// An answer that nobody asked for.
@@ -133,6 +149,19 @@ impl Pulse {
         self.probe(now)
     }
 
+    /// A probe right behind a large message that began at `began`, one at a time.
+    pub(super) fn behind(&mut self, now: Instant, bytes: usize, began: Instant) -> Option<u64> {
+        let free = self.probes.len() < REMEMBERED / 2;
+        if !free || self.probes.iter().any(|probe| probe.behind.is_some()) {
+            return None;
+        }
+        let id = self.probe(now);
+        if let Some(probe) = self.probes.back_mut() {
+            probe.behind = Some((bytes, began));
+        }
+        Some(id)
+    }
+
     /// When to call [`Pulse::beat`], if a silence of `every` is to be noticed.
     pub(super) fn due(&self, every: Duration) -> Instant {
         match self.state {
@@ -176,6 +205,7 @@ impl Pulse {
         self.probes.push_back(Probe {
             id: self.last_id,
             since: now,
+            behind: None,
         });
         self.last_id
     }
@@ -197,7 +227,7 @@ impl Pulse {
 
     /// The answer to a probe, which is also a sign of life. Gives its round trip, unless it comes so
     /// late that the probe is forgotten.
-    pub(super) fn pong(&mut self, id: u64, now: Instant) -> Result<Option<Duration>, Unasked> {
+    pub(super) fn pong(&mut self, id: u64, now: Instant) -> Result<Option<Trip>, Unasked> {
         if id == 0 || id > self.last_id {
             return Err(Unasked {
                 id,
@@ -209,9 +239,19 @@ impl Pulse {
         let Some(probe) = at.and_then(|at| self.probes.remove(at)) else {
             return Ok(None);
         };
+        if let Some((bytes, began)) = probe.behind {
+            // It waited for what went before it, which says nothing of the way there and back.
+            let way = self.rtt().unwrap_or_default();
+            let elapsed = now.saturating_since(began);
+            let took = elapsed.saturating_sub(way).max(elapsed / 8);
+            let nanos = took.as_nanos().max(1);
+            let rate = (bytes as u128).saturating_mul(1_000_000_000) / nanos;
+            let rate = u64::try_from(rate).unwrap_or(u64::MAX);
+            return Ok(Some(Trip::Behind { rate, took }));
+        }
         let trip = now - probe.since;
         self.learn(trip.min(LONGEST));
-        Ok(Some(trip))
+        Ok(Some(Trip::Alone(trip)))
     }
 
     /// The smoothed round trip.

@@ -3,6 +3,7 @@
 use super::connection::Reply;
 use super::extended::Extended;
 use super::peer::{Link, Peer, PeerKey};
+use super::pulse::Trip;
 use super::violation::Violation;
 use super::{Instant, Node};
 use crate::id::ConnectionId;
@@ -142,20 +143,22 @@ impl Node {
             return;
         };
         match extended.pulse.pong(ping, now) {
-            Ok(took) => {
+            Ok(trip) => {
                 let (rtt, node) = (extended.pulse.rtt(), extended.node.clone());
                 let quiet = extended.streams() == 0;
                 let known = |peer: &&mut Peer| peer.node.as_ref() == Some(&node);
                 if let Some(peer) = self.peers.values_mut().find(known) {
                     peer.rtt = rtt;
-                    if let Some(took) = took {
-                        peer.hops.record(took);
+                    match trip {
+                        Some(Trip::Alone(took)) => peer.hops.record(took),
+                        Some(Trip::Behind { rate, .. }) => peer.goodput.record(rate),
+                        None => {}
                     }
                     if peer.measured() {
                         self.rebuild_topology();
                     }
                 }
-                if let Some(took) = took.filter(|_| quiet) {
+                if let Some(Trip::Alone(took)) = trip.filter(|_| quiet) {
                     self.pace_of(id, took);
                 }
                 self.passed(id, ping);
@@ -164,6 +167,7 @@ impl Node {
                 if let Some(entry) = dialed.next().and_then(Peer::current) {
                     entry.stayed();
                 }
+                self.measure(id, trip);
                 self.answered_challenge(id, ping);
             }
             Err(error) => self.violated(id, &error.into()),

@@ -158,7 +158,7 @@ impl Node {
             incarnation: peer.node.as_ref().and_then(|node| self.run_of(node)),
             leaving: peer.leaving,
             rtt: peer.rtt,
-            goodput: peer.goodput,
+            goodput: peer.goodput.best(),
             hops: peer.hops.status(),
             addresses: peer.address_status(),
         };

@@ -168,6 +168,10 @@ impl Node {
             charge: piece.charge,
         });
         let (position, sampling) = (session.position, session.plan.sampling);
+        if self.desk.calls() == 0 {
+            let bytes = self.desk.bytes(&shard);
+            self.speeds.begun(call, self.now, &shard.model, bytes);
+        }
         self.desk.forward(call, id);
         self.outputs
             .push_back(Output::Compute(EngineCommand::Forward {

@@ -3,9 +3,20 @@
 use super::Node;
 use super::connection::Reply;
 use super::output::Output;
+use super::pulse::Trip;
 use crate::id::ConnectionId;
 use crate::wire::Message;
 use alloc::format;
+use core::time::Duration;
+
+/// Bytes that a way of 1 Mbit/s takes half a second for.
+const FEW: usize = 64 << 10;
+
+/// Bytes that a way of 1 Gbit/s takes 4 ms for: more than what is only latency.
+const MANY: usize = 512 << 10;
+
+/// The few of them do not show how quick a way is on which they take less.
+const AT_ONCE: Duration = Duration::from_millis(10);
 
 impl Node {
     pub(super) fn progress(&mut self, id: ConnectionId) {
@@ -56,6 +67,34 @@ impl Node {
                 connection: id,
                 message,
             });
+            // Right behind a large message goes a probe: its answer says when all of it was there.
+            if let (Some((bytes, began)), Some(extended)) =
+                (connection.take_through(), &mut connection.extended)
+                && let Some(probe) = extended.pulse.behind(self.now, bytes, began)
+            {
+                // What went has made room for it.
+                let _ = connection.push(Message::Ping { id: probe }, self.config.limits.outbox);
+            }
+        }
+    }
+
+    /// Sends bytes that mean nothing where nothing else waits, to see how quick the way is: a few
+    /// first, and more of them where they were there at once.
+    pub(super) fn measure(&mut self, id: ConnectionId, trip: Option<Trip>) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        let padded = connection.extended.as_ref().map(|extended| extended.padded);
+        let more = match (padded, trip) {
+            (Some(0), Some(Trip::Alone(_))) => FEW,
+            (Some(FEW), Some(Trip::Behind { took, .. })) if took < AT_ONCE => MANY,
+            _ => return,
+        };
+        if connection.pad(more) {
+            if let Some(extended) = &mut connection.extended {
+                extended.padded = more;
+            }
+            self.flush(id);
         }
     }
 

@@ -186,6 +186,10 @@ impl Chunk {
     /// piece takes 26 ms, and nothing more urgent waits longer than that.
     pub const MAX: usize = 32 << 10;
 
+    /// The type of transfers that only show how quick the way is: nobody knows it, so it is read
+    /// over without being kept.
+    pub const PADDING: u8 = 0xfe;
+
     /// Whether the whole is complete with it.
     #[must_use]
     pub fn is_last(&self) -> bool {

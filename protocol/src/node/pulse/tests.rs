@@ -70,7 +70,10 @@ fn patience_begins_when_the_probe_is_written() {
     written(&mut pulse, at(9000));
     written(&mut pulse, at(9100));
     assert_eq!(pulse.due(EVERY), at(9250), "the second word was of another");
-    assert_eq!(pulse.pong(1, at(9040)), Ok(Some(Duration::from_millis(40))));
+    assert_eq!(
+        pulse.pong(1, at(9040)),
+        Ok(Some(Trip::Alone(Duration::from_millis(40))))
+    );
 }
 
 #[test]
@@ -113,7 +116,10 @@ fn what_is_heard_while_a_probe_waits_leaves_it_the_only_one() {
 fn an_answer_may_overtake_the_word_that_its_probe_was_written() {
     let mut pulse = pulse();
     assert_eq!(pulse.beat(at(250), EVERY, 4), Beat::Ping(1));
-    assert_eq!(pulse.pong(1, at(253)), Ok(Some(Duration::from_millis(3))));
+    assert_eq!(
+        pulse.pong(1, at(253)),
+        Ok(Some(Trip::Alone(Duration::from_millis(3))))
+    );
     assert_eq!(pulse.due(EVERY), Instant::FAR_FUTURE, "one probe at a time");
     written(&mut pulse, at(260));
     assert_eq!(pulse.due(EVERY), at(503), "it waits for nothing");
@@ -126,9 +132,15 @@ fn a_late_answer_counts_from_its_own_probe() {
         assert_eq!(pulse.beat(at(millis), EVERY, 4), Beat::Ping(id));
         written(&mut pulse, at(millis));
     }
-    assert_eq!(pulse.pong(1, at(600)), Ok(Some(Duration::from_millis(350))));
+    assert_eq!(
+        pulse.pong(1, at(600)),
+        Ok(Some(Trip::Alone(Duration::from_millis(350))))
+    );
     assert_eq!(pulse.rtt(), Some(Duration::from_millis(350)));
-    assert_eq!(pulse.pong(2, at(610)), Ok(Some(Duration::from_millis(110))));
+    assert_eq!(
+        pulse.pong(2, at(610)),
+        Ok(Some(Trip::Alone(Duration::from_millis(110))))
+    );
     assert_eq!(pulse.due(EVERY), at(860));
 }
 
@@ -188,9 +200,44 @@ fn a_sleep_does_not_make_the_next_hang_last() {
     written(&mut pulse, at(250));
     assert_eq!(
         pulse.pong(1, at(250) + HOUR),
-        Ok(Some(HOUR)),
+        Ok(Some(Trip::Alone(HOUR))),
         "told as it was"
     );
     assert_eq!(pulse.rtt(), Some(LONGEST));
     assert!(pulse.patience(EVERY) <= LONGEST * 3);
+}
+
+#[test]
+fn a_probe_behind_a_large_message_tells_the_goodput_alone() {
+    let mut pulse = Pulse::new(at(0));
+    assert_eq!(pulse.sample(at(0)), Some(1));
+    let alone = Trip::Alone(Duration::from_millis(20));
+    assert_eq!(pulse.pong(1, at(20)), Ok(Some(alone)));
+    assert_eq!(pulse.behind(at(150), 1_000_000, at(100)), Some(2));
+    assert_eq!(
+        pulse.behind(at(160), 1_000_000, at(150)),
+        None,
+        "one at a time"
+    );
+    // 100 ms for all, 20 of which are the way there and back.
+    let behind = Trip::Behind {
+        rate: 12_500_000,
+        took: Duration::from_millis(80),
+    };
+    assert_eq!(pulse.pong(2, at(200)), Ok(Some(behind)));
+    assert_eq!(pulse.rtt(), Some(Duration::from_millis(20)), "it waited");
+    // Sooner than the usual round trip: no more is believed than eight times the whole.
+    assert_eq!(pulse.behind(at(300), 1_000_000, at(300)), Some(3));
+    let soon = pulse.pong(3, at(308)).map(|trip| {
+        trip.map(|trip| {
+            matches!(
+                trip,
+                Trip::Behind {
+                    rate: 1_000_000_000,
+                    ..
+                }
+            )
+        })
+    });
+    assert_eq!(soon, Ok(Some(true)));
 }

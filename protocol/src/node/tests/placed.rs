@@ -111,7 +111,12 @@ fn what_was_measured_reaches_every_node() {
         let (a, b) = ("n0".into(), "n1".into());
         for (from, to) in [(&a, &b), (&b, &a)] {
             // Time stands still while messages travel here.
-            assert_eq!(host.node.topology.link(from, to).rtt_us, Some(1));
+            let link = host.node.topology.link(from, to);
+            assert_eq!(link.rtt_us, Some(1));
+            assert!(
+                link.goodput.is_some(),
+                "nothing large has gone, so it was tried"
+            );
         }
     }
 }
