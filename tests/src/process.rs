@@ -133,7 +133,9 @@ impl NodeProcess {
         let own = ["--node-id", id, "--node-host", &host, "--node-port", &port];
         let served = ["--chatgpt-api-port", &api, "--chatgpt-api-host", &host];
         let mut all: Vec<&OsStr> = own.iter().chain(&served).map(OsStr::new).collect();
-        all.push(OsStr::new("--disable-tui"));
+        // So that every node has layers: on one machine one node alone is quicker.
+        let quiet = ["--disable-tui", "--placement", "memory"];
+        all.extend(quiet.map(OsStr::new));
         all.extend(arguments.iter().map(AsRef::as_ref));
         Self::start_plain(id, place, &all, home)
     }

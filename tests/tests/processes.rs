@@ -157,27 +157,13 @@ fn one_side_that_knows_the_other_is_enough() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let ports = process::free_ports(4);
         let file = folder.path().join("peers.json");
-        let passive = [
-            "--runtime",
-            runtimes[1],
-            "--node-memory",
-            "4096",
-            "--placement",
-            "memory",
-        ];
+        let passive = ["--runtime", runtimes[1], "--node-memory", "4096"];
         let passive = [&passive[..], &CPU].concat();
         let second = NodeProcess::start("node-2", ports[1], ports[3], &passive, folder.path());
         let addresses = [second.address; 2];
         std::fs::write(&file, peer_config(&addresses, 0)).expect("a writable folder");
         let file = file.to_string_lossy();
-        let active = [
-            "--runtime",
-            runtimes[0],
-            "--node-memory",
-            "4096",
-            "--placement",
-            "memory",
-        ];
+        let active = ["--runtime", runtimes[0], "--node-memory", "4096"];
         let manual = [
             "--discovery-module",
             "manual",

@@ -118,15 +118,7 @@ impl Ring {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let of = |(index, member): (usize, &Member)| {
             let memory = member.memory.to_string();
-            // So that every node has layers: on one machine one node alone is quicker.
-            let own = [
-                "--runtime",
-                member.runtime,
-                "--node-memory",
-                &memory,
-                "--placement",
-                "memory",
-            ];
+            let own = ["--runtime", member.runtime, "--node-memory", &memory];
             let mut all: Vec<String> = own.map(str::to_owned).into();
             all.extend(discovery(index, folder.path()));
             if let Some(engine) = member.engine {
