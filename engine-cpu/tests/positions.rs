@@ -17,6 +17,7 @@ const SAMPLING: Sampling = Sampling {
     top_p: 0.95,
     top_k: 50,
     seed: 11,
+    shaping: None,
 };
 
 /// A model cut in two.

@@ -4,7 +4,7 @@ use crate::MlxError;
 use crate::cache::KvCache;
 use crate::input::Checked;
 use crate::model::Step;
-use crate::sampling::choose;
+use crate::sampling::{choose, shaped};
 use crate::shard::ShardModel;
 use crate::tensor::{to_bytes, to_tensor};
 use exo_protocol::Shard;
@@ -116,7 +116,7 @@ impl ShardModel {
             } else if let (Some(sampling), true) = (&job.sampling, end == total) {
                 let logits = self.logits(&x)?.reshape(&[-1])?;
                 let logits = logits.as_dtype(Dtype::Float32)?;
-                let token = choose(&logits, sampling, position(&job.cache))?;
+                let token = choose(&shaped(&logits, sampling)?, sampling, position(&job.cache))?;
                 eval([&token, &logits])?;
                 answer = Some((token, logits));
             } else {
@@ -149,7 +149,7 @@ impl ShardModel {
             let asked = logits.as_ref().zip(job.sampling.as_ref());
             let answer = asked.map(|(logits, sampling)| {
                 let logits = logits.try_index((row, 0, ..))?.as_dtype(Dtype::Float32)?;
-                let token = choose(&logits, sampling, position(&job.cache))?;
+                let token = choose(&shaped(&logits, sampling)?, sampling, position(&job.cache))?;
                 Ok::<_, Exception>((token, logits))
             });
             outputs.push(answer.transpose()?);

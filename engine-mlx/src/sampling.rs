@@ -6,6 +6,22 @@ use mlx_rs::ops::indexing::{TryIndexOp, argmax_axis};
 use mlx_rs::ops::{argsort_axis, is_nan, logical_and, select};
 use mlx_rs::{Array, Dtype};
 
+/// `logits`, `[vocab]` in single precision, as [`Sampling::shape`] changes them: on the host, by the
+/// rules that all engines share.
+pub(crate) fn shaped(logits: &Array, sampling: &Sampling) -> Result<Array> {
+    if sampling.shaping.is_none() {
+        return Ok(logits.clone());
+    }
+    mlx_rs::transforms::eval([logits])?;
+    let mut shaped = logits
+        .try_as_slice::<f32>()
+        .map_err(|error| mlx_rs::error::Exception::custom(error.to_string()))?
+        .to_vec();
+    sampling.shape(&mut shaped);
+    let size = i32::try_from(shaped.len()).unwrap_or(i32::MAX);
+    Ok(Array::from_slice(&shaped, &[size]))
+}
+
 /// The token that `sampling` chooses from `logits`, `[vocab]`, for `position` (of the token that is
 /// chosen, the first of the prompt being zero), as an array that is still to be computed.
 ///

@@ -31,11 +31,11 @@ fn all(engine: &mut MlxEngine, commands: Vec<EngineCommand>) -> Vec<EngineEvent>
 
 /// Greedy steps of one position each, of several requests at once, through two shards.
 fn step(engine: &mut MlxEngine, shards: &[Shard; 2], at: &[(usize, u32)]) -> Vec<u32> {
-    let greedy = Some(Sampling::default());
+    let greedy = || Some(Sampling::default());
     let first = NAMES
         .iter()
         .zip(at)
-        .map(|(name, (position, id))| ask(&shards[0], name, *position, tokens(&[*id]), greedy));
+        .map(|(name, (position, id))| ask(&shards[0], name, *position, tokens(&[*id]), greedy()));
     let states = all(engine, first.collect());
     assert_eq!(states.len(), at.len());
     let last = states.into_iter().zip(NAMES.iter().zip(at));
@@ -49,7 +49,7 @@ fn step(engine: &mut MlxEngine, shards: &[Shard; 2], at: &[(usize, u32)]) -> Vec
             name,
             *position,
             EngineInput::Hidden(state),
-            greedy,
+            greedy(),
         ),
         other => panic!("{other:?}"),
     });
@@ -117,9 +117,9 @@ fn one_that_is_wrong_does_not_disturb_the_others() {
     }
     through(&mut engine, &shards, "c", 3, &[4]);
     let wanted = engine.last_logits();
-    let greedy = Some(Sampling::default());
+    let greedy = || Some(Sampling::default());
     let numbered =
-        |call, name, position, id| match ask(&shards[0], name, position, tokens(&[id]), greedy) {
+        |call, name, position, id| match ask(&shards[0], name, position, tokens(&[id]), greedy()) {
             EngineCommand::Forward {
                 shard,
                 request,
@@ -165,15 +165,15 @@ fn what_waits_is_done_in_order() {
     let layers = model.config().layers;
     let shards = [shard(0..layers, layers)];
     let mut engine = ready(&model, &shards);
-    let greedy = Some(Sampling::default());
+    let greedy = || Some(Sampling::default());
     // The same request twice, and a prompt between: none of it goes together.
     let told = all(
         &mut engine,
         vec![
-            ask(&shards[0], "a", 0, tokens(&[1]), greedy),
-            ask(&shards[0], "a", 1, tokens(&[2]), greedy),
-            ask(&shards[0], "b", 0, tokens(&[1, 2]), greedy),
-            ask(&shards[0], "a", 2, tokens(&[3]), greedy),
+            ask(&shards[0], "a", 0, tokens(&[1]), greedy()),
+            ask(&shards[0], "a", 1, tokens(&[2]), greedy()),
+            ask(&shards[0], "b", 0, tokens(&[1, 2]), greedy()),
+            ask(&shards[0], "a", 2, tokens(&[3]), greedy()),
         ],
     );
     let tokens: Vec<&EngineOutput> = told

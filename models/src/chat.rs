@@ -3,6 +3,7 @@
 mod json;
 mod source;
 mod time;
+mod tools;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -12,6 +13,7 @@ use minijinja::{
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::source::{from_folder, from_gguf};
+pub use self::tools::{CallReader, Piece as AnswerPiece, ToolCall, ToolFormat};
 use crate::ModelError;
 
 /// What a template may spend on one conversation, in minijinja's units: an instruction, or 64 bytes of
@@ -62,6 +64,7 @@ impl ChatMessage {
 pub struct ChatTemplate {
     environment: Arc<Environment<'static>>,
     has_tool_use: bool,
+    tool_format: ToolFormat,
     bos: String,
     eos: String,
     file: PathBuf,
@@ -103,6 +106,8 @@ impl ChatTemplate {
         environment.add_function("strftime_now", |format: &str| time::strftime_now(format));
         environment.add_function("raise_exception", raise_exception);
         let has_tool_use = parts.tool_use.is_some();
+        let source = parts.tool_use.as_deref().unwrap_or(&parts.default);
+        let tool_format = ToolFormat::of(source);
         environment
             .add_template_owned(DEFAULT, parts.default)
             .map_err(failed)?;
@@ -114,10 +119,17 @@ impl ChatTemplate {
         Ok(Self {
             environment: Arc::new(environment),
             has_tool_use,
+            tool_format,
             bos: parts.bos.unwrap_or_default(),
             eos: parts.eos.unwrap_or_default(),
             file,
         })
+    }
+
+    /// How the model calls functions.
+    #[must_use]
+    pub fn tool_format(&self) -> ToolFormat {
+        self.tool_format
     }
 
     /// The text of a conversation; with `add_generation_prompt` up to where the answer begins.

@@ -59,7 +59,7 @@ mod weights;
 
 pub use self::{
     catalog::{Catalog, CatalogEntry},
-    chat::{ChatMessage, ChatTemplate},
+    chat::{AnswerPiece, CallReader, ChatMessage, ChatTemplate, ToolCall, ToolFormat},
     config::{
         Activation, Biases, Experts, Family, LatentAttention, LayerKind, MlxQuantization,
         ModelConfig, Packing, RopeConfig, RopeLayout, RopeScaling, Scoring,

@@ -1,12 +1,12 @@
 //! One answer of the ring, from the conversation to its last word.
 
-use crate::ask::{Ask, AskError};
+use crate::ask::{Ask, AskError, Input};
 use crate::events::Events;
 use crate::runtime::{CommandError, Handle};
 use crate::settings::Answering;
 use crate::speaker::{Speaker, Text};
 use crate::stop::Stops;
-use exo_models::ModelError;
+use exo_models::{CallReader, ModelError};
 use exo_protocol::{Command, Event, Failure, FinishReason, Rejection, RequestId, Submit};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -79,6 +79,8 @@ pub struct Answer {
     news: Receiver<Event>,
     model: String,
     choices: Vec<Choice>,
+    /// Finds calls of functions in an answer, if there are functions; copied for each choice.
+    calls: Option<CallReader>,
     prompt_tokens: usize,
     started: Instant,
     timeout: Duration,
@@ -121,6 +123,7 @@ impl Answer {
             news,
             model: speaker.id().to_string(),
             choices: submits.iter().map(choice).collect(),
+            calls: call_reader(speaker, ask),
             prompt_tokens,
             started: Instant::now(),
             timeout: answering.timeout,
@@ -152,6 +155,12 @@ impl Answer {
     #[must_use]
     pub fn choices(&self) -> usize {
         self.choices.len()
+    }
+
+    /// What finds calls of functions in the text of a choice, if there are functions.
+    #[must_use]
+    pub fn calls(&self) -> Option<CallReader> {
+        self.calls.clone()
     }
 
     /// Time from the question to the first token of the first choice.
@@ -358,6 +367,17 @@ impl Choice {
         self.ended = true;
         out.push(Progress::Failed(error));
     }
+}
+
+fn call_reader(speaker: &Speaker, ask: &Ask) -> Option<CallReader> {
+    let Input::Chat { tools, .. } = &ask.input else {
+        return None;
+    };
+    let tools = tools.as_ref()?;
+    let mut reader = CallReader::new(speaker.tool_format(), tools.names.clone());
+    // What was put in the model's mouth is part of its answer.
+    reader.push(&tools.beginning(speaker));
+    Some(reader)
 }
 
 fn say(text: String, out: &mut Vec<Progress>) {

@@ -4,13 +4,18 @@
 //! client ── guard ── private channel ── tiny_http ── routes ── app
 //! ```
 
+mod anthropic;
 pub mod backend;
+mod calls;
 mod chat;
+mod completions;
 mod dialect;
+mod encode;
 pub mod error;
 mod fields;
 pub mod guard;
 pub mod http;
+mod ollama;
 mod openai;
 mod routes;
 mod serve;

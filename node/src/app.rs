@@ -199,6 +199,18 @@ impl App {
         &self.answering
     }
 
+    /// The text and the tokens that the ring would be given.
+    ///
+    /// # Errors
+    /// When the model is not here, or does not take the conversation.
+    pub fn encode(&self, ask: &Ask) -> Result<(String, Vec<u32>), AskError> {
+        let speaker = self
+            .library
+            .speaker(ask.model.as_deref())
+            .map_err(AskError::Model)?;
+        ask.prompt(&speaker, &self.answering)
+    }
+
     /// Asks the ring.
     ///
     /// # Errors

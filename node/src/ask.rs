@@ -6,9 +6,10 @@ use crate::runtime::CommandError;
 use crate::settings::Answering;
 use crate::speaker::Speaker;
 use exo_models::{ChatMessage, ModelError};
-use exo_protocol::engine::Sampling;
+use exo_protocol::engine::{Sampling, Shaping};
 use exo_protocol::{RequestId, Submit};
 use serde_json::Value;
+use std::sync::Arc;
 
 /// What is asked.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -27,6 +28,8 @@ pub struct Ask {
     pub top_p: Option<f32>,
     /// See [`Sampling`].
     pub top_k: Option<u32>,
+    /// See [`Shaping`].
+    pub shaping: Shaping,
     /// See [`Sampling`]; random if absent. Each further choice has the next one.
     pub seed: Option<u64>,
     /// Texts at which an answer ends.
@@ -40,13 +43,36 @@ pub enum Input {
     Chat {
         /// What was said.
         messages: Vec<ChatMessage>,
-        /// Tools for the chat template.
-        tools: Option<Value>,
+        /// Functions that the model may call.
+        tools: Option<Tools>,
     },
     /// A text, as it is.
     Text(String),
     /// A text, in tokens of the model.
     Tokens(Vec<u32>),
+}
+
+/// Functions that a model may call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tools {
+    /// A list of tools in OpenAI's shape, as chat templates take it.
+    pub list: Value,
+    /// Their names.
+    pub names: Vec<String>,
+    /// Whether it has to call one: this one, or any.
+    pub forced: Option<Option<String>>,
+    /// Whether it may call several.
+    pub parallel: bool,
+}
+
+impl Tools {
+    /// How an answer has to begin.
+    pub(crate) fn beginning(&self, speaker: &Speaker) -> String {
+        let forced = self.forced.as_ref();
+        forced.map_or_else(String::new, |name| {
+            speaker.tool_format().beginning(name.as_deref())
+        })
+    }
 }
 
 impl Default for Input {
@@ -77,8 +103,10 @@ pub enum AskError {
     #[error("{0}")]
     Conversation(ModelError),
     /// A token that the model does not have.
-    #[error("token {token} is none of {model}: it has {vocab}, from 0")]
+    #[error("{field}: token {token} is none of {model}, which has {vocab}, from 0")]
     Token {
+        /// The field of the question.
+        field: &'static str,
         /// The token.
         token: u32,
         /// How many there are.
@@ -112,6 +140,9 @@ impl Ask {
         answering: &Answering,
     ) -> Result<(Vec<Submit>, usize), AskError> {
         let (prompt, tokens) = self.prompt(speaker, answering)?;
+        for (token, _) in &self.shaping.bias {
+            known(*token, speaker, "logit_bias")?;
+        }
         let (prompt_tokens, context) = (tokens.len(), speaker.context());
         let room = u32::try_from(prompt_tokens)
             .ok()
@@ -139,6 +170,7 @@ impl Ask {
                 top_p: self.top_p.unwrap_or(1.0),
                 top_k: self.top_k.unwrap_or(0),
                 seed,
+                shaping: (!self.shaping.is_nothing()).then(|| Arc::new(self.shaping.clone())),
             },
             max_tokens: room
                 .min(self.max_tokens.unwrap_or(u32::MAX))
@@ -167,20 +199,18 @@ impl Ask {
         let text = match &self.input {
             Input::Chat { messages, tools } => {
                 let messages = with_system(messages, answering.system_prompt.as_deref());
-                speaker
-                    .render(&messages, tools.as_ref())
-                    .map_err(AskError::Conversation)?
+                let list = tools.as_ref().map(|tools| &tools.list);
+                let text = speaker
+                    .render(&messages, list)
+                    .map_err(AskError::Conversation)?;
+                text + &tools
+                    .as_ref()
+                    .map_or_else(String::new, |tools| tools.beginning(speaker))
             }
             Input::Text(text) => text.clone(),
             Input::Tokens(tokens) => {
-                let vocab = speaker.vocab();
-                if let Some(&token) = tokens.iter().find(|&&token| token >= vocab) {
-                    let model = speaker.id().to_string();
-                    return Err(AskError::Token {
-                        token,
-                        vocab,
-                        model,
-                    });
+                for token in tokens {
+                    known(*token, speaker, "prompt")?;
                 }
                 let text = speaker.decode(tokens).map_err(AskError::Conversation)?;
                 return Ok((text, tokens.clone()));
@@ -189,6 +219,20 @@ impl Ask {
         let tokens = speaker.encode(&text).map_err(AskError::Conversation)?;
         Ok((text, tokens))
     }
+}
+
+/// Refuses what is no token of the model; `field` is where it came from.
+fn known(token: u32, speaker: &Speaker, field: &'static str) -> Result<(), AskError> {
+    let vocab = speaker.vocab();
+    if token < vocab {
+        return Ok(());
+    }
+    Err(AskError::Token {
+        field,
+        token,
+        vocab,
+        model: speaker.id().to_string(),
+    })
 }
 
 /// The conversation with the operator's system message, unless it has one.

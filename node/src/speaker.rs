@@ -1,6 +1,8 @@
 //! Who talks: turns messages into tokens, and tokens into text.
 
-use exo_models::{ChatMessage, ChatTemplate, Model, ModelError, TokenStream, Tokenizer};
+use exo_models::{
+    ChatMessage, ChatTemplate, Model, ModelError, TokenStream, Tokenizer, ToolFormat,
+};
 use exo_protocol::ModelId;
 use exo_protocol::dummy;
 use exo_protocol::topology::ModelCost;
@@ -110,7 +112,12 @@ impl Speaker {
         tools: Option<&Value>,
     ) -> Result<String, ModelError> {
         match self {
-            Self::Model { template, .. } => template.render(messages, tools, true),
+            Self::Model { template, .. } => {
+                let explained = tools
+                    .filter(|_| template.tool_format() == ToolFormat::Explained)
+                    .map(|tools| ToolFormat::explain(messages, tools));
+                template.render(explained.as_deref().unwrap_or(messages), tools, true)
+            }
             Self::Dummy => Ok(dummy::PROMPT.to_owned()),
         }
     }
@@ -151,6 +158,15 @@ impl Speaker {
         match self {
             Self::Model { tokenizer, .. } => tokenizer.encode(text),
             Self::Dummy => Ok(vec![dummy::PROMPT_TOKEN]),
+        }
+    }
+
+    /// How the model calls functions.
+    #[must_use]
+    pub fn tool_format(&self) -> ToolFormat {
+        match self {
+            Self::Model { template, .. } => template.tool_format(),
+            Self::Dummy => ToolFormat::default(),
         }
     }
 

@@ -272,18 +272,18 @@ mod tests {
     #[test]
     fn a_step_may_go_back_but_not_ahead() {
         let engine = &mut DummyEngine::new();
-        let greedy = Some(Sampling::default());
+        let greedy = || Some(Sampling::default());
         let token = |token, positions| Ok((EngineOutput::Token { token, end: false }, positions));
         let refused = Err(FailureKind::BadInput);
-        assert_eq!(step(engine, 3, &[1], greedy), refused);
-        assert_eq!(step(engine, 0, &[1, 2, 3], greedy), token(4, 3));
-        assert_eq!(step(engine, 4, &[1], greedy), refused);
+        assert_eq!(step(engine, 3, &[1], greedy()), refused);
+        assert_eq!(step(engine, 0, &[1, 2, 3], greedy()), token(4, 3));
+        assert_eq!(step(engine, 4, &[1], greedy()), refused);
         // What was beyond the second position is forgotten with this.
-        assert_eq!(step(engine, 1, &[5], greedy), token(6, 1));
-        assert_eq!(step(engine, 3, &[1], greedy), refused);
-        assert_eq!(step(engine, 2, &[6], greedy), token(7, 1));
-        assert_eq!(step(engine, 0, &[1], greedy), token(2, 1));
-        assert_eq!(step(engine, 2, &[1], greedy), refused);
+        assert_eq!(step(engine, 1, &[5], greedy()), token(6, 1));
+        assert_eq!(step(engine, 3, &[1], greedy()), refused);
+        assert_eq!(step(engine, 2, &[6], greedy()), token(7, 1));
+        assert_eq!(step(engine, 0, &[1], greedy()), token(2, 1));
+        assert_eq!(step(engine, 2, &[1], greedy()), refused);
     }
 
     #[test]

@@ -5,8 +5,10 @@
 //! carries its [`CallId`], and the driver runs the engine on one thread of its own: engines may
 //! block, and need not be `Send` once built.
 
+mod sampling;
 mod training;
 
+pub use sampling::{Sampling, Shaping};
 pub use training::{
     ExampleInput, Optimizer, Targets, TrainCommand, TrainEvent, TrainSetup, Trainable,
 };
@@ -91,47 +93,6 @@ pub enum EngineInput {
     Tokens(Vec<u32>),
     /// The hidden state that the stage before sent, shape `[1, T, H]`.
     Hidden(Tensor),
-}
-
-/// How the last stage chooses a token. The same fields with the same logits choose the same token
-/// on every engine: randomness comes only from `seed` and the token's position.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Sampling {
-    /// Zero is greedy; else logits are divided by it.
-    pub temperature: f32,
-    /// Keep the smallest set of tokens whose probability reaches this; one keeps all.
-    pub top_p: f32,
-    /// Keep this many of the likeliest tokens; zero keeps all.
-    pub top_k: u32,
-    /// Seeds the choice at every position.
-    pub seed: u64,
-}
-
-impl Sampling {
-    /// The number in `0..1` that chooses at `position`: of `seed` and the position alone
-    /// (SplitMix64), so that every engine draws the same one.
-    #[must_use]
-    pub fn uniform(&self, position: u32) -> f64 {
-        let mut bits = self.seed;
-        for add in [u64::from(position), 0] {
-            bits = bits.wrapping_add(add).wrapping_add(0x9e37_79b9_7f4a_7c15);
-            bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-            bits ^= bits >> 31;
-        }
-        (bits >> 11) as f64 / (1u64 << 53) as f64
-    }
-}
-
-impl Default for Sampling {
-    fn default() -> Self {
-        Self {
-            temperature: 0.0,
-            top_p: 1.0,
-            top_k: 0,
-            seed: 0,
-        }
-    }
 }
 
 /// What an engine says. Everything but [`EngineEvent::Progress`] completes the named call.

@@ -155,12 +155,13 @@ impl CpuEngine {
             let of_request = self.requests.entry(step.request.clone()).or_default();
             of_request.insert(shard.clone(), kv);
         }
-        for (step, out) in steps.into_iter().zip(outs) {
+        for (step, mut out) in steps.into_iter().zip(outs) {
             let output = match step.sampling {
                 _ if !last => to_tensor(&out, step.added as usize).map(EngineOutput::Hidden),
                 None => Ok(EngineOutput::Nothing),
                 Some(sampling) => {
                     let position = u32::try_from(step.positions).unwrap_or(u32::MAX);
+                    sampling.shape(&mut out);
                     let token = choose(&out, &sampling, position);
                     self.logits = out;
                     let end = loaded.shard.config.eos.contains(&token);

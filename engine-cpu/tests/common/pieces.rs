@@ -35,9 +35,15 @@ pub(crate) fn run(
         let mut result = EngineOutput::Nothing;
         let sampling = (at == prompt.len()).then(Sampling::default);
         for shard in shards {
-            let (output, added) =
-                forward_with(engine, shard, "request", position, input.clone(), sampling)
-                    .expect("runs");
+            let (output, added) = forward_with(
+                engine,
+                shard,
+                "request",
+                position,
+                input.clone(),
+                sampling.clone(),
+            )
+            .expect("runs");
             assert_eq!(added as usize, block.len());
             if shard.is_last() {
                 result = output;

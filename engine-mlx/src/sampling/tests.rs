@@ -7,6 +7,7 @@ fn sampling(temperature: f32, top_p: f32, top_k: u32, seed: u64) -> Sampling {
         top_p,
         top_k,
         seed,
+        shaping: None,
     }
 }
 
@@ -70,4 +71,26 @@ fn what_is_no_number_never_wins() {
             assert_eq!(chosen(&logits, &way, 9), wanted, "{way:?} of {logits:?}");
         }
     }
+}
+
+#[test]
+fn what_shapes_the_choice_is_done_as_everywhere() {
+    use exo_protocol::engine::Shaping;
+    let shaping = Shaping {
+        presence: 2.0,
+        bias: vec![(0, 4.0)],
+        answer: vec![2],
+        ..Shaping::default()
+    };
+    let of = Sampling {
+        shaping: Some(std::sync::Arc::new(shaping)),
+        ..Sampling::default()
+    };
+    let values = [0.0, 3.0, 5.0];
+    let logits = Array::from_slice(&values, &[3]);
+    let mut expected = values.to_vec();
+    of.shape(&mut expected);
+    let shaped = shaped(&logits, &of).expect("it computes");
+    assert_eq!(shaped.as_slice::<f32>(), expected);
+    assert_eq!(chosen(&expected, &of, 0), 0);
 }

@@ -61,6 +61,32 @@ pub(super) struct Info {
 pub(super) enum Part {
     /// Some text.
     Text(String),
+    /// A function that is called.
+    Call(Call),
+}
+
+/// A function that an answer calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Call {
+    /// Its number in the choice.
+    pub(super) index: usize,
+    /// What its result will name.
+    pub(super) id: String,
+    /// The function.
+    pub(super) name: String,
+    /// An object, as JSON.
+    pub(super) arguments: String,
+}
+
+impl Call {
+    /// OpenAI's shape, in a message.
+    pub(super) fn to_json(&self) -> Value {
+        json!({
+            "id": self.id,
+            "type": "function",
+            "function": {"name": self.name, "arguments": self.arguments},
+        })
+    }
 }
 
 /// How a choice ended.
@@ -72,6 +98,8 @@ pub(super) struct Ending {
     pub(super) tokens: u32,
     /// The stop text that ended it, if one did.
     pub(super) stop: Option<String>,
+    /// Whether functions were called.
+    pub(super) called: bool,
 }
 
 impl Ending {
@@ -79,6 +107,7 @@ impl Ending {
     #[must_use]
     pub(super) fn word(&self) -> &'static str {
         match self.reason {
+            FinishReason::Stop if self.called => "tool_calls",
             FinishReason::Stop => "stop",
             FinishReason::Length => "length",
         }
@@ -90,6 +119,8 @@ impl Ending {
 pub(super) struct Whole {
     /// Its text.
     pub(super) text: String,
+    /// Functions that it calls.
+    pub(super) calls: Vec<Call>,
     /// How it ended.
     pub(super) ending: Ending,
 }

@@ -75,8 +75,14 @@ impl ApiError {
     /// The whole reply.
     #[must_use]
     pub fn to_reply(&self) -> Reply {
-        let reply = Reply::json(self.status, &self.to_json());
-        if self.status == 503 {
+        self.reply_with(&self.to_json())
+    }
+
+    /// The whole reply, with a body in the words of another API.
+    #[must_use]
+    pub(super) fn reply_with(&self, body: &Value) -> Reply {
+        let reply = Reply::json(self.status, body);
+        if matches!(self.status, 429 | 503) {
             reply.with_header("Retry-After", "1")
         } else {
             reply

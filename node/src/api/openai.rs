@@ -3,6 +3,10 @@
 mod messages;
 mod reply;
 mod request;
+mod tools;
 
-pub(super) use reply::ChatReply;
-pub(super) use request::ChatRequest;
+pub(super) use messages::messages;
+
+pub(super) use reply::{ChatReply, FINGERPRINT};
+pub(super) use request::{ChatRequest, STOPS, choices, include_usage, shaping};
+pub(super) use tools::tools;

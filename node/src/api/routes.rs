@@ -2,7 +2,7 @@
 
 use super::error::ApiError;
 use super::http::{Reply, Request, Responder};
-use super::{chat, views};
+use super::{anthropic, chat, completions, encode, ollama, views};
 use crate::app::App;
 use serde_json::json;
 
@@ -17,7 +17,18 @@ enum Route<'a> {
     Status,
     /// Of a model, or of the default one.
     Plan(Option<&'a str>),
+    Tags,
+    Post(Post),
+}
+
+/// What takes a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Post {
     Chat,
+    Completions,
+    Messages,
+    Ollama(ollama::Kind),
+    Encode,
 }
 
 impl<'a> Route<'a> {
@@ -29,7 +40,13 @@ impl<'a> Route<'a> {
             "/topology" | "/v1/topology" => Self::Topology,
             "/status" | "/v1/status" => Self::Status,
             "/plan" | "/v1/plan" => Self::Plan(None),
-            "/chat/completions" | "/v1/chat/completions" => Self::Chat,
+            "/chat/completions" | "/v1/chat/completions" => Self::Post(Post::Chat),
+            "/completions" | "/v1/completions" => Self::Post(Post::Completions),
+            "/v1/messages" => Self::Post(Post::Messages),
+            "/api/chat" => Self::Post(Post::Ollama(ollama::Kind::Chat)),
+            "/api/generate" => Self::Post(Post::Ollama(ollama::Kind::Generate)),
+            "/api/tags" => Self::Tags,
+            "/chat/token/encode" | "/v1/chat/token/encode" => Self::Post(Post::Encode),
             _ => {
                 let path = path.strip_prefix("/v1").unwrap_or(path);
                 match path.strip_prefix("/plan/") {
@@ -42,7 +59,7 @@ impl<'a> Route<'a> {
 
     fn allows(self) -> &'static str {
         match self {
-            Self::Chat => "POST",
+            Self::Post(_) => "POST",
             _ => "GET, HEAD",
         }
     }
@@ -57,7 +74,16 @@ pub(super) fn handle(app: &App, request: &Request, responder: Responder) {
         request.client.address
     );
     let result = match check(request) {
-        Ok(Route::Chat) => return chat::handle(app, request, responder),
+        Ok(Route::Post(Post::Chat)) => return chat::handle(app, request, responder),
+        Ok(Route::Post(Post::Completions)) => return completions::handle(app, request, responder),
+        Ok(Route::Post(Post::Messages)) => return anthropic::handle(app, request, responder),
+        Ok(Route::Post(Post::Ollama(kind))) => {
+            return ollama::handle(app, request, responder, kind);
+        }
+        Ok(Route::Post(Post::Encode)) => {
+            let encoded = encode::handle(app, &request.body);
+            responder.send(&encoded.unwrap_or_else(|error| error.to_reply()))
+        }
         Ok(route) => responder.send(&read(app, route).unwrap_or_else(|error| error.to_reply())),
         Err(reply) => responder.send(&reply),
     };
@@ -108,7 +134,8 @@ fn read(app: &App, route: Route<'_>) -> Result<Reply, ApiError> {
         Route::Model(id) => Reply::json(200, &views::model(app, id)?),
         Route::Topology => Reply::json(200, &views::topology(app)),
         Route::Plan(id) => Reply::json(200, &views::plan(app, id)?),
-        Route::Status | Route::Chat => Reply::json(200, &views::status(app)),
+        Route::Tags => Reply::json(200, &ollama::tags(app)),
+        Route::Status | Route::Post(_) => Reply::json(200, &views::status(app)),
     })
 }
 
@@ -146,12 +173,21 @@ mod tests {
             "/v1/status",
             "/v1/plan",
             "/plan/a/b",
+            "/api/tags",
         ] {
             assert_eq!(status("GET", path, None), 200, "{path}");
             assert_eq!(status("HEAD", path, None), 200, "{path}");
             assert_eq!(status("POST", path, None), 405, "{path}");
         }
-        for path in ["/v1/chat/completions", "/chat/completions"] {
+        for path in [
+            "/v1/chat/completions",
+            "/chat/completions",
+            "/v1/completions",
+            "/v1/messages",
+            "/api/chat",
+            "/api/generate",
+            "/v1/chat/token/encode",
+        ] {
             assert_eq!(status("POST", path, None), 200);
             assert_eq!(status("GET", path, None), 405);
         }

@@ -1,11 +1,12 @@
 //! From a question to a reply, whole or as a stream, in whatever dialect.
 
+use super::calls::Calls;
 use super::dialect::{Dialect, Ending, Info, Part, Usage, Whole};
 use super::error::ApiError;
 use super::http::{Client, Reply, Request, Responder};
 use crate::answer::{Answer, AnswerError, Finish, Progress};
 use crate::app::App;
-use crate::ask::{Ask, AskError};
+use crate::ask::{Ask, AskError, Input};
 use crate::library::LibraryError;
 use crate::runtime::CommandError;
 use exo_models::ModelError;
@@ -59,7 +60,7 @@ pub(super) fn serve<D: Dialect>(
                 responder.send(&dialect.refuse(&error))
             }
             Ok(answer) => {
-                let course = Course::new(answer, ask.stop);
+                let course = Course::new(answer, ask);
                 if stream {
                     course.stream(&mut dialect, client, responder)
                 } else {
@@ -78,13 +79,15 @@ struct Course {
     answer: Answer,
     info: Info,
     stops: Vec<String>,
+    /// What finds calls of functions in each choice.
+    readers: Vec<Option<Calls>>,
     /// Tokens generated, of the choices that have ended.
     tokens: usize,
     ended: usize,
 }
 
 impl Course {
-    fn new(answer: Answer, stops: Vec<String>) -> Self {
+    fn new(answer: Answer, ask: Ask) -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let info = Info {
             created: since.unwrap_or_default().as_secs(),
@@ -92,10 +95,19 @@ impl Course {
             choices: answer.choices(),
             prompt_tokens: answer.prompt_tokens(),
         };
+        let parallel = match &ask.input {
+            Input::Chat { tools, .. } => tools.as_ref().is_none_or(|tools| tools.parallel),
+            _ => true,
+        };
+        let readers = (0..info.choices).map(|_| {
+            let reader = answer.calls()?;
+            Some(Calls::new(reader, parallel))
+        });
         Self {
+            readers: readers.collect(),
             answer,
             info,
-            stops,
+            stops: ask.stop,
             tokens: 0,
             ended: 0,
         }
@@ -111,22 +123,30 @@ impl Course {
             reason: FinishReason::Stop,
             tokens: 0,
             stop: None,
+            called: false,
         };
         let whole = Whole {
             text: String::new(),
+            calls: Vec::new(),
             ending,
         };
         let mut choices = vec![whole; self.info.choices];
         while !client.gone() {
             let (at, progress) = self.answer.next_of(LOOK);
+            let parts = self.parts(at, &progress);
             let Some(choice) = choices.get_mut(at) else {
                 continue;
             };
+            for part in parts {
+                match part {
+                    Part::Text(text) => choice.text.push_str(&text),
+                    Part::Call(call) => choice.calls.push(call),
+                }
+            }
             match progress {
-                Progress::Waiting => {}
-                Progress::Text(text) => choice.text.push_str(&text),
+                Progress::Waiting | Progress::Text(_) => {}
                 Progress::Finished(finish) => {
-                    choice.ending = self.ending(finish);
+                    choice.ending = self.ending(at, finish);
                     if self.over() {
                         let value = dialect.whole(&self.info, &choices, self.usage());
                         return responder.send(&Reply::json(200, &value));
@@ -164,13 +184,13 @@ impl Course {
         out.write(&dialect.begin(&self.info))?;
         loop {
             let (choice, progress) = next;
+            for part in self.parts(choice, &progress) {
+                out.write(&dialect.part(&self.info, choice, &part))?;
+            }
             match progress {
-                Progress::Waiting => out.keep_alive(dialect.keep_alive())?,
-                Progress::Text(text) => {
-                    out.write(&dialect.part(&self.info, choice, &Part::Text(text)))?;
-                }
+                Progress::Waiting | Progress::Text(_) => out.keep_alive(dialect.keep_alive())?,
                 Progress::Finished(finish) => {
-                    let ending = self.ending(finish);
+                    let ending = self.ending(choice, finish);
                     out.write(&dialect.finish(&self.info, choice, &ending))?;
                     if self.over() {
                         return out.write(&dialect.end(&self.info, self.usage()));
@@ -185,7 +205,19 @@ impl Course {
         }
     }
 
-    fn ending(&mut self, finish: Finish) -> Ending {
+    /// What a piece of news says: text, or calls in it.
+    fn parts(&mut self, choice: usize, progress: &Progress) -> Vec<Part> {
+        let reader = self.readers.get_mut(choice).and_then(Option::as_mut);
+        match (reader, progress) {
+            (Some(reader), Progress::Text(text)) => reader.push(text),
+            (Some(reader), Progress::Finished(_)) => reader.finish(),
+            (None, Progress::Text(text)) => vec![Part::Text(text.clone())],
+            _ => Vec::new(),
+        }
+    }
+
+    fn ending(&mut self, choice: usize, finish: Finish) -> Ending {
+        let reader = self.readers.get(choice).and_then(Option::as_ref);
         let tokens = usize::try_from(finish.tokens).unwrap_or(usize::MAX);
         self.tokens = self.tokens.saturating_add(tokens);
         self.ended += 1;
@@ -193,6 +225,7 @@ impl Course {
             reason: finish.reason,
             tokens: finish.tokens,
             stop: finish.stop.and_then(|at| self.stops.get(at).cloned()),
+            called: reader.is_some_and(Calls::called),
         }
     }
 
@@ -235,7 +268,7 @@ impl Stream {
 }
 
 /// A question that was not put.
-fn refusal(error: &AskError) -> ApiError {
+pub(super) fn refusal(error: &AskError) -> ApiError {
     let message = error.to_string();
     match error {
         AskError::Model(LibraryError::NotFound { .. }) => {
@@ -248,7 +281,7 @@ fn refusal(error: &AskError) -> ApiError {
             ApiError::new(500, "model_broken", message)
         }
         AskError::Conversation(_) => ApiError::field("messages", message),
-        AskError::Token { .. } => ApiError::field("prompt", message),
+        AskError::Token { field, .. } => ApiError::field(*field, message),
         AskError::TooLong { .. } => {
             ApiError::new(400, "context_length_exceeded", message).with_param("messages")
         }
@@ -272,6 +305,7 @@ fn failure(error: &AnswerError) -> ApiError {
         | AnswerError::Rejected(Rejection::Stopping)
         | AnswerError::Stopped => (503, "stopping"),
         AnswerError::Rejected(Rejection::Busy(_)) => (503, "busy"),
+        AnswerError::Rejected(Rejection::Sampling(_)) => (400, "unsupported_parameter"),
         AnswerError::Rejected(Rejection::EmptyPrompt) => (400, "empty_prompt"),
         AnswerError::Failed(_) | AnswerError::Rejected(_) | AnswerError::Text(_) => {
             (500, "internal_error")

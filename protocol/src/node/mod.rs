@@ -50,6 +50,7 @@ mod plan;
 mod pulse;
 mod reassembly;
 mod recover;
+mod sampling;
 mod serve;
 mod session;
 mod speeds;

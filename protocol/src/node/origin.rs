@@ -42,6 +42,10 @@ impl Node {
                 return;
             }
         };
+        if let Some(rejection) = self.cannot_shape(&submit, &ring) {
+            self.tell(Event::Rejected { request, rejection });
+            return;
+        }
         self.remember_ring(&submit.model, &ring);
         self.tell(Event::Accepted {
             request: request.clone(),
@@ -76,6 +80,15 @@ impl Node {
                 nodes: shortage.nodes,
             }),
         }
+    }
+
+    /// A ring that speaks the base protocol does not carry what shapes the choice: only this node
+    /// knows it.
+    fn cannot_shape(&self, submit: &Submit, ring: &[Stage]) -> Option<Rejection> {
+        let last = ring.last().filter(|last| last.node != self.config.node)?;
+        let plain = ring.iter().any(|stage| !self.is_own(&stage.node));
+        let shapes = submit.sampling.shaping.as_ref()?;
+        (plain && !shapes.is_nothing()).then(|| Rejection::Sampling(last.node.clone()))
     }
 
     fn rejection(&self, submit: &Submit) -> Option<Rejection> {
@@ -115,8 +128,12 @@ impl Node {
             ring: client.ring.clone(),
             keep,
             prompt: client.prompt_len(),
-            sampling: client.sampling,
+            sampling: client.sampling.clone(),
             max_tokens: client.max_tokens,
+            answer: match client.sampling.looks_back() {
+                true => client.answer.clone(),
+                false => Vec::new(),
+            },
         };
         let position = plan.keep(0);
         let known = client.prompt.iter().chain(&client.answer).copied();

@@ -407,6 +407,12 @@ pub enum Rejection {
     /// The layers that nodes were given ([`Config::pins`](crate::Config::pins)) are no ring.
     #[error("the layers that nodes were given do not do for this model: {0}")]
     Pinned(String),
+    /// The last stage cannot be told of penalties, biases, or `min_p`.
+    #[error(
+        "a node of the base protocol is in the ring, so that {0}, which chooses the tokens, \
+         cannot be told of penalties, logit_bias and min_p; leave them away, or the node out"
+    )]
+    Sampling(NodeId),
     /// The model has no layer.
     #[error("a model of {0} layers cannot be placed")]
     Layers(u32),

@@ -108,7 +108,11 @@ impl Node {
     fn join_plain(&mut self, id: &RequestId, shard: &Shard) -> bool {
         let client = self.clients.get(id);
         let (ring, sampling, max_tokens) = match client {
-            Some(client) => (client.ring.clone(), client.sampling, client.max_tokens),
+            Some(client) => (
+                client.ring.clone(),
+                client.sampling.clone(),
+                client.max_tokens,
+            ),
             None => (
                 self.reference_ring(&shard.model, shard.layers),
                 Sampling::default(),
@@ -125,6 +129,7 @@ impl Node {
             prompt: 0,
             sampling,
             max_tokens,
+            answer: vec![],
         };
         let (stage, nowhere) = (plan.stage_of(&self.config.node), plan.ring.len());
         let busy = self.is_busy(false);
@@ -174,6 +179,7 @@ impl Node {
             return;
         };
         session.chosen = session.chosen.saturating_add(1);
+        session.chose(token);
         let finished = end || session.chosen >= session.plan.max_tokens;
         let first = session.plan.ring.first().cloned();
         if self.clients.contains_key(id) {

@@ -1,6 +1,7 @@
 //! What every stage of a request knows of it: its frozen ring and how to sample.
 
 use super::output::Stage;
+use super::sampling::{read_sampling, write_sampling};
 use crate::engine::Sampling;
 use crate::id::{ModelId, NodeId, RequestId};
 use crate::json::Json;
@@ -30,6 +31,8 @@ pub(super) struct Plan {
     pub(super) sampling: Sampling,
     /// Most tokens to generate.
     pub(super) max_tokens: u32,
+    /// The answer so far, if the last stage has to know it to choose.
+    pub(super) answer: Vec<u32>,
 }
 
 /// Why a plan is none.
@@ -87,13 +90,7 @@ impl Plan {
             ])
         };
         let first = self.ring.first().map(|stage| &stage.shard);
-        let sampling = Json::object([
-            ("temperature", Json::Float(self.sampling.temperature.into())),
-            ("top_p", Json::Float(self.sampling.top_p.into())),
-            ("top_k", Json::from(self.sampling.top_k)),
-            ("seed", Json::Uint(self.sampling.seed)),
-        ]);
-        let json = Json::object([
+        let mut entries = vec![
             ("request", Json::from(self.request.as_str())),
             ("epoch", Json::from(self.epoch)),
             ("origin", Json::from(self.origin.as_deref())),
@@ -105,11 +102,15 @@ impl Plan {
                 Json::Array(self.ring.iter().zip(&self.keep).map(stage).collect()),
             ),
             ("prompt", Json::from(self.prompt)),
-            ("sampling", sampling),
+            ("sampling", write_sampling(&self.sampling)),
             ("max_tokens", Json::from(self.max_tokens)),
-        ]);
+        ];
+        if !self.answer.is_empty() {
+            let answer = self.answer.iter().map(|token| Json::from(*token));
+            entries.push(("answer", Json::Array(answer.collect())));
+        }
         let mut text = Vec::new();
-        json.write(&mut text);
+        Json::object(entries).write(&mut text);
         text
     }
 
@@ -119,14 +120,11 @@ impl Plan {
         let model = ModelId::from(text_of(&json, "model")?);
         let layers = number(&json, "layers")?;
         let (ring, keep) = read_ring(&json, &model, layers, stages, Rings::Requests)?;
-        let sampling = json.get("sampling").ok_or(PlanError::Field("sampling"))?;
-        let float = |key, field| {
-            let value = sampling.get(key).and_then(Json::as_f64);
-            // Narrowing is exact: the value was an `f32` before it was written.
-            value
-                .map(|value| value as f32)
-                .ok_or(PlanError::Field(field))
-        };
+        let max_tokens = number(&json, "max_tokens")?;
+        let answer = read_answer(&json)?;
+        if answer.len() > usize::try_from(max_tokens).unwrap_or(usize::MAX) {
+            return Err(PlanError::Field("answer"));
+        }
         Ok(Self {
             request: text_of(&json, "request")?.into(),
             epoch: number(&json, "epoch")?,
@@ -135,15 +133,21 @@ impl Plan {
             ring,
             keep,
             prompt: number(&json, "prompt")?,
-            sampling: Sampling {
-                temperature: float("temperature", "sampling.temperature")?,
-                top_p: float("top_p", "sampling.top_p")?,
-                top_k: number(sampling, "top_k")?,
-                seed: wide(sampling, "seed")?,
-            },
-            max_tokens: number(&json, "max_tokens")?,
+            sampling: read_sampling(&json)?,
+            max_tokens,
+            answer,
         })
     }
+}
+
+fn read_answer(json: &Json) -> Result<Vec<u32>, PlanError> {
+    const WRONG: PlanError = PlanError::Field("answer");
+    let Some(answer) = json.get("answer") else {
+        return Ok(Vec::new());
+    };
+    let token = |json: &Json| json.as_u64().and_then(|n| u32::try_from(n).ok());
+    let tokens = answer.as_array().ok_or(WRONG)?.iter().map(token);
+    tokens.collect::<Option<_>>().ok_or(WRONG)
 }
 
 /// What stands in a ring's list for each stage.
@@ -247,8 +251,10 @@ mod tests {
                 top_p: 0.9,
                 top_k: 40,
                 seed: u64::MAX,
+                shaping: None,
             },
             max_tokens: 12,
+            answer: vec![3, 4],
         }
     }
 
@@ -283,6 +289,10 @@ mod tests {
         assert_eq!(
             read(|plan| plan.origin = None),
             Err(PlanError::Field("origin"))
+        );
+        assert_eq!(
+            read(|plan| plan.answer = vec![0; 13]),
+            Err(PlanError::Field("answer"))
         );
         assert_eq!(Plan::read(&plan().write(), 1), Err(PlanError::Stages(1)));
         assert_eq!(Plan::read(b"{\"ring\"", 1), Err(PlanError::Json));

@@ -2,7 +2,7 @@
 
 use super::extended::{Charge, Route};
 use super::plan::Plan;
-use crate::engine::EngineInput;
+use crate::engine::{EngineInput, Sampling};
 use crate::id::{CallId, NodeId};
 use crate::shard::Shard;
 use crate::tensor::Tensor;
@@ -30,6 +30,8 @@ pub(super) struct Session {
     pub(super) next: Option<Route>,
     /// The last stage's way to an origin on another node.
     pub(super) results: Option<Route>,
+    /// The answer so far, on the last stage, if what comes next hangs on it.
+    pub(super) answer: Vec<u32>,
     /// Tokens chosen, on the last stage of a ring that speaks the base protocol.
     pub(super) chosen: u32,
     /// The engine may hold something for the request.
@@ -83,6 +85,7 @@ impl Session {
     pub(super) fn new(plan: Arc<Plan>, stage: usize, until: Instant) -> Self {
         let keep = plan.keep(stage);
         Self {
+            answer: plan.answer.clone(),
             plan,
             stage,
             position: keep,
@@ -141,6 +144,25 @@ impl Session {
             sample: work.sample,
             charge: work.charge,
         })
+    }
+
+    /// How to choose the next token.
+    pub(super) fn sampling(&self) -> Sampling {
+        let mut sampling = self.plan.sampling.clone();
+        if self.is_last()
+            && sampling.looks_back()
+            && let Some(shaping) = &mut sampling.shaping
+        {
+            Arc::make_mut(shaping).answer.clone_from(&self.answer);
+        }
+        sampling
+    }
+
+    /// A token was chosen here.
+    pub(super) fn chose(&mut self, token: u32) {
+        if self.plan.sampling.looks_back() {
+            self.answer.push(token);
+        }
     }
 
     /// What the steps that wait and the one in the engine took of the windows.

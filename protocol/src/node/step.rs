@@ -167,7 +167,7 @@ impl Node {
             sample: piece.sample,
             charge: piece.charge,
         });
-        let (position, sampling) = (session.position, session.plan.sampling);
+        let (position, sampling) = (session.position, session.sampling());
         if self.desk.calls() == 0 {
             let bytes = self.desk.bytes(&shard);
             self.speeds.begun(call, self.now, &shard.model, bytes);
@@ -262,9 +262,10 @@ impl Node {
 
     /// This stage, the last one, chose a token.
     fn token_done(&mut self, id: &RequestId, token: u32, end: bool) {
-        let Some(session) = self.sessions.get(id) else {
+        let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
+        session.chose(token);
         let plan = Arc::clone(&session.plan);
         let (position, next, results) = (session.position, session.next, session.results);
         let index = position.saturating_sub(plan.prompt);

@@ -4,7 +4,9 @@ use super::codec::{
     Damage, Item, Sink, Source, fields, put_pieces, take_bytes, variants, wrappers,
 };
 use crate::discovery::interface::Interface;
-use crate::engine::{EngineEvent, EngineFailure, EngineOutput, FailureKind, Sampling, TrainEvent};
+use crate::engine::{
+    EngineEvent, EngineFailure, EngineOutput, FailureKind, Sampling, Shaping, TrainEvent,
+};
 use crate::id::{AskId, CallId, ConnectionId, DialId, VisitId};
 use crate::node::{Command, Discovered, Example, Input, LinkFault, Origin, Submit, Train};
 use crate::tensor::{DTypeFamily, Tensor, TensorError};
@@ -12,6 +14,7 @@ use crate::topology::ModelCost;
 use crate::wire::{
     DecodeError, DecodeLimits, Encoder, HEADER_LEN, Header, Message, MessageType, decode_payload,
 };
+use alloc::sync::Arc;
 use bytes::Bytes;
 
 /// What was taken once is taken again: the bytes were judged when they came.
@@ -111,8 +114,19 @@ fields! {
     Example { job, batch, tokens, targets, learn }
     Interface { name, address, broadcast }
     Discovered { node, address, description, capabilities }
-    Sampling { temperature, top_p, top_k, seed }
+    Sampling { temperature, top_p, top_k, seed, shaping }
+    Shaping { min_p, repetition, frequency, presence, bias, answer }
     EngineFailure { kind, message }
+}
+
+impl Item for Arc<Shaping> {
+    fn put<S: Sink>(&self, out: &mut S) {
+        (**self).put(out);
+    }
+
+    fn take(from: &mut Source<'_>) -> Result<Self, Damage> {
+        Item::take(from).map(Self::new)
+    }
 }
 
 impl Item for MessageType {

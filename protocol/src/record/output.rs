@@ -104,6 +104,7 @@ variants! {
         4 = Layers(layers),
         5 = Stopping,
         6 = Pinned(reason),
+        7 = Sampling(node),
     }
 }
 

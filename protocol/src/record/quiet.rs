@@ -3,8 +3,9 @@
 //! which may quote them.
 
 use super::redact::Side;
-use crate::engine::{EngineCommand, EngineInput, TrainCommand};
+use crate::engine::{EngineCommand, EngineInput, Sampling, TrainCommand};
 use crate::node::{Event, Failure, JobFailure, Output};
+use alloc::sync::Arc;
 
 /// An output without anything that was replaced in the inputs.
 pub(super) fn output(output: &Output) -> Output {
@@ -33,7 +34,7 @@ pub(super) fn output(output: &Output) -> Output {
                 EngineInput::Tokens(tokens) => EngineInput::Tokens(Side::Out.tokens(tokens)),
                 EngineInput::Hidden(tensor) => EngineInput::Hidden(Side::Out.tensor(tensor)),
             },
-            sampling: *sampling,
+            sampling: sampling.as_ref().map(quiet_sampling),
         }),
         Output::Compute(EngineCommand::Train(command)) => {
             Output::Compute(EngineCommand::Train(blank_training(command)))
@@ -49,6 +50,18 @@ pub(super) fn output(output: &Output) -> Output {
         | Output::Answer { .. }
         | Output::Compute(_) => output.clone(),
     }
+}
+
+/// Without the answer so far.
+fn quiet_sampling(sampling: &Sampling) -> Sampling {
+    let mut sampling = sampling.clone();
+    if let Some(shaping) = &mut sampling.shaping
+        && !shaping.answer.is_empty()
+    {
+        let shaping = Arc::make_mut(shaping);
+        shaping.answer = Side::Out.tokens(&shaping.answer);
+    }
+    sampling
 }
 
 fn blank_training(command: &TrainCommand) -> TrainCommand {

@@ -11,7 +11,7 @@ use crate::json::Json;
 use crate::node::{Command, Example, Input, LinkFault, Submit};
 use crate::tensor::{DType, Tensor};
 use crate::wire::{
-    self, Chunk, DecodeError, Ending, Message, MessageType, Notice, SendPrompt, SendResult,
+    self, Chunk, DecodeError, Ending, Message, MessageType, Notice, Open, SendPrompt, SendResult,
     SendTensor, Step, StepBody, Token,
 };
 use alloc::collections::BTreeSet;
@@ -105,6 +105,9 @@ impl Redactor {
         }
     }
 }
+
+/// Deepest nesting of a plan.
+const PLAN_DEPTH: usize = 8;
 
 /// Which way something goes.
 #[derive(Clone, Copy)]
@@ -300,6 +303,10 @@ impl Side<'_> {
                 gradient: self.tensor(&gradient.gradient),
                 ..gradient.clone()
             }),
+            Message::Open(open) => Message::Open(Open {
+                stream: open.stream,
+                plan: self.plan(&open.plan),
+            }),
             Message::Token(token) => Message::Token(Token {
                 token: self.token(token.token),
                 ..*token
@@ -320,7 +327,6 @@ impl Side<'_> {
             | Message::Ping { .. }
             | Message::Pong { .. }
             | Message::Topology(_)
-            | Message::Open(_)
             | Message::Close { .. }
             | Message::Credit { .. }
             | Message::Abort { .. }
@@ -330,6 +336,28 @@ impl Side<'_> {
             | Message::Save(_)
             | Message::Saved(_) => message.clone(),
         }
+    }
+
+    /// A plan without the answer so far, if it brings one.
+    fn plan(self, plan: &Bytes) -> Bytes {
+        let Ok(Json::Object(mut entries)) = Json::parse(plan, PLAN_DEPTH) else {
+            return plan.clone();
+        };
+        let mut found = false;
+        for (_, value) in entries.iter_mut().filter(|(key, _)| key == "answer") {
+            if let Json::Array(tokens) = value {
+                found = true;
+                for token in tokens {
+                    *token = Json::Int(self.number(token.as_i64().unwrap_or(-1)));
+                }
+            }
+        }
+        if !found {
+            return plan.clone();
+        }
+        let mut text = Vec::new();
+        Json::Object(entries).write(&mut text);
+        Bytes::from(text)
     }
 
     fn notice(self, notice: &Notice) -> Notice {

@@ -79,6 +79,8 @@ pub(crate) fn fairly(world: &World, index: usize, request: &RequestId) -> Result
         End::Rejected(Rejection::Memory { needed, left, .. }) => {
             needed > left && *needed == world.model_mib
         }
+        // Who speaks the base protocol cannot be told of penalties.
+        End::Rejected(Rejection::Sampling(_)) => world.hosts.iter().any(|host| host.base),
         End::Rejected(_) => false,
     };
     must(fair, || format!("ended without reason: {end:?}"))

@@ -10,6 +10,7 @@ use super::layers_in_order::{chain, scramble};
 use super::must;
 use exo_protocol::FinishReason;
 use exo_protocol::engine::Sampling;
+use std::sync::Arc;
 
 /// Ends an answer.
 pub(crate) const END: u32 = 9;
@@ -26,6 +27,13 @@ pub(crate) fn sample(hash: u64, first: u32, sampling: &Sampling) -> u32 {
         scramble(sampling.seed ^ shape)
     } else {
         0
+    };
+    // A penalty hangs on every token of the answer.
+    let key = match &sampling.shaping {
+        Some(shaping) if shaping.looks_back() => (0..)
+            .zip(&shaping.answer)
+            .fold(!key, |key, (at, token)| chain(key, *token, at)),
+        _ => key,
     };
     let drawn = scramble(hash ^ key);
     let mean = u64::from(first.saturating_sub(FIRST).max(1));
@@ -70,21 +78,28 @@ impl Answer {
             ended: false,
         };
         for token in prompt {
-            answer.follow(*token);
+            answer.enter(*token);
         }
         answer
     }
 
-    fn follow(&mut self, token: u32) {
+    fn enter(&mut self, token: u32) {
         self.hash = chain(self.hash, token, self.position);
         self.position += 1;
+    }
+
+    fn follow(&mut self, token: u32) {
+        self.enter(token);
+        if let Some(shaping) = &mut self.sampling.shaping {
+            Arc::make_mut(shaping).answer.push(token);
+        }
     }
 
     /// Results of the base protocol have no number: when the connection between a last stage and an
     /// origin that is no stage was gone for a while, nobody can tell that some are missing. Then
     /// the answer goes on further on.
     fn skips_to(&mut self, token: u32) -> bool {
-        for sampling in [self.sampling, Sampling::default()] {
+        for sampling in [self.sampling.clone(), Sampling::default()] {
             let mut ahead = self.clone();
             while self.unseeded && ahead.skipped < MOST_SKIPPED {
                 let missing = sample(ahead.hash, ahead.first, &sampling);

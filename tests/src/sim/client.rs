@@ -5,10 +5,11 @@ use super::watch::Course;
 use super::world::{LAYERS, MODEL, World};
 use crate::invariants::tokens_once_in_order::{Answer, END, FIRST};
 use crate::invariants::{everything_ends, nothing_impossible};
-use exo_protocol::engine::Sampling;
+use exo_protocol::engine::{Sampling, Shaping};
 use exo_protocol::{
     Command, Event, Failure, FinishReason, Input, Instant, Rejection, RequestId, Submit,
 };
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A client of one request.
@@ -112,11 +113,17 @@ impl World {
         let sampling = if rng.below(2) == 0 {
             Sampling::default()
         } else {
+            let seed = rng.next_u64();
+            let penalties = Shaping {
+                frequency: 0.5,
+                ..Shaping::default()
+            };
             Sampling {
                 temperature: 0.7,
                 top_p: 0.9,
                 top_k: 40,
-                seed: rng.next_u64(),
+                seed,
+                shaping: seed.is_multiple_of(2).then(|| Arc::new(penalties)),
             }
         };
         let words: Vec<String> = tokens.iter().map(ToString::to_string).collect();
@@ -125,7 +132,7 @@ impl World {
             return request;
         }
         let client = Client {
-            answer: Answer::new(&tokens, sampling, wish.most),
+            answer: Answer::new(&tokens, sampling.clone(), wish.most),
             end: None,
             until: host.clock.at(self.now) + wish.timeout,
             cancelled: false,

@@ -17,7 +17,7 @@ const ROLES: [&str; 6] = [
 ];
 
 /// The conversation in the field `messages`.
-pub(super) fn messages(fields: &Fields<'_>) -> Result<Vec<ChatMessage>, ApiError> {
+pub(in crate::api) fn messages(fields: &Fields<'_>) -> Result<Vec<ChatMessage>, ApiError> {
     let list = fields.list("messages")?.filter(|list| !list.is_empty());
     let list = list.ok_or_else(|| {
         ApiError::field(

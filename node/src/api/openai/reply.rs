@@ -1,6 +1,6 @@
 //! Completions and chunks.
 
-use crate::api::dialect::{Dialect, Ending, Info, Part, Usage, Whole, sse};
+use crate::api::dialect::{Call, Dialect, Ending, Info, Part, Usage, Whole, sse};
 use crate::api::error::ApiError;
 use crate::random;
 use serde_json::{Value, json};
@@ -67,6 +67,11 @@ impl Dialect for ChatReply {
     fn part(&mut self, info: &Info, choice: usize, part: &Part) -> String {
         match part {
             Part::Text(text) => self.chunk(info, choice, json!({"content": text}), None),
+            Part::Call(call) => {
+                let mut value = call.to_json();
+                value["index"] = json!(call.index);
+                self.chunk(info, choice, json!({"tool_calls": [value]}), None)
+            }
         }
     }
 
@@ -90,14 +95,21 @@ impl Dialect for ChatReply {
 
     fn whole(&mut self, info: &Info, choices: &[Whole], usage: Usage) -> Value {
         let choice = |(index, whole): (usize, &Whole)| {
+            let mut message = json!({
+                "role": "assistant",
+                "content": whole.text,
+                "refusal": null,
+                "annotations": [],
+            });
+            if !whole.calls.is_empty() {
+                if whole.text.is_empty() {
+                    message["content"] = Value::Null;
+                }
+                message["tool_calls"] = whole.calls.iter().map(Call::to_json).collect();
+            }
             json!({
                 "index": index,
-                "message": {
-                    "role": "assistant",
-                    "content": whole.text,
-                    "refusal": null,
-                    "annotations": [],
-                },
+                "message": message,
                 "logprobs": null,
                 "finish_reason": whole.ending.word(),
             })

@@ -1,10 +1,11 @@
 //! Understanding a chat request.
 
 use super::messages::messages;
+use super::tools::tools;
 use crate::api::error::ApiError;
 use crate::api::fields::{Fields, body};
 use crate::ask::{Ask, Input};
-use serde_json::Value;
+use exo_protocol::engine::Shaping;
 
 /// A request for a chat completion.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -37,18 +38,18 @@ impl ChatRequest {
         refuse_unsupported(&fields)?;
         hints(&fields)?;
         let stream = fields.boolean("stream")?.unwrap_or(false);
-        let tools = fields.list("tools")?.filter(|tools| !tools.is_empty());
         let ask = Ask {
             model: fields.text("model")?,
             input: Input::Chat {
                 messages: messages(&fields)?,
-                tools: tools.map(|tools| Value::Array(tools.clone())),
+                tools: tools(&fields)?,
             },
             choices: choices(&fields)?,
             max_tokens: max_tokens(&fields)?,
             temperature: fields.number("temperature", 0.0..=2.0)?,
             top_p: fields.number("top_p", 0.0..=1.0)?,
             top_k: fields.top_k("top_k")?,
+            shaping: shaping(&fields)?,
             seed: fields.seed("seed")?,
             stop: fields.stops("stop", STOPS)?,
         };
@@ -67,17 +68,6 @@ fn refuse_unsupported(fields: &Fields<'_>) -> Result<(), ApiError> {
         return Err(fields.unsupported("logprobs", "are not told here"));
     }
     fields.refuse("top_logprobs", "are not told here")?;
-    for name in ["frequency_penalty", "presence_penalty"] {
-        if fields.number(name, -2.0..=2.0)?.is_some_and(|n| n != 0.0) {
-            return Err(fields.unsupported(name, "penalties are not supported here"));
-        }
-    }
-    if fields
-        .object("logit_bias")?
-        .is_some_and(|bias| !bias.is_empty())
-    {
-        return Err(fields.unsupported("logit_bias", "biases are not supported here"));
-    }
     if let Some(format) = fields.object("response_format")? {
         let format = Fields::at(format, "response_format.");
         if format.wanted("type")? != "text" {
@@ -122,7 +112,7 @@ fn hints(fields: &Fields<'_>) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn choices(fields: &Fields<'_>) -> Result<Option<usize>, ApiError> {
+pub(in crate::api) fn choices(fields: &Fields<'_>) -> Result<Option<usize>, ApiError> {
     let Some(count) = fields.count("n", 1)? else {
         return Ok(None);
     };
@@ -133,7 +123,7 @@ fn choices(fields: &Fields<'_>) -> Result<Option<usize>, ApiError> {
     Ok(usize::try_from(count).ok())
 }
 
-fn include_usage(fields: &Fields<'_>, stream: bool) -> Result<bool, ApiError> {
+pub(in crate::api) fn include_usage(fields: &Fields<'_>, stream: bool) -> Result<bool, ApiError> {
     let Some(options) = fields.object("stream_options")? else {
         return Ok(false);
     };
@@ -146,6 +136,43 @@ fn include_usage(fields: &Fields<'_>, stream: bool) -> Result<bool, ApiError> {
         return Err(options.unsupported("include_obfuscation", "nothing is padded here"));
     }
     Ok(options.boolean("include_usage")?.unwrap_or(false))
+}
+
+/// OpenAI's penalties and biases, and what many other servers have besides.
+pub(in crate::api) fn shaping(fields: &Fields<'_>) -> Result<Shaping, ApiError> {
+    let number = |name, range, usual| Ok(fields.number(name, range)?.unwrap_or(usual));
+    let usual = Shaping::default();
+    Ok(Shaping {
+        min_p: number("min_p", 0.0..=1.0, usual.min_p)?,
+        repetition: number("repetition_penalty", 0.1..=10.0, usual.repetition)?,
+        frequency: number("frequency_penalty", -2.0..=2.0, usual.frequency)?,
+        presence: number("presence_penalty", -2.0..=2.0, usual.presence)?,
+        bias: bias(fields)?,
+        answer: Vec::new(),
+    })
+}
+
+fn bias(fields: &Fields<'_>) -> Result<Vec<(u32, f32)>, ApiError> {
+    let Some(object) = fields.object("logit_bias")? else {
+        return Ok(Vec::new());
+    };
+    if object.len() > Shaping::BIASES {
+        let most = Shaping::BIASES;
+        let message = format!(
+            "logit_bias may hold at most {most} tokens, not {}",
+            object.len()
+        );
+        return Err(ApiError::field("logit_bias", message));
+    }
+    let biases = Fields::at(object, "logit_bias.");
+    let pair = |key: &String| {
+        let Ok(token) = key.parse() else {
+            let message = format!("logit_bias.{key}: the keys must be numbers of tokens");
+            return Err(ApiError::field(format!("logit_bias.{key}"), message));
+        };
+        Ok((token, biases.number(key, -100.0..=100.0)?.unwrap_or(0.0)))
+    };
+    object.keys().map(pair).collect()
 }
 
 /// `max_tokens` is the earlier name.

@@ -65,6 +65,7 @@ fn a_long_prompt_gives_back_what_is_computed_of_it() {
         keep: vec![0],
         prompt: 10,
         sampling: Default::default(),
+        answer: vec![],
         max_tokens: 1,
     };
     let mut session = Session::new(plan.into(), 0, Instant::ZERO);

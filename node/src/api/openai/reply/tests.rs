@@ -29,6 +29,7 @@ fn ending(reason: FinishReason) -> Ending {
         reason,
         tokens: 10,
         stop: None,
+        called: false,
     }
 }
 
@@ -41,6 +42,7 @@ const USAGE: Usage = Usage {
 fn whole_answers_have_openais_shape() {
     let whole = Whole {
         text: "hi".into(),
+        calls: vec![],
         ending: ending(FinishReason::Stop),
     };
     let value = reply(false, false).whole(&info(1), &[whole], USAGE);
@@ -74,6 +76,37 @@ fn chunks_have_openais_shape() {
     let finish = r#""delta":{},"logprobs":null,"finish_reason":"length""#;
     assert!(last.contains(finish), "{last}");
     assert_eq!(plain.end(&info(1), USAGE), "data: [DONE]\n\n");
+}
+
+#[test]
+fn calls_have_openais_shape() {
+    let call = Call {
+        index: 1,
+        id: "call_1".into(),
+        name: "add".into(),
+        arguments: r#"{"a":1}"#.into(),
+    };
+    let function = r#"{"name":"add","arguments":"{\"a\":1}"}"#;
+    let text = reply(false, false).part(&info(1), 0, &Part::Call(call.clone()));
+    let delta = format!(
+        r#""delta":{{"tool_calls":[{{"id":"call_1","type":"function","function":{function},"index":1}}]}}"#
+    );
+    assert!(text.contains(&delta), "{text}");
+    let whole = Whole {
+        text: String::new(),
+        calls: vec![call],
+        ending: Ending {
+            called: true,
+            ..ending(FinishReason::Stop)
+        },
+    };
+    let choice = &reply(false, false).whole(&info(1), &[whole], USAGE)["choices"][0];
+    assert_eq!(choice["finish_reason"], "tool_calls");
+    assert_eq!(choice["message"]["content"], Value::Null);
+    let message = choice["message"].to_string();
+    let calls =
+        format!(r#""tool_calls":[{{"id":"call_1","type":"function","function":{function}}}]"#);
+    assert!(message.contains(&calls), "{message}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use super::*;
 use exo_models::ChatMessage;
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn parse(value: Value) -> Result<ChatRequest, ApiError> {
     ChatRequest::parse(value.to_string().as_bytes())
@@ -30,7 +30,7 @@ fn every_wish_is_read() {
     let request = parse(json!({
         "model": "m", "stream": true, "stream_options": {"include_usage": true},
         "max_tokens": 5, "max_completion_tokens": 7, "temperature": 0.5, "top_p": 1, "top_k": -1,
-        "seed": -1, "stop": "x", "tools": [{"type": "function"}], "n": 2, "logprobs": false, "service_tier": "auto", "store": false,
+        "seed": -1, "stop": "x", "tools": [{"type": "function", "function": {"name": "f"}}], "n": 2, "logprobs": false, "service_tier": "auto", "store": false,
         "metadata": {"a": "b"}, "prediction": {"type": "content", "content": "x"},
         "modalities": ["text"], "verbosity": "medium", "unheard_of": {"x": 1},
         "frequency_penalty": 0, "response_format": {"type": "text"}, "user": "u", "logit_bias": {},
@@ -59,7 +59,7 @@ fn every_wish_is_read() {
     assert_eq!((request.temperature, request.top_p), (Some(0.5), Some(1.0)));
     assert_eq!((request.top_k, request.seed), (Some(0), Some(u64::MAX)));
     assert_eq!(request.stop, ["x"]);
-    assert_eq!(*tools, Some(json!([{"type": "function"}])));
+    assert_eq!(tools.as_ref().unwrap().names, ["f"]);
     assert_eq!(request.choices, Some(2));
     assert_eq!(
         with("stop", json!(["a", "b"])).unwrap().ask.stop,
@@ -80,6 +80,33 @@ fn every_wish_is_read() {
         with("temperature", json!(null)).unwrap().ask.temperature,
         None
     );
+}
+
+#[test]
+fn what_shapes_the_choice_is_read() {
+    let body = json!({
+        "messages": [{"role": "user", "content": "hi"}], "frequency_penalty": -0.5,
+        "presence_penalty": 2, "repetition_penalty": 1.5, "min_p": 0.25,
+        "logit_bias": {"7": -100, "8": 0.5},
+    });
+    let expected = Shaping {
+        min_p: 0.25,
+        repetition: 1.5,
+        frequency: -0.5,
+        presence: 2.0,
+        bias: vec![(7, -100.0), (8, 0.5)],
+        answer: vec![],
+    };
+    assert_eq!(parse(body).unwrap().ask.shaping, expected);
+    for (bias, place) in [
+        (json!({"x": 1}), "logit_bias.x"),
+        (json!({"-1": 1}), "logit_bias.-1"),
+        (json!({"7": 101}), "logit_bias.7"),
+        (json!({"7": "a lot"}), "logit_bias.7"),
+    ] {
+        let error = with("logit_bias", bias).unwrap_err();
+        assert_eq!(error.param.as_deref(), Some(place));
+    }
 }
 
 #[test]
@@ -120,9 +147,12 @@ fn mistakes_name_their_field() {
         ("web_search_options", json!({})),
         ("stream_options", json!({"include_usage": true})),
         ("logprobs", json!(true)),
-        ("presence_penalty", json!(0.5)),
+        ("presence_penalty", json!("x")),
         ("response_format", json!({"type": "json_object"})),
-        ("logit_bias", json!({"5": 1})),
+        ("logit_bias", json!([])),
+        ("frequency_penalty", json!(2.1)),
+        ("min_p", json!(-1)),
+        ("repetition_penalty", json!(0)),
         ("messages", json!([])),
         ("messages", json!("hi")),
     ] {

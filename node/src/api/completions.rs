@@ -1,0 +1,175 @@
+//! `/v1/completions`: a text goes on, without a chat template.
+
+use super::dialect::{Dialect, Ending, Info, Part, Usage, Whole, sse};
+use super::error::ApiError;
+use super::fields::{Fields, body, wrong};
+use super::http::{Request, Responder};
+use super::openai::{FINGERPRINT, STOPS, choices, include_usage, shaping};
+use super::serve::{Wish, serve};
+use crate::app::App;
+use crate::ask::{Ask, Input};
+use crate::random;
+use serde_json::{Value, json};
+
+/// As many tokens as OpenAI's generate when nothing else is said.
+const MAX_TOKENS: u32 = 16;
+
+/// Answers one request.
+pub(super) fn handle(app: &App, request: &Request, responder: Responder) {
+    let wish = parse(&request.body);
+    serve(app, request, responder, wish, ApiError::to_reply);
+}
+
+fn parse(bytes: &[u8]) -> Result<Wish<Completion>, ApiError> {
+    let object = body(bytes)?;
+    let fields = Fields::new(&object);
+    fields.refuse("suffix", "texts are only continued at their end here")?;
+    fields.refuse("logprobs", "are not told here")?;
+    let choices = choices(&fields)?;
+    let best_of = fields.count("best_of", 1)?;
+    if best_of.is_some_and(|best| usize::try_from(best).ok() != Some(choices.unwrap_or(1))) {
+        return Err(fields.unsupported("best_of", "as many are generated as are answered here"));
+    }
+    fields.text("user")?;
+    let stream = fields.boolean("stream")?.unwrap_or(false);
+    let input = prompt(&fields)?;
+    let echo = match (fields.boolean("echo")?.unwrap_or(false), &input) {
+        (false, _) => String::new(),
+        (true, Input::Text(text)) => text.clone(),
+        (true, _) => return Err(fields.unsupported("echo", "needs a prompt that is a text")),
+    };
+    let ask = Ask {
+        model: fields.text("model")?,
+        input,
+        choices,
+        max_tokens: Some(fields.count("max_tokens", 1)?.unwrap_or(MAX_TOKENS)),
+        temperature: fields.number("temperature", 0.0..=2.0)?,
+        top_p: fields.number("top_p", 0.0..=1.0)?,
+        top_k: fields.top_k("top_k")?,
+        shaping: shaping(&fields)?,
+        seed: fields.seed("seed")?,
+        stop: fields.stops("stop", STOPS)?,
+    };
+    let dialect = Completion {
+        id: format!("cmpl-{}", random::uuid()),
+        include_usage: include_usage(&fields, stream)?,
+        echo,
+    };
+    Ok(Wish {
+        ask,
+        stream,
+        dialect,
+    })
+}
+
+/// One text, or the tokens of one; a list of one is the same.
+fn prompt(fields: &Fields<'_>) -> Result<Input, ApiError> {
+    let value = fields.get("prompt").unwrap_or(&Value::Null);
+    match value {
+        Value::String(text) => Ok(Input::Text(text.clone())),
+        Value::Array(list) => match &list[..] {
+            [Value::String(text)] => Ok(Input::Text(text.clone())),
+            [Value::Array(tokens)] => tokens_of(tokens),
+            [Value::String(_) | Value::Array(_), ..] => {
+                Err(fields.unsupported("prompt", "one prompt for each request here"))
+            }
+            tokens => tokens_of(tokens),
+        },
+        other => Err(wrong("prompt", "a text or a list of tokens", other)),
+    }
+}
+
+fn tokens_of(list: &[Value]) -> Result<Input, ApiError> {
+    let token = |value: &Value| {
+        let token = value.as_u64().and_then(|token| u32::try_from(token).ok());
+        token.ok_or_else(|| wrong("prompt", "a text or a list of tokens", value))
+    };
+    let tokens: Vec<u32> = list.iter().map(token).collect::<Result<_, _>>()?;
+    if tokens.is_empty() {
+        return Err(ApiError::field("prompt", "prompt must not be empty"));
+    }
+    Ok(Input::Tokens(tokens))
+}
+
+/// How completions are written.
+struct Completion {
+    id: String,
+    include_usage: bool,
+    /// What every choice begins with.
+    echo: String,
+}
+
+impl Completion {
+    fn wrap(&self, info: &Info, choices: Value) -> Value {
+        json!({
+            "id": self.id,
+            "object": "text_completion",
+            "created": info.created,
+            "model": info.model,
+            "system_fingerprint": FINGERPRINT,
+            "choices": choices,
+        })
+    }
+
+    fn chunk(&self, info: &Info, choice: usize, text: &str, finish: Option<&str>) -> String {
+        let choice =
+            json!({"text": text, "index": choice, "logprobs": null, "finish_reason": finish});
+        let mut value = self.wrap(info, json!([choice]));
+        if self.include_usage {
+            value["usage"] = Value::Null;
+        }
+        sse(&value)
+    }
+}
+
+impl Dialect for Completion {
+    fn begin(&mut self, info: &Info) -> String {
+        if self.echo.is_empty() {
+            return String::new();
+        }
+        (0..info.choices)
+            .map(|choice| self.chunk(info, choice, &self.echo, None))
+            .collect()
+    }
+
+    fn part(&mut self, info: &Info, choice: usize, part: &Part) -> String {
+        match part {
+            Part::Text(text) => self.chunk(info, choice, text, None),
+            // Without tools nothing is called.
+            Part::Call(_) => String::new(),
+        }
+    }
+
+    fn finish(&mut self, info: &Info, choice: usize, ending: &Ending) -> String {
+        self.chunk(info, choice, "", Some(ending.word()))
+    }
+
+    fn end(&mut self, info: &Info, usage: Usage) -> String {
+        let mut out = String::new();
+        if self.include_usage {
+            let mut value = self.wrap(info, json!([]));
+            value["usage"] = usage.to_json();
+            out = sse(&value);
+        }
+        out + "data: [DONE]\n\n"
+    }
+
+    fn fail(&mut self, error: &ApiError) -> String {
+        sse(&error.to_json())
+    }
+
+    fn whole(&mut self, info: &Info, choices: &[Whole], usage: Usage) -> Value {
+        let choice = |(index, whole): (usize, &Whole)| {
+            json!({
+                "text": format!("{}{}", self.echo, whole.text),
+                "index": index,
+                "logprobs": null,
+                "finish_reason": whole.ending.word(),
+            })
+        };
+        let choices = choices.iter().enumerate().map(choice).collect();
+        let mut value = self.wrap(info, choices);
+        value["usage"] = usage.to_json();
+        value
+    }
+}
