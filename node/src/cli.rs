@@ -109,7 +109,7 @@ pub struct Args {
     /// the only types of interfaces that count, such as Ethernet,WiFi (udp)
     #[argh(option, arg_name = "TYPES")]
     pub interface_type_filter: Option<String>,
-    /// nodes to announce this one to, HOST[:PORT] with commas (tcp)
+    /// nodes to announce this one to, each HOST or HOST:PORT, with commas (tcp)
     #[argh(option, arg_name = "HOSTS")]
     pub tcp_seeds: Option<String>,
     /// announce this node to hosts 1, 2, 10, 100 and 187 of its subnets too (tcp)

@@ -1,8 +1,8 @@
 //! A live view of the ring on the terminal, for as long as a node serves.
 //!
-//! What is shown is made in two steps without any terminal: [`facts`] out of what the node knows,
-//! [`model`] out of that and what was shown before. [`draw`] puts it on a screen of any size, and
-//! [`screen`] gives the terminal back however the program ends.
+//! What is shown is made in two steps without any terminal: `facts` out of what the node knows,
+//! `model` out of that and what was shown before. `draw` puts it on a screen of any size, and
+//! `screen` gives the terminal back however the program ends.
 
 mod draw;
 mod facts;

@@ -124,9 +124,9 @@ fn usage_errors_are_2_and_failures_are_1() {
             "needs --peer-host HOST and --peer-port PORT",
         ),
         (
-            "--discovery-module tcp",
-            1,
-            "not in this version; use udp, manual",
+            "--discovery-module mdns",
+            2,
+            "it is none, or udp, tcp, manual",
         ),
         (
             "--discovery-config-path /nowhere.json",

@@ -122,7 +122,7 @@ mod tests {
         );
         let idle = Sampling {
             shaping: Some(Arc::default()),
-            ..plain.clone()
+            ..plain
         };
         assert_eq!(text(&idle), text(&plain));
         assert_eq!(read(write_sampling(&idle)), Ok(plain));
