@@ -344,6 +344,7 @@ impl Harness {
                         | Timer::Discovery
                         | Timer::Announcement
                         | Timer::Ask
+                        | Timer::Survey
                 ),
                 "nothing else is left to wait for: {deadline:?}"
             );
