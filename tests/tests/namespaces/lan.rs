@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::PoisonError;
 use std::time::Instant;
 
-const DUMMY: [&str; 2] = ["--inference-engine", "dummy"];
+pub(crate) const DUMMY: [&str; 2] = ["--inference-engine", "dummy"];
 
 /// Members of a ring of so many nodes, on both runtimes in turn.
 fn members(nodes: u8) -> Vec<Member> {
@@ -31,7 +31,7 @@ fn udp(_: usize, _: &Path) -> Vec<String> {
 }
 
 /// Asks a node of the ring, and has the answer that any ring gives.
-fn answers(node: &NodeProcess) {
+pub(crate) fn answers(node: &NodeProcess) {
     let question = json!({
         "model": "dummy",
         "messages": [{"role": "user", "content": "hi"}],
@@ -188,7 +188,7 @@ fn an_address_may_change() {
     }
 }
 
-fn two_that_see_each_other(topology: &Value) -> bool {
+pub(crate) fn two_that_see_each_other(topology: &Value) -> bool {
     let edges = |from: &Value| from.as_array().map_or(0, Vec::len);
     let graph = topology["peer_graph"].as_object();
     graph.is_some_and(|graph| graph.len() == 2 && graph.values().map(edges).sum::<usize>() == 2)

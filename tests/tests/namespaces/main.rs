@@ -5,6 +5,7 @@
 #![cfg(target_os = "linux")]
 
 mod lan;
+mod paths;
 mod wires;
 
 use exo_tests::process::stand::{CPU, Stand, moments, report, say};
