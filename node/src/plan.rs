@@ -94,19 +94,21 @@ pub(crate) fn question(speaker: &Speaker, positions: u32) -> Question {
     }
 }
 
+/// A ring, for programs.
+pub(crate) fn ring_json(ring: &[Stage]) -> Value {
+    let stage = |stage: &Stage| {
+        json!({
+            "node_id": stage.node.as_str(),
+            "start": stage.shard.start,
+            "end": stage.shard.end,
+            "layers": stage.shard.layers,
+        })
+    };
+    ring.iter().map(stage).collect()
+}
+
 /// How a model would be placed, for programs.
 pub(crate) fn placement_json(question: &Question, placement: &Placement) -> Value {
-    let ring = |ring: &[Stage]| -> Value {
-        let stage = |stage: &Stage| {
-            json!({
-                "node_id": stage.node.as_str(),
-                "start": stage.shard.start,
-                "end": stage.shard.end,
-                "layers": stage.shard.layers,
-            })
-        };
-        ring.iter().map(stage).collect()
-    };
     let millis = |time: Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
     let prediction = |of: Prediction| {
         json!({
@@ -135,10 +137,10 @@ pub(crate) fn placement_json(question: &Question, placement: &Placement) -> Valu
         "layers": question.layers,
         "positions": question.positions,
         "by": name(placement.by),
-        "ring": ring(&placement.ring),
+        "ring": ring_json(&placement.ring),
         "prediction": placement.prediction.map(prediction),
         "other": placement.other.as_ref().map(|(other, predicted)| json!({
-            "ring": ring(other),
+            "ring": ring_json(other),
             "prediction": prediction(*predicted),
         })),
         "exact": placement.exact,

@@ -15,7 +15,7 @@ use super::{
     HubError,
     hash::Hasher,
     http::{FileInfo, Http, text},
-    layout::{RepoFolder, create_parent, free},
+    layout::{RepoFolder, create_parent, free, room_for},
     progress::Cancel,
     transport::{transport, words},
 };
@@ -211,16 +211,7 @@ impl Fetch<'_> {
     }
 
     fn check_room(&self, part: &Part) -> Result<(), HubError> {
-        let needed = self.info.size - part.have;
-        let folder = self.folder.blobs();
-        match free(&folder) {
-            Some(free) if free < needed => Err(HubError::DiskFull {
-                folder,
-                needed: Some(needed),
-                free,
-            }),
-            _ => Ok(()),
-        }
+        room_for(self.info.size - part.have, self.folder.blobs())
     }
 
     fn name(&self) -> String {

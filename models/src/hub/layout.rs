@@ -183,6 +183,18 @@ pub(super) fn free(_: &Path) -> Option<u64> {
     None
 }
 
+/// Whether so many bytes more fit into a folder, as far as the system says.
+pub(super) fn room_for(needed: u64, folder: PathBuf) -> Result<(), HubError> {
+    match free(&folder) {
+        Some(free) if free < needed => Err(HubError::DiskFull {
+            folder,
+            needed: Some(needed),
+            free,
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// As git names a commit.
 pub(super) fn is_commit(text: &str) -> bool {
     text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit())

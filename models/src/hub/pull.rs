@@ -16,7 +16,7 @@ use super::{
     BRANCH, Hub, HubError, HubName,
     blob::{Fetch, Patience},
     http::{FileInfo, Http, RepoInfo},
-    layout::{RepoFolder, free},
+    layout::{RepoFolder, room_for},
     progress::{Cancel, Progress, Tracker},
     select::{self, First},
 };
@@ -229,15 +229,7 @@ impl Pull<'_> {
             let here = here.max(length(&self.folder.incomplete(&info.tag)));
             sum.saturating_add(info.size.saturating_sub(here))
         });
-        let folder = self.folder.blobs();
-        match free(&folder) {
-            Some(free) if free < needed => Err(HubError::DiskFull {
-                folder,
-                needed: Some(needed),
-                free,
-            }),
-            _ => Ok(()),
-        }
+        room_for(needed, self.folder.blobs())
     }
 }
 

@@ -4,7 +4,7 @@ use super::dialect::{Dialect, Ending, Info, Part, Usage, Whole, sse};
 use super::error::ApiError;
 use super::fields::{Fields, body, wrong};
 use super::http::{Request, Responder};
-use super::openai::{FINGERPRINT, STOPS, choices, include_usage, shaping};
+use super::openai::{FINGERPRINT, STOPS, choices, include_usage, last_events, shaping};
 use super::serve::{Wish, serve};
 use crate::app::App;
 use crate::ask::{Ask, Input};
@@ -145,13 +145,8 @@ impl Dialect for Completion {
     }
 
     fn end(&mut self, info: &Info, usage: Usage) -> String {
-        let mut out = String::new();
-        if self.include_usage {
-            let mut value = self.wrap(info, json!([]));
-            value["usage"] = usage.to_json();
-            out = sse(&value);
-        }
-        out + "data: [DONE]\n\n"
+        let wrap = || self.wrap(info, json!([]));
+        last_events(self.include_usage.then(wrap), usage)
     }
 
     fn fail(&mut self, error: &ApiError) -> String {

@@ -7,6 +7,6 @@ mod tools;
 
 pub(super) use messages::messages;
 
-pub(super) use reply::{ChatReply, FINGERPRINT};
+pub(super) use reply::{ChatReply, FINGERPRINT, last_events};
 pub(super) use request::{ChatRequest, STOPS, choices, include_usage, shaping};
 pub(super) use tools::tools;

@@ -4,7 +4,7 @@ use super::error::ApiError;
 use crate::app::App;
 use crate::library::Listed;
 use crate::plan;
-use exo_protocol::node::{AddressStatus, HopStatus, PeerStatus, Stage, Status};
+use exo_protocol::node::{AddressStatus, HopStatus, PeerStatus, Status};
 use exo_protocol::topology::EngineInfo;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
@@ -62,7 +62,7 @@ pub(super) fn topology(app: &App) -> Value {
         .events()
         .rings()
         .iter()
-        .map(|(model, ring)| (model.to_string(), ring_json(ring)))
+        .map(|(model, ring)| (model.to_string(), plan::ring_json(ring)))
         .collect();
     value["exo"] = json!({
         "node_id": app.node().as_str(),
@@ -86,7 +86,7 @@ fn status_json(status: &Status) -> Value {
                 "request_id": request.request.as_str(),
                 "origin": request.origin,
                 "epoch": request.epoch,
-                "ring": ring_json(&request.ring),
+                "ring": plan::ring_json(&request.ring),
                 "position": request.position,
                 "tokens": request.tokens,
             })
@@ -133,18 +133,6 @@ fn engine_json(engine: &EngineInfo) -> Value {
         "dtype": engine.dtype,
         "formats": engine.formats,
     })
-}
-
-fn ring_json(ring: &[Stage]) -> Value {
-    let stage = |stage: &Stage| {
-        json!({
-            "node_id": stage.node.as_str(),
-            "start": stage.shard.start,
-            "end": stage.shard.end,
-            "layers": stage.shard.layers,
-        })
-    };
-    ring.iter().map(stage).collect()
 }
 
 fn peer_json(peer: &PeerStatus) -> Value {

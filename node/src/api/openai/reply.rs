@@ -80,13 +80,8 @@ impl Dialect for ChatReply {
     }
 
     fn end(&mut self, info: &Info, usage: Usage) -> String {
-        let mut out = String::new();
-        if self.include_usage {
-            let mut value = self.wrap(info, "chat.completion.chunk", json!([]));
-            value["usage"] = usage.to_json();
-            out = sse(&value);
-        }
-        out + "data: [DONE]\n\n"
+        let wrap = || self.wrap(info, "chat.completion.chunk", json!([]));
+        last_events(self.include_usage.then(wrap), usage)
     }
 
     fn fail(&mut self, error: &ApiError) -> String {
@@ -119,6 +114,16 @@ impl Dialect for ChatReply {
         value["usage"] = usage.to_json();
         value
     }
+}
+
+/// The last events of a stream: what it took, if `chunk` is there to say it, and the end.
+pub(in crate::api) fn last_events(chunk: Option<Value>, usage: Usage) -> String {
+    let mut out = String::new();
+    if let Some(mut value) = chunk {
+        value["usage"] = usage.to_json();
+        out = sse(&value);
+    }
+    out + "data: [DONE]\n\n"
 }
 
 #[cfg(test)]
