@@ -36,9 +36,19 @@ impl MessageReply {
             "content": content,
             "stop_reason": ending.map(reason),
             "stop_sequence": ending.and_then(|ending| ending.stop.as_deref()),
+            "stop_details": null,
+            "container": null,
+            // Clients that were generated from the specification want every key.
             "usage": {
                 "input_tokens": info.prompt_tokens,
                 "output_tokens": ending.map_or(0, |ending| ending.tokens),
+                "cache_creation": null,
+                "cache_creation_input_tokens": null,
+                "cache_read_input_tokens": null,
+                "inference_geo": null,
+                "output_tokens_details": null,
+                "server_tool_use": null,
+                "service_tier": "standard",
             },
         })
     }
@@ -82,7 +92,13 @@ fn reason(ending: &Ending) -> &'static str {
 }
 
 fn tool_use(call: &Call, input: Value) -> Value {
-    json!({"type": "tool_use", "id": call.id, "name": call.name, "input": input})
+    json!({
+        "type": "tool_use",
+        "id": call.id,
+        "name": call.name,
+        "input": input,
+        "caller": {"type": "direct"},
+    })
 }
 
 impl Dialect for MessageReply {
@@ -101,7 +117,7 @@ impl Dialect for MessageReply {
                 let mut out = String::new();
                 if !self.text {
                     self.text = true;
-                    out = self.open(json!({"type": "text", "text": ""}));
+                    out = self.open(json!({"type": "text", "text": "", "citations": null}));
                 }
                 out + &self.delta(json!({"type": "text_delta", "text": text}))
             }
@@ -135,7 +151,7 @@ impl Dialect for MessageReply {
         };
         let mut content = Vec::new();
         if !whole.text.is_empty() || whole.calls.is_empty() {
-            content.push(json!({"type": "text", "text": whole.text}));
+            content.push(json!({"type": "text", "text": whole.text, "citations": null}));
         }
         content.extend(whole.calls.iter().map(|call| {
             let input = serde_json::from_str(&call.arguments).unwrap_or_else(|_| json!({}));
@@ -224,12 +240,13 @@ mod tests {
             ending: ending(),
         };
         let value = MessageReply::new().whole(&info(), &[whole], Usage::default());
-        let tool = json!({"type": "tool_use", "id": "t", "name": "add", "input": {"a": 1}});
-        let blocks = json!([{"type": "text", "text": "a"}, tool]);
+        let tool = tool_use(&call(), json!({"a": 1}));
+        let blocks = json!([{"type": "text", "text": "a", "citations": null}, tool]);
         assert_eq!(value["content"], blocks);
+        let usage = &value["usage"];
         assert_eq!(
-            value["usage"],
-            json!({"input_tokens": 3, "output_tokens": 2})
+            (&usage["input_tokens"], &usage["output_tokens"]),
+            (&json!(3), &json!(2))
         );
         assert_eq!(value["stop_reason"], "tool_use");
     }
