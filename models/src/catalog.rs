@@ -47,6 +47,13 @@ impl Catalog {
         }
     }
 
+    /// The same with another Hugging Face cache.
+    pub fn in_cache(models_dirs: Vec<PathBuf>, hub: PathBuf) -> Self {
+        let mut places = Places::from_environment(models_dirs);
+        places.hub = Some(hub);
+        Self { places }
+    }
+
     /// Looks in these places whatever the environment says. `downloads` has folders named
     /// `<organisation>--<name>`; `hub` is laid out as the Hugging Face cache.
     pub fn with_places(

@@ -41,7 +41,7 @@ pub use self::{
     name::HubName,
     options::{ENDPOINT, HubOptions, PARALLEL},
     progress::{Cancel, FileReport, Progress, Report},
-    pull::Pulled,
+    pull::{Part, Pulled},
 };
 
 /// The version of a repository that is meant.

@@ -4,6 +4,7 @@ use crate::answer::Answer;
 use crate::ask::{Ask, AskError};
 use crate::capabilities;
 use crate::cli::EngineKind;
+use crate::downloads::{BeginError, Downloads};
 use crate::engines;
 use crate::events::Events;
 use crate::library::{Library, LibraryError};
@@ -12,11 +13,13 @@ use crate::random;
 use crate::recording::{RecordError, Recording};
 use crate::runtime::{CommandError, Handle, Options, Runtime, StartError};
 use crate::settings::{Answering, Settings};
+use crate::speaker::Speaker;
 use crate::tailscale::Search;
 use exo_engine_cpu::{CpuEngine, CpuOptions};
 use exo_engine_mlx::checkpoint::CheckpointError;
 use exo_engine_mlx::{MlxEngine, MlxOptions};
-use exo_models::ModelError;
+use exo_models::hub::{Hub, HubError, Part};
+use exo_models::{Catalog, ModelError};
 use exo_protocol::dummy::DummyEngine;
 use exo_protocol::engine::Engine;
 use exo_protocol::node::{Placement, Question};
@@ -35,6 +38,9 @@ pub struct App {
     handle: Handle,
     events: Arc<Events>,
     library: Arc<Library>,
+    downloads: Downloads,
+    /// Models are fetched when they are asked for.
+    fetches: bool,
     answering: Answering,
     /// Nothing new is asked.
     leaving: AtomicBool,
@@ -150,6 +156,8 @@ impl App {
             handle: runtime.handle(),
             events,
             library,
+            downloads: Downloads::new(Hub::new(settings.hub.clone())),
+            fetches: settings.fetches && settings.engine != EngineKind::Dummy,
             answering,
             leaving: AtomicBool::new(false),
         };
@@ -187,6 +195,18 @@ impl App {
         &self.library
     }
 
+    /// The models that come.
+    #[must_use]
+    pub fn downloads(&self) -> &Downloads {
+        &self.downloads
+    }
+
+    /// Whether a model that is not here is fetched when it is asked for.
+    #[must_use]
+    pub fn fetches(&self) -> bool {
+        self.fetches && !self.downloads.hub().options().offline
+    }
+
     /// The node's news.
     #[must_use]
     pub fn events(&self) -> &Arc<Events> {
@@ -204,11 +224,23 @@ impl App {
     /// # Errors
     /// When the model is not here, or does not take the conversation.
     pub fn encode(&self, ask: &Ask) -> Result<(String, Vec<u32>), AskError> {
-        let speaker = self
-            .library
-            .speaker(ask.model.as_deref())
-            .map_err(AskError::Model)?;
+        let speaker = self.speaker(ask.model.as_deref())?;
         ask.prompt(&speaker, &self.answering)
+    }
+
+    /// The model that a client means. One that is not here is fetched, if that is wanted: first
+    /// what tells what it is, and each stage fetches the weights of its layers.
+    fn speaker(&self, name: Option<&str>) -> Result<Speaker, AskError> {
+        let missing = match self.library.speaker(name) {
+            Err(error @ LibraryError::NotFound { .. }) if self.fetches() => error,
+            found => return found.map_err(AskError::Model),
+        };
+        let begun = name.map(|name| self.downloads.begin(name, Part::Front));
+        Err(match begun {
+            Some(Ok(item)) => AskError::Downloading(Box::new(item)),
+            None | Some(Err(BeginError::Hub(HubError::Name { .. }))) => AskError::Model(missing),
+            Some(Err(error)) => AskError::Fetch(error),
+        })
     }
 
     /// Asks the ring.
@@ -219,10 +251,7 @@ impl App {
         if self.leaving.load(Ordering::Relaxed) {
             return Err(AskError::Command(CommandError::Leaving));
         }
-        let speaker = self
-            .library
-            .speaker(ask.model.as_deref())
-            .map_err(AskError::Model)?;
+        let speaker = self.speaker(ask.model.as_deref())?;
         Answer::start(
             self.handle.clone(),
             Arc::clone(&self.events),
@@ -343,13 +372,13 @@ fn open_library(settings: &Settings) -> Result<Library, ModelError> {
     if settings.engine == EngineKind::Dummy {
         return Ok(Library::dummy());
     }
-    let dirs = settings.models_dirs.clone();
+    let catalog = || Catalog::in_cache(settings.models_dirs.clone(), settings.hub.cache.clone());
     let Some(name) = &settings.default_model else {
-        return Ok(Library::on_disk(dirs, None));
+        return Ok(Library::on_disk(catalog(), None));
     };
     // The name may be a path; peers and clients know the model by its own name.
-    let id = Library::on_disk(dirs.clone(), None).name(name)?;
-    let library = Library::on_disk(dirs, Some(id));
+    let id = Library::on_disk(catalog(), None).name(name)?;
+    let library = Library::on_disk(catalog(), Some(id));
     library.name(name)?;
     Ok(library)
 }

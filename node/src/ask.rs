@@ -1,5 +1,6 @@
 //! A question, checked and made ready for the ring.
 
+use crate::downloads::{BeginError, Item};
 use crate::library::LibraryError;
 use crate::random;
 use crate::runtime::CommandError;
@@ -99,6 +100,12 @@ pub enum AskError {
     /// There is no such model.
     #[error(transparent)]
     Model(LibraryError),
+    /// The model is on its way.
+    #[error("{} is being downloaded: {}", .0.model, .0.words())]
+    Downloading(Box<Item>),
+    /// The model is not here, and cannot be fetched.
+    #[error(transparent)]
+    Fetch(BeginError),
     /// The model does not take this conversation.
     #[error("{0}")]
     Conversation(ModelError),

@@ -159,6 +159,9 @@ pub struct Args {
     /// files that are downloaded at the same time; default 8
     #[argh(option, arg_name = "COUNT")]
     pub max_parallel_downloads: Option<usize>,
+    /// fetch no model only because it is asked for; models pull and the API's downloads still do
+    #[argh(switch)]
+    pub no_download: bool,
     /// download nothing, as with HF_HUB_OFFLINE=1
     #[argh(switch)]
     pub offline: bool,

@@ -15,7 +15,7 @@ use crate::signals::Stop;
 use crate::terminal::{Style, printable};
 use children::{Child, Children};
 use client::{Client, Reply};
-use exo_models::ModelError;
+use exo_models::{Catalog, ModelError};
 use ring::{Hop, Ring};
 use serde_json::{Value, json};
 use std::io::{self, Write};
@@ -110,7 +110,7 @@ fn said(lines: &[String]) -> String {
 pub fn demo(demo: &Demo, settings: &Settings, stop: &Stop) -> Result<(), DemoError> {
     if demo.has_models(settings) {
         // Better here and once than by every node.
-        let library = Library::on_disk(settings.models_dirs.clone(), None);
+        let library = Library::on_disk(Catalog::new(settings.models_dirs.clone()), None);
         library.name(&demo.model).map_err(DemoError::Model)?;
     }
     let style = Style::stdout();

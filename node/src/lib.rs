@@ -14,6 +14,7 @@ pub mod connect;
 pub mod demo;
 pub mod dissector;
 pub mod doctor;
+pub mod downloads;
 pub mod engines;
 pub mod events;
 pub mod folder;

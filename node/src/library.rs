@@ -2,7 +2,8 @@
 
 use crate::speaker::{Speaker, cost_of};
 use exo_engine_mlx::checkpoint::AdapterIdentity;
-use exo_models::{Catalog, Model, ModelError};
+use exo_models::hub::Hub;
+use exo_models::{Catalog, Model, ModelError, registry};
 use exo_protocol::dummy;
 use exo_protocol::topology::ModelCost;
 use std::collections::BTreeMap;
@@ -68,15 +69,52 @@ pub struct Listed {
     pub id: String,
     /// Its layers.
     pub layers: u32,
-    /// Bytes of its weights.
+    /// Bytes of its weights; zero when nobody knows.
     pub bytes: u64,
+    /// Most positions that it can look back on, where known.
+    pub context: Option<u32>,
+    /// Where it is.
+    pub place: Place,
+}
+
+/// Where a model is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In this node's engine.
+    Loaded,
+    /// All its weights are on this machine.
+    Local,
+    /// Some of it is.
+    Partial,
+    /// On the hub.
+    Remote,
+}
+
+impl Place {
+    /// The word for it in the API.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Loaded => "loaded",
+            Self::Local => "local",
+            Self::Partial => "partial",
+            Self::Remote => "remote",
+        }
+    }
+
+    fn of(model: &Model) -> Self {
+        match model.weights(0..model.config().layers) {
+            Ok(_) => Self::Local,
+            Err(_) => Self::Partial,
+        }
+    }
 }
 
 impl Library {
-    /// The models in `models_dirs` and in the usual places.
+    /// The models that a catalog finds.
     #[must_use]
-    pub fn on_disk(models_dirs: Vec<PathBuf>, default_model: Option<String>) -> Self {
-        Self::new(Source::Disk(Catalog::new(models_dirs)), default_model)
+    pub fn on_disk(catalog: Catalog, default_model: Option<String>) -> Self {
+        Self::new(Source::Disk(catalog), default_model)
     }
 
     /// The one model of the dummy engine.
@@ -229,10 +267,16 @@ impl Library {
                 let mut list: Vec<Listed> = catalog
                     .list()
                     .into_iter()
-                    .map(|entry| Listed {
-                        id: entry.id,
-                        layers: entry.layers,
-                        bytes: entry.bytes,
+                    .map(|entry| {
+                        let model = entry.path.as_deref().map(Model::open);
+                        let model = model.unwrap_or_else(Model::embedded).ok();
+                        Listed {
+                            id: entry.id,
+                            layers: entry.layers,
+                            bytes: entry.bytes,
+                            context: model.as_ref().map(|model| model.config().context),
+                            place: model.as_ref().map_or(Place::Partial, Place::of),
+                        }
                     })
                     .collect();
                 for (id, model) in lock(&self.named).iter() {
@@ -242,6 +286,8 @@ impl Library {
                             id: id.clone(),
                             layers: config.layers,
                             bytes: config.weight_bytes,
+                            context: Some(config.context),
+                            place: Place::of(model),
                         });
                     }
                 }
@@ -252,9 +298,46 @@ impl Library {
                     id: dummy::MODEL.to_owned(),
                     layers: dummy::LAYERS,
                     bytes: 0,
+                    context: None,
+                    place: Place::Local,
                 }]
             }
         }
+    }
+
+    /// Well-known models that the hub has and that are not in `here`.
+    #[must_use]
+    pub fn remote(&self, here: &[Listed]) -> Vec<Listed> {
+        let entries = registry::entries().iter();
+        let missing = entries.filter(|entry| {
+            entry.repos().next().is_some() && !here.iter().any(|listed| listed.id == entry.id)
+        });
+        let remote = |entry: &registry::Entry| Listed {
+            id: entry.id.to_owned(),
+            layers: entry.layers,
+            bytes: 0,
+            context: None,
+            place: Place::Remote,
+        };
+        missing.map(remote).collect()
+    }
+
+    /// Where a model lies that is no business of the hub's cache.
+    #[must_use]
+    pub fn elsewhere(&self, id: &str, hub: &Hub) -> Option<PathBuf> {
+        let Source::Disk(catalog) = &self.source else {
+            return None;
+        };
+        let found = catalog.list().into_iter().find(|entry| entry.id == id)?;
+        found
+            .path
+            .filter(|path| !path.starts_with(&hub.options().cache))
+    }
+
+    /// A model was removed, or has more files than before.
+    pub fn forget(&self, id: &str) {
+        lock(&self.speakers).remove(id);
+        lock(&self.named).remove(id);
     }
 }
 
@@ -306,7 +389,7 @@ mod tests {
             assert!(!is_name(name), "{name}");
         }
         let folder = tempfile::tempdir().unwrap();
-        let library = Library::on_disk(vec![folder.path().to_owned()], None);
+        let library = Library::on_disk(Catalog::new(vec![folder.path().to_owned()]), None);
         let path = folder.path().to_string_lossy();
         assert!(matches!(
             library.speaker(Some(&path)),
@@ -316,7 +399,7 @@ mod tests {
 
     #[test]
     fn a_model_says_what_it_is() {
-        let library = Library::on_disk(Vec::new(), None);
+        let library = Library::on_disk(Catalog::new(Vec::new()), None);
         let speaker = library.speaker(Some(exo_models::embedded::ID)).unwrap();
         let model = Model::embedded().unwrap();
         assert_eq!(speaker.bytes(), model.config().weight_bytes);

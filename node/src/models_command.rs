@@ -5,8 +5,9 @@ mod progress;
 mod table;
 
 use crate::cli::{Args, UsageError, nearest};
+use crate::settings;
 use crate::terminal::{Style, printable};
-use exo_models::hub::{Cancel, Checked, Hub, HubError, HubName, HubOptions, Size, State};
+use exo_models::hub::{Cancel, Checked, Hub, HubError, HubName, Size, State};
 use exo_models::{Catalog, ModelError};
 use serde_json::{Value, json};
 use std::io::{self, Write};
@@ -59,20 +60,10 @@ impl Models {
     pub fn new(args: &Args, words: &[String]) -> Result<Self, UsageError> {
         let dirs = args.models_dir.iter().chain(&args.models_seed_dir);
         let dirs: Vec<PathBuf> = dirs.cloned().collect();
-        let mut options = HubOptions::from_environment();
-        options.offline |= args.offline;
-        match args.max_parallel_downloads {
-            Some(0) => {
-                let why = "--max-parallel-downloads must be at least 1";
-                return Err(UsageError(why.to_owned()));
-            }
-            Some(count) => options.parallel = count,
-            None => {}
-        }
         Ok(Self {
             action: action(words)?,
             catalog: Catalog::new(dirs),
-            hub: Hub::new(options),
+            hub: Hub::new(settings::hub(args)?),
             json: args.json,
         })
     }

@@ -11,6 +11,7 @@ use crate::identity::{self, Identity};
 use crate::recording::Record;
 use crate::train::{JobFileError, Reference};
 use exo_engine_mlx::checkpoint::Adapter;
+use exo_models::hub::HubOptions;
 use exo_protocol::config::{Discovery, Strategy};
 use exo_protocol::topology::Pin;
 use exo_protocol::{DType, NodeId};
@@ -61,6 +62,10 @@ pub struct Settings {
     pub adapter: Option<Adapter>,
     /// Where models are looked for first.
     pub models_dirs: Vec<PathBuf>,
+    /// Where models come from that are not here.
+    pub hub: HubOptions,
+    /// Whether models are fetched when they are asked for.
+    pub fetches: bool,
     /// The model for requests that name none.
     pub default_model: Option<String>,
     /// What answers are like.
@@ -221,6 +226,8 @@ impl Settings {
             checkpoints,
             adapter,
             models_dirs,
+            hub: hub(args)?,
+            fetches: !args.no_download,
             default_model: args.default_model.clone(),
             answering: Answering {
                 max_tokens: args.max_generate_tokens,
@@ -238,6 +245,21 @@ impl Settings {
             live_view: args.no_disable_tui || !args.disable_tui,
         })
     }
+}
+
+/// Where models come from, as the environment and the flags say.
+pub(crate) fn hub(args: &Args) -> Result<HubOptions, UsageError> {
+    let mut options = HubOptions::from_environment();
+    options.offline |= args.offline;
+    match args.max_parallel_downloads {
+        Some(0) => {
+            let why = "--max-parallel-downloads must be at least 1";
+            return Err(UsageError(why.to_owned()));
+        }
+        Some(count) => options.parallel = count,
+        None => {}
+    }
+    Ok(options)
 }
 
 fn usage(message: impl Into<String>) -> SettingsError {

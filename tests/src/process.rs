@@ -162,6 +162,8 @@ impl NodeProcess {
             .args(arguments)
             .env("EXO_HOME", home.join(id))
             .env("HF_HOME", home.join("hub"))
+            // Tests with a hub say where it is; all others must ask nobody.
+            .env("HF_ENDPOINT", "http://127.0.0.1:9")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

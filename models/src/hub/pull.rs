@@ -44,6 +44,18 @@ pub struct Pulled {
     pub fetched: u64,
 }
 
+/// What of a model is fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// Everything.
+    All,
+    /// What tells what it is and turns text into tokens, without weights where an index says what
+    /// weights there are; a single file of weights is fetched too.
+    Front,
+    /// The files that have weights of these layers, and what is beside them.
+    Layers(Range<u32>),
+}
+
 /// One pull.
 struct Pull<'a> {
     http: Http,
@@ -70,11 +82,28 @@ impl Hub {
         progress: &dyn Progress,
         cancel: &Cancel,
     ) -> Result<Pulled, HubError> {
+        let part = layers.map_or(Part::All, Part::Layers);
+        self.pull_part(name, part, progress, cancel)
+    }
+
+    /// Fetches a part of a model, as [`Hub::pull`].
+    ///
+    /// # Errors
+    /// As [`Hub::pull`].
+    pub fn pull_part(
+        &self,
+        name: &HubName,
+        part: Part,
+        progress: &dyn Progress,
+        cancel: &Cancel,
+    ) -> Result<Pulled, HubError> {
         let options = &self.options;
         if options.offline {
-            return self.here(name, layers).ok_or_else(|| HubError::Offline {
-                what: name.to_string(),
-            });
+            return self
+                .part_here(name, &part)
+                .ok_or_else(|| HubError::Offline {
+                    what: name.to_string(),
+                });
         }
         let tracker = Tracker::new(&name.repo, progress);
         let http = Http::new(options)?;
@@ -101,7 +130,26 @@ impl Hub {
             tracker: &tracker,
             fetched: Mutex::default(),
         };
-        pull.run(layers)
+        pull.run(&part)
+    }
+
+    fn part_here(&self, name: &HubName, part: &Part) -> Option<Pulled> {
+        match part {
+            Part::All => self.here(name, None),
+            Part::Layers(layers) => self.here(name, Some(layers.clone())),
+            Part::Front => {
+                let folder = RepoFolder::new(&self.options.cache, &name.repo);
+                let path = self.path(name)?;
+                Model::open(&path).ok()?;
+                Some(Pulled {
+                    name: name.clone(),
+                    path,
+                    commit: folder.commit(BRANCH)?,
+                    bytes: 0,
+                    fetched: 0,
+                })
+            }
+        }
     }
 
     /// The model, if all that was asked for is on this machine.
@@ -132,7 +180,7 @@ impl Hub {
 }
 
 impl Pull<'_> {
-    fn run(&self, layers: Option<Range<u32>>) -> Result<Pulled, HubError> {
+    fn run(&self, part: &Part) -> Result<Pulled, HubError> {
         let snapshot = self.folder.snapshot(&self.info.commit);
         let (path, bytes) = match select::first(self.name, &self.info)? {
             First::Gguf(file) => {
@@ -141,7 +189,7 @@ impl Pull<'_> {
             }
             First::Beside(beside) => {
                 let mut bytes = self.fetch(&beside)?;
-                let weights = select::weights(&self.info, &snapshot, layers.as_ref())?;
+                let weights = select::weights(&self.info, &snapshot, part)?;
                 bytes += self.fetch(&weights)?;
                 (snapshot, bytes)
             }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, ops::Range, path::Path};
 
-use super::{HubError, HubName, http::RepoInfo, layout::is_file_name, name::is_gguf};
+use super::{HubError, HubName, Part, http::RepoInfo, layout::is_file_name, name::is_gguf};
 use crate::{Model, ModelConfig, ModelError, folder::Folder, safetensors};
 
 /// Files beside the weights: configuration, tokenizer, chat template. As the reference, without
@@ -64,8 +64,13 @@ pub(super) fn first(name: &HubName, info: &RepoInfo) -> Result<First, HubError> 
 pub(super) fn weights(
     info: &RepoInfo,
     folder: &Path,
-    layers: Option<&Range<u32>>,
+    part: &Part,
 ) -> Result<Vec<String>, HubError> {
+    let front = *part == Part::Front;
+    let layers = match part {
+        Part::Layers(layers) => Some(layers),
+        Part::All | Part::Front => None,
+    };
     let model = match Model::open(folder) {
         Ok(model) => Some(model),
         // Not even a download would help.
@@ -79,6 +84,8 @@ pub(super) fn weights(
         check(folder, layers, config)?;
     }
     let names = match safetensors::indexed(&Folder::Disk(folder.to_owned()), part)? {
+        // The index says it all: each node fetches the weights of its own layers.
+        Some(_) if front => Vec::new(),
         Some(indexed) => indexed.into_iter().collect(),
         None => safetensors::without_index(root(info)),
     };

@@ -2,6 +2,7 @@
 
 use super::http::Reply;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// An error as a client sees it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -15,6 +16,8 @@ pub struct ApiError {
     pub param: Option<String>,
     /// The kind of error, for programs.
     pub code: Option<&'static str>,
+    /// Seconds after which to ask again, where that is known.
+    pub retry: Option<u64>,
 }
 
 impl ApiError {
@@ -26,6 +29,7 @@ impl ApiError {
             message: message.into(),
             param: None,
             code: Some(code),
+            retry: None,
         }
     }
 
@@ -37,6 +41,7 @@ impl ApiError {
             message: message.into(),
             param: Some(param.into()),
             code: None,
+            retry: None,
         }
     }
 
@@ -53,6 +58,13 @@ impl ApiError {
     #[must_use]
     pub fn with_param(mut self, param: &str) -> Self {
         self.param = Some(param.to_owned());
+        self
+    }
+
+    /// With the time after which it is worth while to ask again.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry = Some(wait.as_secs().max(1));
         self
     }
 
@@ -83,7 +95,7 @@ impl ApiError {
     pub(super) fn reply_with(&self, body: &Value) -> Reply {
         let reply = Reply::json(self.status, body);
         if matches!(self.status, 429 | 503) {
-            reply.with_header("Retry-After", "1")
+            reply.with_header("Retry-After", self.retry.unwrap_or(1).to_string())
         } else {
             reply
         }

@@ -2,9 +2,10 @@
 
 use super::error::ApiError;
 use super::http::{Reply, Request, Responder};
-use super::{anthropic, chat, completions, encode, ollama, views};
+use super::{anthropic, chat, completions, encode, models, ollama, views};
 use crate::app::App;
 use serde_json::json;
+use std::borrow::Cow;
 
 /// What a path has to offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +14,8 @@ enum Route<'a> {
     Health,
     Models,
     Model(&'a str),
+    Downloads,
+    Download(&'a str),
     Topology,
     Status,
     /// Of a model, or of the default one.
@@ -37,6 +40,7 @@ impl<'a> Route<'a> {
             "/" => Self::Page,
             "/health" | "/healthcheck" => Self::Health,
             "/models" | "/v1/models" => Self::Models,
+            "/downloads" | "/v1/downloads" => Self::Downloads,
             "/topology" | "/v1/topology" => Self::Topology,
             "/status" | "/v1/status" => Self::Status,
             "/plan" | "/v1/plan" => Self::Plan(None),
@@ -49,9 +53,12 @@ impl<'a> Route<'a> {
             "/chat/token/encode" | "/v1/chat/token/encode" => Self::Post(Post::Encode),
             _ => {
                 let path = path.strip_prefix("/v1").unwrap_or(path);
-                match path.strip_prefix("/plan/") {
-                    Some(id) => Self::Plan(Some(id)),
-                    None => Self::Model(path.strip_prefix("/models/")?),
+                if let Some(id) = path.strip_prefix("/plan/") {
+                    Self::Plan(Some(id))
+                } else if let Some(id) = path.strip_prefix("/downloads/") {
+                    Self::Download(id)
+                } else {
+                    Self::Model(path.strip_prefix("/models/")?)
                 }
             }
         })
@@ -60,6 +67,9 @@ impl<'a> Route<'a> {
     fn allows(self) -> &'static str {
         match self {
             Self::Post(_) => "POST",
+            Self::Model(_) => "GET, HEAD, DELETE",
+            Self::Downloads => "GET, HEAD, POST",
+            Self::Download(_) => "DELETE",
             _ => "GET, HEAD",
         }
     }
@@ -84,6 +94,10 @@ pub(super) fn handle(app: &App, request: &Request, responder: Responder) {
             let encoded = encode::handle(app, &request.body);
             responder.send(&encoded.unwrap_or_else(|error| error.to_reply()))
         }
+        Ok(route) if changes(request) => {
+            let done = change(app, route, request);
+            responder.send(&done.unwrap_or_else(|error| error.to_reply()))
+        }
         Ok(route) => responder.send(&read(app, route).unwrap_or_else(|error| error.to_reply())),
         Err(reply) => responder.send(&reply),
     };
@@ -103,11 +117,16 @@ fn check(request: &Request) -> Result<Route<'_>, Reply> {
         let reply = ApiError::new(405, "method_not_allowed", message).to_reply();
         return Err(reply.with_header("Allow", allowed));
     }
-    if request.method == "POST" && foreign(request) {
+    if changes(request) && foreign(request) {
         let message = "requests of other web sites are refused";
         return Err(ApiError::new(403, "foreign_origin", message).to_reply());
     }
     Ok(route)
+}
+
+/// Whether it does more than look.
+fn changes(request: &Request) -> bool {
+    !matches!(request.method.as_str(), "GET" | "HEAD")
 }
 
 /// Whether another web site made the user's browser send this: browsers send simple requests
@@ -126,16 +145,48 @@ fn foreign(request: &Request) -> bool {
     }
 }
 
+/// What is neither asked of a model nor only looked at.
+fn change(app: &App, route: Route<'_>, request: &Request) -> Result<Reply, ApiError> {
+    match route {
+        Route::Downloads => models::begin(app, &request.body),
+        Route::Download(id) => models::cancel(app, &plain(id)),
+        Route::Model(id) => models::remove(app, &plain(id)),
+        _ => read(app, route),
+    }
+}
+
+/// A name in a path, where clients may write `%2F` for `/`.
+fn plain(id: &str) -> Cow<'_, str> {
+    if !id.contains('%') {
+        return Cow::Borrowed(id);
+    }
+    let mut bytes = Vec::with_capacity(id.len());
+    let mut rest = id.as_bytes();
+    while let [first, after @ ..] = rest {
+        let hex = after.get(..2).filter(|_| *first == b'%');
+        let hex = hex.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        bytes.push(hex.unwrap_or(*first));
+        rest = match hex {
+            Some(_) => after.get(2..).unwrap_or_default(),
+            None => after,
+        };
+    }
+    Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 fn read(app: &App, route: Route<'_>) -> Result<Reply, ApiError> {
     Ok(match route {
         Route::Page => Reply::html(views::page(app)),
         Route::Health => Reply::json(200, &json!({"status": "ok"})),
-        Route::Models => Reply::json(200, &views::models(app)),
-        Route::Model(id) => Reply::json(200, &views::model(app, id)?),
+        Route::Models => Reply::json(200, &models::list(app)),
+        Route::Model(id) => Reply::json(200, &models::one(app, &plain(id))?),
+        Route::Downloads => Reply::json(200, &models::downloads(app)),
         Route::Topology => Reply::json(200, &views::topology(app)),
         Route::Plan(id) => Reply::json(200, &views::plan(app, id)?),
         Route::Tags => Reply::json(200, &ollama::tags(app)),
-        Route::Status | Route::Post(_) => Reply::json(200, &views::status(app)),
+        Route::Status | Route::Post(_) | Route::Download(_) => {
+            Reply::json(200, &views::status(app))
+        }
     })
 }
 
@@ -166,8 +217,6 @@ mod tests {
             "/healthcheck",
             "/models",
             "/v1/models",
-            "/v1/models/a/b",
-            "/models/x",
             "/topology",
             "/v1/topology",
             "/v1/status",
@@ -193,6 +242,28 @@ mod tests {
         }
         for path in ["/v2/models", "/v1/", "//", "/index.html"] {
             assert_eq!(status("GET", path, None), 404, "{path}");
+        }
+    }
+
+    #[test]
+    fn models_are_fetched_and_removed() {
+        for (method, path, wanted) in [
+            ("GET", "/v1/models/a/b", 200),
+            ("DELETE", "/v1/models/a%2Fb", 200),
+            ("POST", "/models/x", 405),
+            ("GET", "/v1/downloads", 200),
+            ("POST", "/v1/downloads", 200),
+            ("DELETE", "/v1/downloads", 405),
+            ("DELETE", "/v1/downloads/a/b", 200),
+            ("GET", "/v1/downloads/a/b", 405),
+        ] {
+            assert_eq!(status(method, path, None), wanted, "{method} {path}");
+        }
+        let evil = Some("http://evil.example");
+        assert_eq!(status("DELETE", "/v1/models/x", evil), 403);
+        assert_eq!(status("POST", "/v1/downloads", evil), 403);
+        for (id, wanted) in [("a%2Fb:c", "a/b:c"), ("a%2", "a%2"), ("%zz%41", "%zzA")] {
+            assert_eq!(plain(id), wanted);
         }
     }
 

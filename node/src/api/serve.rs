@@ -4,6 +4,7 @@ use super::calls::Calls;
 use super::dialect::{Dialect, Ending, Info, Part, Usage, Whole};
 use super::error::ApiError;
 use super::http::{Client, Reply, Request, Responder};
+use super::{models, opening};
 use crate::answer::{Answer, AnswerError, Finish, Progress};
 use crate::app::App;
 use crate::ask::{Ask, AskError, Input};
@@ -53,21 +54,29 @@ pub(super) fn serve<D: Dialect>(
             ask,
             stream,
             mut dialect,
-        }) => match app.ask(&ask) {
-            Err(error) => {
-                let error = refusal(&error);
-                refused(&error);
-                responder.send(&dialect.refuse(&error))
-            }
-            Ok(answer) => {
-                let course = Course::new(answer, ask);
-                if stream {
-                    course.stream(&mut dialect, client, responder)
-                } else {
-                    course.whole(&mut dialect, client, responder)
+        }) => {
+            let mut door = Door::new(responder);
+            let mut alive = || match stream {
+                true => door.keep_alive(&dialect),
+                false => Ok(()),
+            };
+            match opening::open(app, &ask, client, !stream, &mut alive) {
+                Err(error) => Err(error),
+                Ok(None) => Ok(()),
+                Ok(Some(Err(error))) => {
+                    refused(&error);
+                    door.refuse(&mut dialect, &error)
+                }
+                Ok(Some(Ok(answer))) => {
+                    let course = Course::new(answer, ask);
+                    if stream {
+                        course.stream(&mut dialect, client, door)
+                    } else {
+                        course.whole(&mut dialect, client, door)
+                    }
                 }
             }
-        },
+        }
     };
     if let Err(error) = result {
         tracing::debug!("{} went away: {error}", client.address);
@@ -113,12 +122,7 @@ impl Course {
         }
     }
 
-    fn whole(
-        mut self,
-        dialect: &mut impl Dialect,
-        client: &Client,
-        responder: Responder,
-    ) -> io::Result<()> {
+    fn whole(mut self, dialect: &mut impl Dialect, client: &Client, door: Door) -> io::Result<()> {
         let ending = Ending {
             reason: FinishReason::Stop,
             tokens: 0,
@@ -149,11 +153,11 @@ impl Course {
                     choice.ending = self.ending(at, finish);
                     if self.over() {
                         let value = dialect.whole(&self.info, &choices, self.usage());
-                        return responder.send(&Reply::json(200, &value));
+                        return door.send(&Reply::json(200, &value));
                     }
                 }
                 Progress::Failed(error) => {
-                    return responder.send(&dialect.refuse(&failure(&error)));
+                    return door.refuse(dialect, &failure(&error));
                 }
             }
         }
@@ -164,23 +168,19 @@ impl Course {
         mut self,
         dialect: &mut impl Dialect,
         client: &Client,
-        responder: Responder,
+        mut door: Door,
     ) -> io::Result<()> {
-        let begin = Instant::now();
         let mut next = loop {
             match self.answer.next_of(LOOK) {
                 (_, Progress::Failed(error)) => {
-                    return responder.send(&dialect.refuse(&failure(&error)));
+                    return door.refuse(dialect, &failure(&error));
                 }
                 (_, Progress::Waiting) if client.gone() => return Ok(()),
-                (_, Progress::Waiting) if begin.elapsed() < FIRST_SIGN => {}
+                (_, Progress::Waiting) if door.begun.elapsed() < FIRST_SIGN => {}
                 next => break next,
             }
         };
-        let mut out = Stream {
-            out: responder.stream(dialect.content_type())?,
-            last: Instant::now(),
-        };
+        let mut out = door.open(dialect)?;
         out.write(&dialect.begin(&self.info))?;
         loop {
             let (choice, progress) = next;
@@ -241,6 +241,59 @@ impl Course {
     }
 }
 
+/// Where a reply goes. A stream may begin before there is an answer.
+struct Door {
+    begun: Instant,
+    responder: Option<Responder>,
+    stream: Option<Stream>,
+}
+
+impl Door {
+    fn new(responder: Responder) -> Self {
+        Self {
+            begun: Instant::now(),
+            responder: Some(responder),
+            stream: None,
+        }
+    }
+
+    /// A sign of life for a stream, when it is time for one.
+    fn keep_alive(&mut self, dialect: &impl Dialect) -> io::Result<()> {
+        if self.stream.is_none() && self.begun.elapsed() < FIRST_SIGN {
+            return Ok(());
+        }
+        let mut stream = self.open(dialect)?;
+        stream.keep_alive(dialect.keep_alive())?;
+        self.stream = Some(stream);
+        Ok(())
+    }
+
+    /// The stream, begun now if it was not before.
+    fn open(&mut self, dialect: &impl Dialect) -> io::Result<Stream> {
+        if let Some(stream) = self.stream.take() {
+            return Ok(stream);
+        }
+        let responder = self.responder.take().ok_or(io::ErrorKind::NotConnected)?;
+        Ok(Stream {
+            out: responder.stream(dialect.content_type())?,
+            last: Instant::now(),
+        })
+    }
+
+    fn send(self, reply: &Reply) -> io::Result<()> {
+        self.responder
+            .ok_or(io::ErrorKind::NotConnected)?
+            .send(reply)
+    }
+
+    /// Says why there is no answer: in the stream, if that has begun.
+    fn refuse(self, dialect: &mut impl Dialect, error: &ApiError) -> io::Result<()> {
+        match self.stream {
+            Some(mut stream) => stream.write(&dialect.fail(error)),
+            None => self.send(&dialect.refuse(error)),
+        }
+    }
+}
 /// The body of a streamed reply.
 struct Stream {
     out: Box<dyn Write + Send>,
@@ -277,6 +330,8 @@ pub(super) fn refusal(error: &AskError) -> ApiError {
         AskError::Model(LibraryError::Broken { .. }) => {
             ApiError::new(500, "model_broken", message).with_param("model")
         }
+        AskError::Downloading(item) => opening::later(item),
+        AskError::Fetch(error) => models::begin_error(error),
         AskError::Conversation(ModelError::Tokenizer { .. }) => {
             ApiError::new(500, "model_broken", message)
         }

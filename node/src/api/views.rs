@@ -2,43 +2,11 @@
 
 use super::error::ApiError;
 use crate::app::App;
-use crate::library::Listed;
 use crate::plan;
 use exo_protocol::node::{AddressStatus, HopStatus, PeerStatus, Status};
 use exo_protocol::topology::EngineInfo;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
-
-/// The models that can be served, in OpenAI's shape.
-pub(super) fn models(app: &App) -> Value {
-    let models: Vec<Value> = app.library().list().iter().map(model_json).collect();
-    json!({"object": "list", "data": models})
-}
-
-pub(super) fn model(app: &App, id: &str) -> Result<Value, ApiError> {
-    let listed = app
-        .library()
-        .list()
-        .into_iter()
-        .find(|listed| listed.id == id);
-    let listed = listed.ok_or_else(|| {
-        ApiError::new(404, "model_not_found", format!("model {id:?} is not here"))
-            .with_param("model")
-    })?;
-    Ok(model_json(&listed))
-}
-
-fn model_json(listed: &Listed) -> Value {
-    json!({
-        "id": listed.id,
-        "object": "model",
-        "created": 0,
-        "owned_by": "exo",
-        "ready": true,
-        "layers": listed.layers,
-        "bytes": listed.bytes,
-    })
-}
 
 /// How a model would be placed now, for an answer of usual length.
 pub(super) fn plan(app: &App, id: Option<&str>) -> Result<Value, ApiError> {

@@ -103,6 +103,7 @@ const GROUPS: [(&str, &[&str]); 8] = [
             "--adapter",
             "--default-model",
             "--max-parallel-downloads",
+            "--no-download",
             "--offline",
             "--inference-engine",
             "--threads",

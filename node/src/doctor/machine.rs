@@ -8,6 +8,7 @@ use crate::engines;
 use crate::identity;
 use crate::library::Library;
 use crate::settings::{NODE_PORT, Settings};
+use exo_models::Catalog;
 use exo_protocol::discovery::manual::{self, ManualPeer};
 use if_addrs::{IfAddr, Ifv4Addr};
 use serde_json::Value;
@@ -182,7 +183,10 @@ fn computing(args: &Args) -> Computing {
     let dirs = args.models_dir.iter().chain(&args.models_seed_dir);
     let library = match kind {
         EngineKind::Dummy => Library::dummy(),
-        _ => Library::on_disk(dirs.cloned().collect(), args.default_model.clone()),
+        _ => Library::on_disk(
+            Catalog::new(dirs.cloned().collect()),
+            args.default_model.clone(),
+        ),
     };
     let told = capabilities::detect(args.node_memory).memory;
     Computing {

@@ -52,12 +52,18 @@ impl Answer {
 
 impl Node {
     pub(crate) fn start(flags: &str) -> Self {
+        Self::with(flags, |_| {})
+    }
+
+    pub(crate) fn with(flags: &str, change: impl FnOnce(&mut Settings)) -> Self {
         let flags = format!("--node-id alone {flags}");
         let words: Vec<String> = flags.split_whitespace().map(str::to_owned).collect();
         let Parsed::Args(args) = cli::parse(&words).unwrap() else {
             panic!("no arguments")
         };
-        let started = App::start(&Settings::new(&args, false).unwrap()).unwrap();
+        let mut settings = Settings::new(&args, false).unwrap();
+        change(&mut settings);
+        let started = App::start(&settings).unwrap();
         let listener = server::bind("127.0.0.1", 0).unwrap();
         let app = std::sync::Arc::clone(&started.app);
         let server = Server::start(listener, app, GuardOptions::default()).unwrap();

@@ -4,3 +4,7 @@
 
 mod alone;
 mod answers;
+mod downloads;
+#[path = "../../../models/src/hub/tests/server.rs"]
+#[expect(dead_code, reason = "not everything can go wrong here")]
+mod server;

@@ -36,7 +36,7 @@ fn batches(lines: usize, batch_size: u32, max_seq_length: u32, seed: u64) -> Bat
         .collect();
     fs::write(folder.path().join("train.jsonl"), text).unwrap();
     let data = Dataset::open(folder.path(), Split::Train).unwrap();
-    let library = Library::on_disk(Vec::new(), None);
+    let library = Library::on_disk(exo_models::Catalog::new(Vec::new()), None);
     let speaker = library.speaker(Some(exo_models::embedded::ID)).unwrap();
     let encoder = Encoder::new(speaker, false);
     Batches::new(data, encoder, batch_size, max_seq_length, seed)

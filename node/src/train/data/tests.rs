@@ -18,7 +18,7 @@ fn refused(text: &str) -> String {
 }
 
 fn encoder(mask_prompt: bool) -> Encoder {
-    let library = Library::on_disk(Vec::new(), None);
+    let library = Library::on_disk(exo_models::Catalog::new(Vec::new()), None);
     Encoder::new(
         library.speaker(Some(exo_models::embedded::ID)).unwrap(),
         mask_prompt,
@@ -122,7 +122,7 @@ fn every_format_becomes_tokens_in_any_order() {
         data.place(1)
     );
     let encoder = encoder(false);
-    let library = Library::on_disk(Vec::new(), None);
+    let library = Library::on_disk(exo_models::Catalog::new(Vec::new()), None);
     let speaker = library.speaker(Some(exo_models::embedded::ID)).unwrap();
     let end = speaker.end_tokens()[0];
     // The same again: nothing is used up.
@@ -147,7 +147,7 @@ fn only_the_answer_is_learned_if_asked_for() {
     let folder = folder("{\"prompt\": \"Once upon\", \"completion\": \"a time\"}");
     let mut data = Dataset::open(folder.path(), Split::Train).unwrap();
     let masked = data.example(0, &encoder(true)).unwrap();
-    let library = Library::on_disk(Vec::new(), None);
+    let library = Library::on_disk(exo_models::Catalog::new(Vec::new()), None);
     let speaker = library.speaker(Some(exo_models::embedded::ID)).unwrap();
     let prompt = "<|im_start|>user\nOnce upon<|im_end|>\n<|im_start|>assistant\n";
     let prompt = speaker.encode(prompt).unwrap();

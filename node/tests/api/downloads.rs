@@ -1,0 +1,210 @@
+//! Models that are fetched, from a hub on this machine.
+
+use crate::alone::{Node, ask, content};
+use crate::server::{Fault, HubServer, On};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+const REPO: &str = "me/stories";
+
+struct Setup {
+    hub: HubServer,
+    cache: tempfile::TempDir,
+}
+
+impl Setup {
+    fn new() -> Self {
+        let hub = HubServer::start();
+        let stories = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/stories");
+        for entry in fs::read_dir(stories).unwrap() {
+            let entry = entry.unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            if entry.path().is_file() {
+                hub.put(REPO, &name, fs::read(entry.path()).unwrap());
+            }
+        }
+        let cache = tempfile::tempdir().unwrap();
+        Self { hub, cache }
+    }
+
+    fn node(&self, flags: &str) -> Node {
+        Node::with(&format!("--inference-engine cpu {flags}"), |settings| {
+            settings.hub.endpoint = self.hub.endpoint();
+            settings.hub.cache = self.cache.path().to_owned();
+            settings.hub.token = None;
+            settings.hub.pause = Duration::from_millis(5);
+            settings.hub.stall = Duration::from_secs(60);
+        })
+    }
+}
+
+fn call(node: &Node, method: &str, path: &str, body: &Value) -> (u16, Value) {
+    let answer = node.call(method, path, "", &body.to_string());
+    (answer.status, answer.json())
+}
+
+/// The download of the model, once `wanted` is true of it.
+fn download(node: &Node, wanted: impl Fn(&Value) -> bool) -> Value {
+    let begun = Instant::now();
+    loop {
+        let list = node.get("/v1/downloads").json();
+        let item = list["downloads"][0].clone();
+        if wanted(&item) {
+            return item;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{list}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn state(node: &Node) -> Value {
+    let model = node.get(&format!("/v1/models/{REPO}"));
+    match model.status {
+        200 => model.json()["exo"]["state"].clone(),
+        status => json!(status),
+    }
+}
+
+#[test]
+fn a_model_is_fetched_used_and_removed() {
+    let setup = Setup::new();
+    let node = setup.node("");
+    assert_eq!(state(&node), 404);
+    let (status, item) = call(&node, "POST", "/v1/downloads", &json!({"model": REPO}));
+    assert_eq!((status, &item["state"]), (202, &json!("downloading")));
+    let item = download(&node, |item| item["state"] == "done");
+    assert_eq!(
+        (&item["model"], &item["error"]),
+        (&json!(REPO), &Value::Null)
+    );
+    assert!(item["total"].as_u64().unwrap() > 100_000 && item["bytes"] == item["total"]);
+    let model = node.get(&format!("/v1/models/{REPO}")).json();
+    assert_eq!(model["exo"]["state"], "local");
+    assert!(model["exo"]["context"].as_u64().unwrap() > 0);
+    assert!(model["exo"]["bytes"].as_u64().unwrap() > 100_000);
+
+    let answer = node.chat(&ask("model", json!(REPO)));
+    assert!(!content(&answer).is_empty());
+    assert_eq!(state(&node), "loaded");
+
+    let path = "/v1/models/me%2Fstories";
+    let (status, removed) = call(&node, "DELETE", path, &Value::Null);
+    assert_eq!(
+        (status, &removed["deleted"]),
+        (200, &json!(true)),
+        "{removed}"
+    );
+    assert!(!setup.cache.path().join("models--me--stories").exists());
+    assert_eq!(state(&node), 404);
+    let (status, told) = call(&node, "DELETE", path, &Value::Null);
+    assert_eq!(
+        (status, &told["error"]["code"]),
+        (404, &json!("model_not_found"))
+    );
+}
+
+#[test]
+fn a_model_is_fetched_because_it_is_asked_for() {
+    let setup = Setup::new();
+    let node = setup.node("");
+    let answer = node.chat(&ask("model", json!(REPO)));
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let built_in = node.chat(&ask("model", json!("stories")));
+    assert_eq!(content(&answer), content(&built_in));
+
+    let careful = Setup::new();
+    let node = careful.node("--no-download");
+    let answer = node.chat(&ask("model", json!(REPO)));
+    assert_eq!(
+        answer.error(),
+        (404, json!("model_not_found"), json!("model"))
+    );
+    assert_eq!(careful.hub.asked().len(), 0);
+}
+
+#[test]
+fn a_download_is_stopped() {
+    let setup = Setup::new();
+    let node = setup.node("");
+    setup.hub.fault(On::Body, Fault::Stall(1000), 9);
+    let (status, _) = call(&node, "POST", "/v1/downloads", &json!({"model": REPO}));
+    assert_eq!(status, 202);
+    download(&node, |item| item["total"].as_u64() > Some(0));
+    let (status, told) = call(&node, "DELETE", &format!("/v1/models/{REPO}"), &Value::Null);
+    // Nothing has a name yet, but the download would bring it back.
+    assert_eq!(
+        (status, &told["error"]["code"]),
+        (409, &json!("model_in_use"))
+    );
+    let path = format!("/v1/downloads/{REPO}");
+    let (status, item) = call(&node, "DELETE", &path, &Value::Null);
+    assert_eq!((status, &item["state"]), (200, &json!("cancelled")));
+    let (status, _) = call(&node, "DELETE", "/v1/downloads/me/other", &Value::Null);
+    assert_eq!(status, 404);
+}
+
+#[test]
+fn what_goes_wrong_reaches_the_client() {
+    let setup = Setup::new();
+    let node = setup.node("");
+    let asked = |model: &str| {
+        let answer = node.chat(&ask("model", json!(model)));
+        let error = answer.json()["error"].clone();
+        (
+            answer.status,
+            error["code"].clone(),
+            error["message"].to_string(),
+        )
+    };
+    let (status, code, message) = asked("me/nothing");
+    assert_eq!((status, code), (404, json!("model_not_found")), "{message}");
+    assert!(
+        message.contains("has no repository me/nothing"),
+        "{message}"
+    );
+    setup.hub.gate(REPO);
+    let (status, code, message) = asked(REPO);
+    assert_eq!((status, code), (403, json!("model_gated")), "{message}");
+    assert!(message.contains("accept its licence"), "{message}");
+    let item = download(&node, |item| {
+        item["model"] == REPO || item["model"] == "me/nothing"
+    });
+    assert_eq!(item["state"], "failed");
+    assert!(item["error"].is_string());
+    for (body, wanted) in [
+        (json!({"model": "stories"}), (400, "model_built_in")),
+        (
+            json!({"model": "no such/name/at all"}),
+            (404, "model_not_found"),
+        ),
+    ] {
+        let (status, told) = call(&node, "POST", "/v1/downloads", &body);
+        assert_eq!(
+            (status, &told["error"]["code"]),
+            (wanted.0, &json!(wanted.1))
+        );
+    }
+    let (status, told) = call(&node, "POST", "/v1/downloads", &json!({}));
+    assert_eq!((status, &told["error"]["param"]), (400, &json!("model")));
+    let (status, told) = call(&node, "DELETE", "/v1/models/stories", &Value::Null);
+    assert_eq!(
+        (status, &told["error"]["code"]),
+        (400, &json!("model_built_in"))
+    );
+}
+
+#[test]
+fn a_damaged_file_is_never_used() {
+    let setup = Setup::new();
+    let node = setup.node("");
+    setup.hub.fault(On::Body, Fault::Damage, 99);
+    let answer = node.chat(&ask("model", json!(REPO)));
+    let code = answer.json()["error"]["code"].clone();
+    assert_eq!((answer.status, code), (502, json!("download_damaged")));
+    setup.hub.heal();
+    let answer = node.chat(&ask("model", json!(REPO)));
+    assert_eq!(answer.status, 200, "{}", answer.body);
+}
