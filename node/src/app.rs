@@ -13,8 +13,10 @@ use crate::random;
 use crate::recording::{RecordError, Recording};
 use crate::runtime::{CommandError, Handle, Options, Runtime, StartError};
 use crate::settings::{Answering, Settings};
+use crate::signals::Stop;
 use crate::speaker::Speaker;
 use crate::tailscale::Search;
+use crate::view::Feed;
 use exo_engine_cpu::{CpuEngine, CpuOptions};
 use exo_engine_mlx::checkpoint::CheckpointError;
 use exo_engine_mlx::{MlxEngine, MlxOptions};
@@ -27,8 +29,8 @@ use exo_protocol::{Command, Config, NodeId, Status, Submit};
 use socket2::Socket;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// What everybody who uses the node shares.
@@ -44,6 +46,10 @@ pub struct App {
     answering: Answering,
     /// Nothing new is asked.
     leaving: AtomicBool,
+    /// What those who look from afar are told.
+    feed: Feed,
+    /// What ends the program, where a client may do that.
+    quit: OnceLock<Stop>,
 }
 
 /// A started node.
@@ -160,6 +166,8 @@ impl App {
             fetches: settings.fetches && settings.engine != EngineKind::Dummy,
             answering,
             leaving: AtomicBool::new(false),
+            feed: Feed::default(),
+            quit: OnceLock::new(),
         };
         Ok(Started {
             app: Arc::new(app),
@@ -211,6 +219,24 @@ impl App {
     #[must_use]
     pub fn events(&self) -> &Arc<Events> {
         &self.events
+    }
+
+    /// What those who look from afar are told.
+    pub(crate) fn feed(&self) -> &Feed {
+        &self.feed
+    }
+
+    /// Lets clients of this machine end the program by `stop`.
+    pub(crate) fn let_quit(&self, stop: Stop) {
+        let _ = self.quit.set(stop);
+    }
+
+    /// Ends the program as an interrupt would, where that is allowed.
+    pub(crate) fn quit(&self) {
+        match self.quit.get() {
+            Some(stop) => stop.ask(),
+            None => tracing::warn!("a client asked for the end; interrupt this program instead"),
+        }
     }
 
     /// What answers are like when nothing else is asked.

@@ -9,7 +9,7 @@ use exo_protocol::{Event, ModelId, Shard, Stage};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// Where news goes. Never waits: the node calls it.
@@ -20,7 +20,7 @@ pub struct Events {
     loading: Mutex<BTreeMap<Shard, Load>>,
     stopping: AtomicBool,
     drained: AtomicBool,
-    watched: OnceLock<Arc<Wake>>,
+    watched: Mutex<Vec<Weak<Wake>>>,
 }
 
 /// A load that is under way.
@@ -89,14 +89,29 @@ impl Events {
         loading.iter().map(load).collect()
     }
 
-    /// Rings after each piece of news; only the first who asks is heard.
-    pub fn watch(&self, wake: Arc<Wake>) {
-        let _ = self.watched.set(wake);
+    /// Rings after each piece of news, for as long as somebody else keeps the bell.
+    pub fn watch(&self, wake: &Arc<Wake>) {
+        let mut watched = lock(&self.watched);
+        watched.retain(|known| known.strong_count() > 0);
+        watched.push(Arc::downgrade(wake));
+    }
+
+    fn ring(&self) {
+        for wake in lock(&self.watched).iter().filter_map(Weak::upgrade) {
+            wake.ring();
+        }
     }
 
     /// This node is about to stop: peers that go are no news any more.
     pub fn stopping(&self) {
         self.stopping.store(true, Ordering::Relaxed);
+        self.ring();
+    }
+
+    /// Whether this node is about to stop.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
     }
 
     /// Whether nothing depends on this node any more, after it was told to leave.
@@ -108,9 +123,7 @@ impl Events {
     /// Takes one piece of news.
     pub fn handle(&self, event: Event) {
         self.take(event);
-        if let Some(wake) = self.watched.get() {
-            wake.ring();
-        }
+        self.ring();
     }
 
     fn take(&self, event: Event) {

@@ -38,6 +38,7 @@ pub mod train;
 #[cfg(feature = "tui")]
 pub mod tui;
 pub mod tunnel;
+mod view;
 pub mod wake;
 pub mod words;
 

@@ -34,6 +34,7 @@ pub fn serve(settings: &Settings, stop: &Stop) -> Result<(), Failed> {
             .app
             .wait_for_peers(settings.wait_for_peers, &|| stop.asked());
     }
+    started.app.let_quit(stop.clone());
     let mut server = Server::start(listener, started.app.clone(), GuardOptions::default())?;
     tracing::info!("API at {}/v1, ready", server.url());
     #[cfg(feature = "tui")]

@@ -85,6 +85,14 @@ impl Stop {
         Ok(self)
     }
 
+    /// Stops as after a signal.
+    pub fn ask(&self) {
+        self.signalled.store(true, Ordering::SeqCst);
+        if let Some(bell) = &self.bell {
+            bell.ring();
+        }
+    }
+
     /// It is time: what this process was started for is over.
     pub fn end(&self) {
         self.input_ended.store(true, Ordering::SeqCst);

@@ -1,13 +1,10 @@
 //! A live view of the ring on the terminal, for as long as a node serves.
 //!
-//! What is shown is made in two steps without any terminal: `facts` out of what the node knows,
-//! `model` out of that and what was shown before. `draw` puts it on a screen of any size, and
-//! `screen` gives the terminal back however the program ends.
+//! What is shown comes from [`view`](crate::view), made without any terminal. `draw` puts it on a
+//! screen of any size, and `screen` gives the terminal back however the program ends.
 
 mod draw;
-mod facts;
 mod keys;
-mod model;
 mod screen;
 mod window;
 
@@ -15,10 +12,9 @@ use crate::app::App;
 use crate::logging;
 use crate::settings::Settings;
 use crate::terminal;
+use crate::view::{Facts, Model};
 use crate::wake::Wake;
 use draw::Look;
-use facts::Facts;
-use model::Model;
 use screen::Screen;
 use std::io;
 use std::sync::Arc;
@@ -73,7 +69,7 @@ impl Live {
         };
         let news = Arc::new(Wake::default());
         logging::to_view(Arc::clone(&news));
-        app.events().watch(Arc::clone(&news));
+        app.events().watch(&news);
         keys::listen(Arc::clone(&news));
         let ends = Arc::new(Ends::default());
         let (app, heard, ending) = (Arc::clone(app), Arc::clone(&news), Arc::clone(&ends));
@@ -110,9 +106,7 @@ fn show(mut screen: Screen, app: &App, url: &str, news: &Wake, ends: &Ends) {
     let mut model = Model::default();
     let mut shown = None;
     while !ends.closing.load(Ordering::SeqCst) && screen::is_taken() {
-        let rings = app.events().rings();
-        let rings = rings.values().map(Vec::as_slice);
-        let facts = Facts::new(&app.status(), rings, app.events().loads());
+        let facts = Facts::of(app);
         let view = model.look(Instant::now(), &facts);
         let lines = logging::lines();
         let size = screen.size().ok();

@@ -366,6 +366,7 @@ fn answer(
         .unwrap_or_default()
         .to_owned();
     let (host, origin) = (header(&request, "Host"), header(&request, "Origin"));
+    let known = header(&request, "If-None-Match");
     let head_only = method == "HEAD";
     let responder = Responder::new(request.into_writer(), head_only);
     handler(
@@ -374,6 +375,7 @@ fn answer(
             path,
             host,
             origin,
+            known,
             body,
             client,
         },

@@ -16,6 +16,8 @@ pub struct Request {
     pub host: Option<String>,
     /// The `Origin` header: who made a browser send this.
     pub origin: Option<String>,
+    /// The `If-None-Match` header: what the client has already.
+    pub known: Option<String>,
     /// The body.
     pub body: Vec<u8>,
     /// Who sent it.
@@ -94,7 +96,7 @@ impl Reply {
         self
     }
 
-    /// The reply as bytes; without its body for a `HEAD` request.
+    /// The reply as bytes; without its body for a `HEAD` request, or if the client has it.
     #[must_use]
     pub fn to_bytes(&self, head_only: bool) -> Vec<u8> {
         let mut out = head(
@@ -103,7 +105,7 @@ impl Reply {
             &self.headers,
             Some(self.body.len()),
         );
-        if !head_only {
+        if !head_only && self.status != 304 {
             out.extend_from_slice(&self.body);
         }
         out
@@ -184,6 +186,7 @@ fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
         202 => "Accepted",
+        304 => "Not Modified",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",

@@ -2,15 +2,19 @@
 
 use super::error::ApiError;
 use super::http::{Reply, Request, Responder};
-use super::{anthropic, chat, completions, encode, models, ollama, views};
+use super::{anthropic, chat, completions, encode, live, models, ollama, views, web};
 use crate::app::App;
 use serde_json::json;
 use std::borrow::Cow;
+use std::net::SocketAddr;
 
 /// What a path has to offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route<'a> {
-    Page,
+    /// A file of the web chat; the page itself if none is named.
+    Web(Option<&'a str>),
+    /// The ring as it changes.
+    Events,
     Health,
     Models,
     Model(&'a str),
@@ -32,12 +36,14 @@ enum Post {
     Messages,
     Ollama(ollama::Kind),
     Encode,
+    Quit,
 }
 
 impl<'a> Route<'a> {
     fn find(path: &'a str) -> Option<Self> {
         Some(match path {
-            "/" => Self::Page,
+            "/" => Self::Web(None),
+            "/v1/events" => Self::Events,
             "/health" | "/healthcheck" => Self::Health,
             "/models" | "/v1/models" => Self::Models,
             "/downloads" | "/v1/downloads" => Self::Downloads,
@@ -51,7 +57,11 @@ impl<'a> Route<'a> {
             "/api/generate" => Self::Post(Post::Ollama(ollama::Kind::Generate)),
             "/api/tags" => Self::Tags,
             "/chat/token/encode" | "/v1/chat/token/encode" => Self::Post(Post::Encode),
+            "/quit" => Self::Post(Post::Quit),
             _ => {
+                if let Some(name) = path.strip_prefix("/web/") {
+                    return Some(Self::Web(Some(name)));
+                }
                 let path = path.strip_prefix("/v1").unwrap_or(path);
                 if let Some(id) = path.strip_prefix("/plan/") {
                     Self::Plan(Some(id))
@@ -70,6 +80,7 @@ impl<'a> Route<'a> {
             Self::Model(_) => "GET, HEAD, DELETE",
             Self::Downloads => "GET, HEAD, POST",
             Self::Download(_) => "DELETE",
+            Self::Events => "GET",
             _ => "GET, HEAD",
         }
     }
@@ -97,6 +108,12 @@ pub(super) fn handle(app: &App, request: &Request, responder: Responder) {
         Ok(route) if changes(request) => {
             let done = change(app, route, request);
             responder.send(&done.unwrap_or_else(|error| error.to_reply()))
+        }
+        Ok(Route::Post(Post::Quit)) => return quit(app, request, responder),
+        Ok(Route::Events) => return live::handle(app, &request.client, responder),
+        Ok(Route::Web(name)) => {
+            let file = web::file(name, request.known.as_deref());
+            responder.send(&file.unwrap_or_else(|error| error.to_reply()))
         }
         Ok(route) => responder.send(&read(app, route).unwrap_or_else(|error| error.to_reply())),
         Err(reply) => responder.send(&reply),
@@ -174,9 +191,28 @@ fn plain(id: &str) -> Cow<'_, str> {
     Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// Ends the node as an interrupt would, for who sits at this machine.
+fn quit(app: &App, request: &Request, responder: Responder) {
+    let local = request.client.address.parse::<SocketAddr>();
+    let result = if !local.is_ok_and(|address| address.ip().to_canonical().is_loopback()) {
+        let message = "only this machine's own programs may end the node";
+        responder.send(&ApiError::new(403, "not_local", message).to_reply())
+    } else {
+        // First the reply: whoever asked hears it before the node is gone.
+        let told = responder.send(&Reply::json(
+            200,
+            &json!({"detail": "Quit signal received"}),
+        ));
+        app.quit();
+        told
+    };
+    if let Err(error) = result {
+        tracing::debug!("{} went away: {error}", request.client.address);
+    }
+}
+
 fn read(app: &App, route: Route<'_>) -> Result<Reply, ApiError> {
     Ok(match route {
-        Route::Page => Reply::html(views::page(app)),
         Route::Health => Reply::json(200, &json!({"status": "ok"})),
         Route::Models => Reply::json(200, &models::list(app)),
         Route::Model(id) => Reply::json(200, &models::one(app, &plain(id))?),
@@ -184,7 +220,7 @@ fn read(app: &App, route: Route<'_>) -> Result<Reply, ApiError> {
         Route::Topology => Reply::json(200, &views::topology(app)),
         Route::Plan(id) => Reply::json(200, &views::plan(app, id)?),
         Route::Tags => Reply::json(200, &ollama::tags(app)),
-        Route::Status | Route::Post(_) | Route::Download(_) => {
+        Route::Status | Route::Post(_) | Route::Download(_) | Route::Events | Route::Web(_) => {
             Reply::json(200, &views::status(app))
         }
     })
@@ -200,6 +236,7 @@ mod tests {
             path: path.into(),
             host: Some("localhost:52415".into()),
             origin: origin.map(str::to_owned),
+            known: None,
             body: Vec::new(),
             client: Default::default(),
         }
@@ -223,6 +260,7 @@ mod tests {
             "/v1/plan",
             "/plan/a/b",
             "/api/tags",
+            "/web/main.js",
         ] {
             assert_eq!(status("GET", path, None), 200, "{path}");
             assert_eq!(status("HEAD", path, None), 200, "{path}");
@@ -236,6 +274,7 @@ mod tests {
             "/api/chat",
             "/api/generate",
             "/v1/chat/token/encode",
+            "/quit",
         ] {
             assert_eq!(status("POST", path, None), 200);
             assert_eq!(status("GET", path, None), 405);

@@ -147,50 +147,9 @@ fn milliseconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// A page for people who open the port in a browser.
-pub(super) fn page(app: &App) -> String {
-    const PAGE: &str = include_str!("page.html");
-    let status = app.status();
-    let up = status.peers.iter().filter(|peer| peer.up).count();
-    let models = app.library().list();
-    let models: Vec<String> = models
-        .iter()
-        .map(|listed| format!("<code>{}</code>", escape(&listed.id)))
-        .collect();
-    PAGE.replace("{node}", &escape(app.node()))
-        .replace("{version}", env!("CARGO_PKG_VERSION"))
-        .replace("{peers}", &up.to_string())
-        .replace("{models}", &models.join(", "))
-}
-
-/// Names come from files and peers.
-fn escape(text: &str) -> String {
-    text.chars().fold(String::new(), |mut out, letter| {
-        match letter {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            // So that no name is taken for one of the page's blanks.
-            '{' => out.push_str("&#123;"),
-            _ => out.push(letter),
-        }
-        out
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_stay_text() {
-        assert_eq!(
-            escape("<b a='1'>{models}&"),
-            "&lt;b a=&#39;1&#39;&gt;&#123;models}&amp;"
-        );
-    }
 
     #[test]
     fn hops_tell_how_long_and_how_large() {

@@ -1,6 +1,6 @@
 //! Puts a view on the screen, whatever its size.
 
-use super::model::{Mark, Place, Row, Task, View};
+use crate::view::{Mark, Place, Row, Task, View};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};

@@ -50,7 +50,7 @@ impl Incoming {
 }
 
 /// The headers that the API looks at; others never reach it.
-const KEPT: [&str; 2] = ["Host", "Origin"];
+const KEPT: [&str; 3] = ["Host", "Origin", "If-None-Match"];
 
 /// Longest line between two chunks of a body, extensions included.
 const CHUNK_LINE: usize = 256;

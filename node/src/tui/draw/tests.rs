@@ -36,6 +36,7 @@ fn view() -> View {
                 done: Some(250),
             },
         ],
+        ..View::default()
     }
 }
 

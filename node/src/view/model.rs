@@ -16,7 +16,7 @@ const SAME: f64 = 1.25;
 
 /// What remains from one look to the next.
 #[derive(Debug, Default)]
-pub(super) struct Model {
+pub(crate) struct Model {
     /// The last ring of each model, the latest one last.
     rings: Vec<RingFacts>,
     /// By request: when it was how far.
@@ -27,38 +27,42 @@ pub(super) struct Model {
 
 /// Everything that is on the screen but the log.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct View {
+pub(crate) struct View {
     /// This node and its ring in one line.
-    pub(super) title: String,
+    pub(crate) title: String,
     /// The nodes, those of the ring in order first.
-    pub(super) nodes: Vec<Row>,
+    pub(crate) nodes: Vec<Row>,
+    /// The ring that the nodes' places are of.
+    pub(crate) ring: Vec<StageFacts>,
     /// What is under way.
-    pub(super) tasks: Vec<Task>,
+    pub(crate) tasks: Vec<Task>,
+    /// Tokens per second of all answers under way; `None` while there are none.
+    pub(crate) rate: Option<f64>,
 }
 
 /// A node.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Row {
+pub(crate) struct Row {
     /// What it is at.
-    pub(super) mark: Mark,
+    pub(crate) mark: Mark,
     /// Where in the ring it is.
-    pub(super) place: Place,
+    pub(crate) place: Place,
     /// Its name.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Whether it is this one.
-    pub(super) here: bool,
+    pub(crate) here: bool,
     /// Its layers.
-    pub(super) layers: String,
+    pub(crate) layers: String,
     /// Memory, engine, round trip and bandwidth.
-    pub(super) memory: String,
-    pub(super) engine: String,
-    pub(super) rtt: String,
-    pub(super) goodput: String,
+    pub(crate) memory: String,
+    pub(crate) engine: String,
+    pub(crate) rtt: String,
+    pub(crate) goodput: String,
 }
 
 /// What a node is at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Mark {
+pub(crate) enum Mark {
     /// It cannot be reached.
     #[default]
     Down,
@@ -72,7 +76,7 @@ pub(super) enum Mark {
 
 /// Where in the ring a node is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     /// Not in it.
     #[default]
     Outside,
@@ -85,24 +89,30 @@ pub(super) enum Place {
 
 /// Something that is under way.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Task {
+pub(crate) struct Task {
     /// What.
-    pub(super) what: String,
+    pub(crate) what: String,
     /// How far, for people.
-    pub(super) how_far: String,
+    pub(crate) how_far: String,
     /// How far, in thousandths, if there is an end.
-    pub(super) done: Option<u16>,
+    pub(crate) done: Option<u16>,
 }
 
 impl Model {
     /// Looks at what is.
-    pub(super) fn look(&mut self, now: Instant, facts: &Facts) -> View {
+    pub(crate) fn look(&mut self, now: Instant, facts: &Facts) -> View {
         self.remember(facts);
-        let mut tasks = self.tasks(now, facts);
-        let mut nodes = self.rows(facts);
+        let (mut tasks, rate) = self.tasks(now, facts);
+        let mut ring = self.ring(facts).to_vec();
+        let mut nodes = self.rows(facts, &ring);
         // Peers choose their names, and those of models.
         for row in &mut nodes {
             for text in [&mut row.name, &mut row.layers, &mut row.engine] {
+                *text = one_line(text);
+            }
+        }
+        for stage in &mut ring {
+            for text in [&mut stage.node, &mut stage.model] {
                 *text = one_line(text);
             }
         }
@@ -117,12 +127,14 @@ impl Model {
         View {
             title,
             nodes,
+            ring,
             tasks,
+            rate,
         }
     }
 
     /// Whether anything is under way that changes by itself.
-    pub(super) fn busy(facts: &Facts) -> bool {
+    pub(crate) fn busy(facts: &Facts) -> bool {
         !(facts.requests.is_empty() && facts.loads.is_empty() && facts.jobs.is_empty())
             || facts.computing
     }
@@ -149,8 +161,7 @@ impl Model {
         ring.map_or(&[], |ring| &ring.stages)
     }
 
-    fn rows(&mut self, facts: &Facts) -> Vec<Row> {
-        let ring = self.ring(facts).to_vec();
+    fn rows(&mut self, facts: &Facts, ring: &[StageFacts]) -> Vec<Row> {
         let mut rows = Vec::new();
         for (index, stage) in ring.iter().enumerate() {
             let place = match (index, ring.len() - index) {
@@ -242,10 +253,15 @@ impl Model {
         Some(*shown)
     }
 
-    fn tasks(&mut self, now: Instant, facts: &Facts) -> Vec<Task> {
+    /// What is under way, and how many tokens per second all of it has.
+    fn tasks(&mut self, now: Instant, facts: &Facts) -> (Vec<Task>, Option<f64>) {
         let mut tasks = Vec::new();
+        let mut sum: Option<f64> = None;
         for request in &facts.requests {
             let rate = self.rate(now, request);
+            if let Some(rate) = rate {
+                *sum.get_or_insert(0.0) += rate;
+            }
             tasks.push(task(request, rate));
         }
         tasks.extend(facts.jobs.iter().map(|job| Task {
@@ -260,7 +276,7 @@ impl Model {
                 done: Some(u16::try_from(part.min(1000)).unwrap_or(1000)),
             });
         }
-        tasks
+        (tasks, sum)
     }
 
     /// Tokens per second; `None` before there are any.
@@ -312,7 +328,7 @@ fn task(request: &RequestFacts, rate: Option<f64>) -> Task {
 }
 
 /// A text without what moves a terminal's cursor.
-pub(super) fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     printable(text).replace(['\n', '\t'], " ")
 }
 

@@ -8,74 +8,74 @@ use std::time::Duration;
 
 /// Everything that may be shown.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Facts {
+pub(crate) struct Facts {
     /// This node.
-    pub(super) node: String,
+    pub(crate) node: String,
     /// All nodes that are known, and peers that nobody knows by name yet.
-    pub(super) nodes: Vec<NodeFacts>,
+    pub(crate) nodes: Vec<NodeFacts>,
     /// What is under way.
-    pub(super) requests: Vec<RequestFacts>,
+    pub(crate) requests: Vec<RequestFacts>,
     /// Training jobs under way, for people.
-    pub(super) jobs: Vec<String>,
+    pub(crate) jobs: Vec<String>,
     /// Rings of earlier requests.
-    pub(super) rings: Vec<RingFacts>,
+    pub(crate) rings: Vec<RingFacts>,
     /// Layers that this node loads.
-    pub(super) loads: Vec<(String, u64, u64)>,
+    pub(crate) loads: Vec<(String, u64, u64)>,
     /// Layers that this node has.
-    pub(super) shards: Vec<StageFacts>,
+    pub(crate) shards: Vec<StageFacts>,
     /// Whether this node's engine computes.
-    pub(super) computing: bool,
+    pub(crate) computing: bool,
 }
 
 /// A node.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct NodeFacts {
+pub(crate) struct NodeFacts {
     /// Its id, or its address while nobody knows that.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Whether it answers.
-    pub(super) up: bool,
+    pub(crate) up: bool,
     /// Whether it said that it leaves.
-    pub(super) leaving: bool,
+    pub(crate) leaving: bool,
     /// In MiB.
-    pub(super) memory: i64,
+    pub(crate) memory: i64,
     /// What computes there.
-    pub(super) engine: Option<String>,
+    pub(crate) engine: Option<String>,
     /// Smoothed round trip.
-    pub(super) rtt: Option<Duration>,
+    pub(crate) rtt: Option<Duration>,
     /// Bytes per second that get there.
-    pub(super) goodput: Option<u64>,
+    pub(crate) goodput: Option<u64>,
 }
 
 /// A request.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct RequestFacts {
-    pub(super) id: String,
+pub(crate) struct RequestFacts {
+    pub(crate) id: String,
     /// Whether it was asked here.
-    pub(super) origin: bool,
+    pub(crate) origin: bool,
     /// How many rings it had before.
-    pub(super) epoch: u32,
-    pub(super) ring: RingFacts,
+    pub(crate) epoch: u32,
+    pub(crate) ring: RingFacts,
     /// Tokens of the answer, where known.
-    pub(super) tokens: u32,
+    pub(crate) tokens: u32,
     /// Positions in this node's KV cache.
-    pub(super) position: u32,
+    pub(crate) position: u32,
 }
 
 /// A ring.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct RingFacts {
-    pub(super) model: String,
-    pub(super) stages: Vec<StageFacts>,
+pub(crate) struct RingFacts {
+    pub(crate) model: String,
+    pub(crate) stages: Vec<StageFacts>,
 }
 
 /// A stage, or layers that a node has.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct StageFacts {
-    pub(super) node: String,
-    pub(super) model: String,
-    pub(super) first: u32,
-    pub(super) last: u32,
-    pub(super) layers: u32,
+pub(crate) struct StageFacts {
+    pub(crate) node: String,
+    pub(crate) model: String,
+    pub(crate) first: u32,
+    pub(crate) last: u32,
+    pub(crate) layers: u32,
 }
 
 impl StageFacts {
@@ -103,7 +103,7 @@ impl RingFacts {
 
 impl Facts {
     /// What the node's status, the rings of earlier requests, and the loads under way come to.
-    pub(super) fn new<'a>(
+    pub(crate) fn new<'a>(
         status: &Status,
         rings: impl Iterator<Item = &'a [Stage]>,
         loads: Vec<(Shard, u64, u64)>,
