@@ -67,6 +67,7 @@ function panel(name) {
   for (const each of ["sidebar", "ring"]) {
     const shown = NARROW.matches ? classList.contains(`show-${each}`) : !classList.contains(`hide-${each}`);
     byId(`toggle-${each}`).setAttribute("aria-expanded", String(shown));
+    if (shown && each === name && NARROW.matches) byId(each).focus();
   }
 }
 

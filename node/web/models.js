@@ -88,6 +88,7 @@ export class Models {
       },
     });
     this.draw();
+    this.body.querySelector(".chosen .model-pick")?.focus();
     this.follow();
   }
 

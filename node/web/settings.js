@@ -75,6 +75,7 @@ export class Settings {
       el("label", { for: "setting-theme", text: "Look" }), theme,
       el("div", { class: "row" }, again));
     const shown = dialog("Settings", form);
+    system.focus();
     again.addEventListener("click", () => {
       this.values = { system: "", theme: this.values.theme };
       this.keep();

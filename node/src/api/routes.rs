@@ -105,11 +105,11 @@ pub(super) fn handle(app: &App, request: &Request, responder: Responder) {
             let encoded = encode::handle(app, &request.body);
             responder.send(&encoded.unwrap_or_else(|error| error.to_reply()))
         }
+        Ok(Route::Post(Post::Quit)) => return quit(app, request, responder),
         Ok(route) if changes(request) => {
             let done = change(app, route, request);
             responder.send(&done.unwrap_or_else(|error| error.to_reply()))
         }
-        Ok(Route::Post(Post::Quit)) => return quit(app, request, responder),
         Ok(Route::Events) => return live::handle(app, &request.client, responder),
         Ok(Route::Web(name)) => {
             let file = web::file(name, request.known.as_deref());

@@ -147,11 +147,11 @@ mod tests {
         let first = feed.look(now, &facts(&["a"]));
         assert_eq!(first.version, 1);
         assert_eq!(feed.look(now, &facts(&["a"])).version, 1);
-        let second = feed.look(now, &facts(&["a", "<b>\n"]));
+        let second = feed.look(now, &facts(&["a", "b<i>\n"]));
         assert_eq!(second.version, 2);
         let told: Value = serde_json::from_str(&second.text).unwrap();
         assert_eq!(told["title"], "a, 2 nodes");
-        assert_eq!(told["nodes"][1]["node_id"], "<b> ");
+        assert_eq!(told["nodes"][1]["node_id"], "b<i> ");
         assert_eq!(told["nodes"][1]["state"], "idle");
         assert_eq!(told["tokens_per_s"], Value::Null);
         // Events are told apart by empty lines.
