@@ -1,5 +1,6 @@
 //! One answer of the ring, from the conversation to its last word.
 
+use crate::api::mark::Mark;
 use crate::ask::{Ask, AskError, Input};
 use crate::events::Events;
 use crate::runtime::{CommandError, Handle};
@@ -106,6 +107,7 @@ impl Answer {
         speaker: &Speaker,
         ask: &Ask,
         answering: &Answering,
+        mark: &Mark,
     ) -> Result<Self, AskError> {
         let (submits, prompt_tokens) = ask.submits(speaker, answering)?;
         let news = events.of_all(submits.iter().map(|submit| &submit.request));
@@ -131,6 +133,9 @@ impl Answer {
         };
         for submit in submits {
             tracing::trace!("{submit:?}");
+            tracing::debug!("{} is asked as {}", answer.model, submit.request);
+            let metrics = answer.events.metrics();
+            metrics.begins(&submit.request, &answer.model, prompt_tokens, mark.id());
             answer
                 .handle
                 .command(Command::Submit(submit))

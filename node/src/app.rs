@@ -1,6 +1,7 @@
 //! One node of this machine: its runtime, its engine, its models.
 
 use crate::answer::Answer;
+use crate::api::mark::Mark;
 use crate::ask::{Ask, AskError};
 use crate::capabilities;
 use crate::cli::EngineKind;
@@ -8,6 +9,7 @@ use crate::downloads::{BeginError, Downloads};
 use crate::engines;
 use crate::events::Events;
 use crate::library::{Library, LibraryError};
+use crate::metrics::Timed;
 use crate::plan::PlacementError;
 use crate::random;
 use crate::recording::{RecordError, Recording};
@@ -141,6 +143,12 @@ impl App {
         // layers.
         let limit = memory.unwrap_or(0).max(found.memory);
         let engine = engine(settings, limit, Arc::clone(&library));
+        let metrics = Arc::clone(events.metrics());
+        metrics.engine_is(engines::words(&engines::info(settings.engine)));
+        let engine = move || {
+            let engine = engine()?;
+            Ok(Box::new(Timed::new(engine, metrics)) as Box<dyn Engine>)
+        };
         let news = Arc::clone(&events);
         let on_event = move |event| news.handle(event);
         let seed = random::number();
@@ -269,11 +277,11 @@ impl App {
         })
     }
 
-    /// Asks the ring.
+    /// Asks the ring; logs call the question as `mark` does.
     ///
     /// # Errors
     /// When the model is not here, the conversation does not fit it, or the node is busy or leaves.
-    pub fn ask(&self, ask: &Ask) -> Result<Answer, AskError> {
+    pub fn ask(&self, ask: &Ask, mark: &Mark) -> Result<Answer, AskError> {
         if self.leaving.load(Ordering::Relaxed) {
             return Err(AskError::Command(CommandError::Leaving));
         }
@@ -284,7 +292,14 @@ impl App {
             &speaker,
             ask,
             &self.answering,
+            mark,
         )
+    }
+
+    /// This node in Prometheus's text format.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        self.events.metrics().render(&self.status())
     }
 
     /// Tells the node something; never waits.

@@ -3,8 +3,9 @@
 use crate::engines;
 use crate::identity;
 use crate::logging::DISCOVERY;
+use crate::metrics::Metrics;
 use crate::wake::Wake;
-use exo_protocol::id::RequestId;
+use exo_protocol::id::{NodeId, RequestId};
 use exo_protocol::{Event, ModelId, Shard, Stage};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +22,7 @@ pub struct Events {
     stopping: AtomicBool,
     drained: AtomicBool,
     watched: Mutex<Vec<Weak<Wake>>>,
+    metrics: Arc<Metrics>,
 }
 
 /// A load that is under way.
@@ -55,8 +57,15 @@ impl Events {
         receiver
     }
 
+    /// What is counted and measured.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
     /// Nobody waits for `request` any more.
     pub fn forget(&self, request: &RequestId) {
+        self.metrics.forget(request);
         lock(&self.waiting).remove(request);
     }
 
@@ -127,6 +136,7 @@ impl Events {
     }
 
     fn take(&self, event: Event) {
+        self.metrics.hear(&event);
         let request = match &event {
             Event::Accepted { request, ring }
             | Event::JobReady {
@@ -163,6 +173,9 @@ impl Events {
     }
 
     fn log(&self, event: Event) {
+        // Whoever wants to know more sees which peer each line is about.
+        let _span = peer_of(&event)
+            .map(|node| tracing::debug_span!(target: DISCOVERY, "peer", %node).entered());
         match event {
             Event::PeerUp { node, address } => {
                 tracing::info!(target: DISCOVERY, "peer {node} is up at {address}");
@@ -277,6 +290,9 @@ impl Events {
                 ring,
             } => {
                 self.remember(&ring);
+                let id = self.metrics.id_of(&request);
+                let id = id.as_deref().unwrap_or(request.as_str());
+                let _span = tracing::info_span!("request", id).entered();
                 let nodes: Vec<&str> = ring.iter().map(|stage| stage.node.as_str()).collect();
                 tracing::warn!(
                     "request {request} goes on over {} (ring {}): {reason}",
@@ -311,6 +327,22 @@ impl Events {
         }
         let told = recent.unwrap_or_else(Instant::now);
         loading.insert(shard.clone(), Load { done, total, told });
+    }
+}
+
+fn peer_of(event: &Event) -> Option<&NodeId> {
+    match event {
+        Event::PeerUp { node, .. }
+        | Event::PeerDown { node, .. }
+        | Event::PeerMoved { node, .. }
+        | Event::PeerRestarted { node }
+        | Event::PeerEngine { node, .. }
+        | Event::PeerLeaving { node }
+        | Event::LinkSlow { node, .. } => Some(node),
+        Event::PeerUnreachable { node, .. } | Event::ConnectionRefused { node, .. } => {
+            node.as_ref()
+        }
+        _ => None,
     }
 }
 

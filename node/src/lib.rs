@@ -21,6 +21,7 @@ pub mod folder;
 pub mod identity;
 pub mod library;
 pub mod logging;
+pub mod metrics;
 pub mod models_command;
 pub mod plan;
 pub mod random;

@@ -167,6 +167,12 @@ impl Library {
         Ok(id)
     }
 
+    /// Whether somebody said which model is for requests that name none.
+    #[must_use]
+    pub fn has_default(&self) -> bool {
+        self.default_model.is_some()
+    }
+
     /// The model whose layers a peer wants computed.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use crate::Failed;
 use crate::answer::{Answer, Progress};
+use crate::api::mark::Mark;
 use crate::app::App;
 use crate::ask::Ask;
 use crate::events::Events;
@@ -50,7 +51,7 @@ pub fn run(settings: &Settings, run: &Run, stop: &Stop) -> Result<bool, Failed> 
             max_tokens: run.max_tokens,
             ..Ask::default()
         };
-        Ok(app.ask(&ask)?)
+        Ok(app.ask(&ask, &Mark::default())?)
     };
     let result = ask().and_then(|answer| print(answer, app.events(), stop));
     started.shutdown(PATIENCE);

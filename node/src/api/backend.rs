@@ -1,6 +1,7 @@
 //! tiny_http behind the guard: its private channel, and its replacement when it dies.
 
 use super::http::{Client, Request, Responder};
+use super::mark::Mark;
 use crate::folder::PrivateFolder;
 use crate::random;
 use std::collections::BTreeMap;
@@ -367,8 +368,12 @@ fn answer(
         .to_owned();
     let (host, origin) = (header(&request, "Host"), header(&request, "Origin"));
     let known = header(&request, "If-None-Match");
+    let mark = Mark::new(
+        header(&request, "X-Request-Id").as_deref(),
+        header(&request, "X-Exo-Trace").as_deref(),
+    );
     let head_only = method == "HEAD";
-    let responder = Responder::new(request.into_writer(), head_only);
+    let responder = Responder::new(request.into_writer(), head_only).marked(&mark);
     handler(
         Request {
             method,
@@ -378,6 +383,7 @@ fn answer(
             known,
             body,
             client,
+            mark,
         },
         responder,
     );

@@ -1,5 +1,6 @@
 //! Requests and replies as the routes see them.
 
+use super::mark::{Account, Mark};
 use serde_json::Value;
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -22,6 +23,8 @@ pub struct Request {
     pub body: Vec<u8>,
     /// Who sent it.
     pub client: Arc<Client>,
+    /// What it is called in logs.
+    pub mark: Mark,
 }
 
 /// The other end of a connection.
@@ -78,6 +81,17 @@ impl Reply {
         }
     }
 
+    /// A text of this type.
+    #[must_use]
+    pub fn text(content_type: &'static str, body: String) -> Self {
+        Self {
+            status: 200,
+            content_type,
+            headers: Vec::new(),
+            body: body.into_bytes(),
+        }
+    }
+
     /// A page.
     #[must_use]
     pub fn html(body: String) -> Self {
@@ -99,10 +113,16 @@ impl Reply {
     /// The reply as bytes; without its body for a `HEAD` request, or if the client has it.
     #[must_use]
     pub fn to_bytes(&self, head_only: bool) -> Vec<u8> {
+        self.marked_bytes(head_only, None)
+    }
+
+    fn marked_bytes(&self, head_only: bool, id: Option<&str>) -> Vec<u8> {
+        let mut headers = self.headers.clone();
+        headers.extend(id.map(|id| (REQUEST_ID, id.to_owned())));
         let mut out = head(
             self.status,
             self.content_type,
-            &self.headers,
+            &headers,
             Some(self.body.len()),
         );
         if !head_only && self.status != 304 {
@@ -116,7 +136,12 @@ impl Reply {
 pub struct Responder {
     writer: Box<dyn Write + Send>,
     head_only: bool,
+    id: Option<String>,
+    account: Option<Account>,
 }
+
+/// The header that tells clients what their request is called in logs.
+const REQUEST_ID: &str = "X-Request-Id";
 
 impl std::fmt::Debug for Responder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -130,7 +155,31 @@ impl Responder {
     /// Answers on `writer`.
     #[must_use]
     pub fn new(writer: Box<dyn Write + Send>, head_only: bool) -> Self {
-        Self { writer, head_only }
+        Self {
+            writer,
+            head_only,
+            id: None,
+            account: None,
+        }
+    }
+
+    /// Tells the client what its request is called.
+    #[must_use]
+    pub fn marked(mut self, mark: &Mark) -> Self {
+        self.id = Some(mark.id().to_owned());
+        self
+    }
+
+    /// Counts the reply.
+    pub(super) fn count(&mut self, account: Account) {
+        self.account = Some(account);
+    }
+
+    /// The reply is of this model, which is one of ours.
+    pub(super) fn of_model(&mut self, model: &str) {
+        if let Some(account) = &mut self.account {
+            account.of_model(model);
+        }
     }
 
     /// Sends a whole reply.
@@ -138,7 +187,11 @@ impl Responder {
     /// # Errors
     /// When the client is gone.
     pub fn send(mut self, reply: &Reply) -> io::Result<()> {
-        self.writer.write_all(&reply.to_bytes(self.head_only))?;
+        if let Some(account) = self.account.take() {
+            account.replied(reply.status);
+        }
+        let bytes = reply.marked_bytes(self.head_only, self.id.as_deref());
+        self.writer.write_all(&bytes)?;
         self.writer.flush()
     }
 
@@ -147,7 +200,11 @@ impl Responder {
     /// # Errors
     /// When the client is gone.
     pub fn stream(mut self, content_type: &'static str) -> io::Result<Box<dyn Write + Send>> {
-        let headers = [("Cache-Control", "no-cache".to_owned())];
+        if let Some(account) = self.account.take() {
+            account.replied(200);
+        }
+        let mut headers = vec![("Cache-Control", "no-cache".to_owned())];
+        headers.extend(self.id.take().map(|id| (REQUEST_ID, id)));
         self.writer
             .write_all(&head(200, content_type, &headers, None))?;
         self.writer.flush()?;

@@ -1,7 +1,7 @@
 //! From a question to an answer that has begun: the model may have to come first.
 
 use super::error::ApiError;
-use super::http::Client;
+use super::http::Request;
 use super::models;
 use super::serve::refusal;
 use crate::answer::Answer;
@@ -25,14 +25,14 @@ const LATEST: Duration = Duration::from_secs(60);
 pub(super) fn open(
     app: &App,
     ask: &Ask,
-    client: &Client,
+    request: &Request,
     whole: bool,
     alive: &mut dyn FnMut() -> io::Result<()>,
 ) -> io::Result<Option<Result<Answer, ApiError>>> {
     let until = Instant::now() + app.answering().timeout;
     let mut came = false;
     loop {
-        let item = match app.ask(ask) {
+        let item = match app.ask(ask, &request.mark) {
             Err(AskError::Downloading(item)) if !came => item,
             asked => return Ok(Some(asked.map_err(|error| refusal(&error)))),
         };
@@ -45,7 +45,7 @@ pub(super) fn open(
                 Some(now) if now.is_over() => return Ok(Some(Err(models::failed(&now)))),
                 Some(now) => now,
             };
-            if client.gone() {
+            if request.client.gone() {
                 return Ok(None);
             }
             let time = until.saturating_duration_since(Instant::now());

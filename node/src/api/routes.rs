@@ -2,11 +2,14 @@
 
 use super::error::ApiError;
 use super::http::{Reply, Request, Responder};
-use super::{anthropic, chat, completions, encode, live, models, ollama, views, web};
+use super::mark::Account;
+use super::{anthropic, chat, completions, encode, health, live, models, ollama, views, web};
 use crate::app::App;
+use crate::metrics;
 use serde_json::json;
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// What a path has to offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +19,9 @@ enum Route<'a> {
     /// The ring as it changes.
     Events,
     Health,
+    Live,
+    Ready,
+    Metrics,
     Models,
     Model(&'a str),
     Downloads,
@@ -45,6 +51,9 @@ impl<'a> Route<'a> {
             "/" => Self::Web(None),
             "/v1/events" => Self::Events,
             "/health" | "/healthcheck" => Self::Health,
+            "/health/live" => Self::Live,
+            "/health/ready" => Self::Ready,
+            "/metrics" => Self::Metrics,
             "/models" | "/v1/models" => Self::Models,
             "/downloads" | "/v1/downloads" => Self::Downloads,
             "/topology" | "/v1/topology" => Self::Topology,
@@ -84,10 +93,44 @@ impl<'a> Route<'a> {
             _ => "GET, HEAD",
         }
     }
+
+    /// What replies are counted under: one word for each kind, however many paths it has.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Web(_) => "/",
+            Self::Events => "/v1/events",
+            Self::Health => "/healthcheck",
+            Self::Live => "/health/live",
+            Self::Ready => "/health/ready",
+            Self::Metrics => "/metrics",
+            Self::Models => "/v1/models",
+            Self::Model(_) => "/v1/models/{id}",
+            Self::Downloads => "/v1/downloads",
+            Self::Download(_) => "/v1/downloads/{id}",
+            Self::Topology => "/v1/topology",
+            Self::Status => "/v1/status",
+            Self::Plan(_) => "/v1/plan",
+            Self::Tags => "/api/tags",
+            Self::Post(Post::Chat) => "/v1/chat/completions",
+            Self::Post(Post::Completions) => "/v1/completions",
+            Self::Post(Post::Messages) => "/v1/messages",
+            Self::Post(Post::Ollama(ollama::Kind::Chat)) => "/api/chat",
+            Self::Post(Post::Ollama(ollama::Kind::Generate)) => "/api/generate",
+            Self::Post(Post::Encode) => "/v1/chat/token/encode",
+            Self::Post(Post::Quit) => "/quit",
+        }
+    }
 }
 
 /// Answers one request.
-pub(super) fn handle(app: &App, request: &Request, responder: Responder) {
+pub(super) fn handle(app: &App, request: &Request, mut responder: Responder) {
+    // Every line that this thread logs from here on says which request it is about.
+    let span = tracing::info_span!("request", id = request.mark.id());
+    let _in_span = span.enter();
+    let metrics = app.events().metrics();
+    let name = Route::find(&request.path).map_or("other", Route::name);
+    responder.count(Account::new(Arc::clone(metrics), name));
+    let _under_way = metrics.under_way(name);
     tracing::debug!(
         "{} {} from {}",
         request.method,
@@ -217,6 +260,9 @@ fn read(app: &App, route: Route<'_>) -> Result<Reply, ApiError> {
         Route::Models => Reply::json(200, &models::list(app)),
         Route::Model(id) => Reply::json(200, &models::one(app, &plain(id))?),
         Route::Downloads => Reply::json(200, &models::downloads(app)),
+        Route::Live => Reply::json(200, &json!({"status": "live"})),
+        Route::Ready => health::ready(app),
+        Route::Metrics => Reply::text(metrics::CONTENT_TYPE, app.metrics()),
         Route::Topology => Reply::json(200, &views::topology(app)),
         Route::Plan(id) => Reply::json(200, &views::plan(app, id)?),
         Route::Tags => Reply::json(200, &ollama::tags(app)),
@@ -239,6 +285,7 @@ mod tests {
             known: None,
             body: Vec::new(),
             client: Default::default(),
+            mark: Default::default(),
         }
     }
 
@@ -252,6 +299,9 @@ mod tests {
             "/",
             "/health",
             "/healthcheck",
+            "/health/live",
+            "/health/ready",
+            "/metrics",
             "/models",
             "/v1/models",
             "/topology",

@@ -60,7 +60,7 @@ pub(super) fn serve<D: Dialect>(
                 true => door.keep_alive(&dialect),
                 false => Ok(()),
             };
-            match opening::open(app, &ask, client, !stream, &mut alive) {
+            match opening::open(app, &ask, request, !stream, &mut alive) {
                 Err(error) => Err(error),
                 Ok(None) => Ok(()),
                 Ok(Some(Err(error))) => {
@@ -68,6 +68,7 @@ pub(super) fn serve<D: Dialect>(
                     door.refuse(&mut dialect, &error)
                 }
                 Ok(Some(Ok(answer))) => {
+                    door.of_model(answer.model());
                     let course = Course::new(answer, ask);
                     if stream {
                         course.stream(&mut dialect, client, door)
@@ -254,6 +255,13 @@ impl Door {
             begun: Instant::now(),
             responder: Some(responder),
             stream: None,
+        }
+    }
+
+    /// The answer will be of this model, which is here.
+    fn of_model(&mut self, model: &str) {
+        if let Some(responder) = &mut self.responder {
+            responder.of_model(model);
         }
     }
 

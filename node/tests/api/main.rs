@@ -5,6 +5,7 @@
 mod alone;
 mod answers;
 mod downloads;
+mod seen;
 #[path = "../../../models/src/hub/tests/server.rs"]
 #[expect(dead_code, reason = "not everything can go wrong here")]
 mod server;

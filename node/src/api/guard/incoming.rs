@@ -52,6 +52,9 @@ impl Incoming {
 /// The headers that the API looks at; others never reach it.
 const KEPT: [&str; 3] = ["Host", "Origin", "If-None-Match"];
 
+/// Headers that help whoever looks for a request later. One that makes no sense is as good as none.
+const HINTS: [&str; 2] = ["X-Request-Id", "X-Exo-Trace"];
+
 /// Longest line between two chunks of a body, extensions included.
 const CHUNK_LINE: usize = 256;
 
@@ -327,6 +330,11 @@ impl Head {
                 return Err(bad(format!("{kept} is not ASCII")));
             }
             self.headers.push((kept, value.to_owned()));
+        } else if let Some(hint) = HINTS.iter().find(|hint| name.eq_ignore_ascii_case(hint)) {
+            let first = !self.headers.iter().any(|(name, _)| name == hint);
+            if first && value.is_ascii() {
+                self.headers.push((hint, value.to_owned()));
+            }
         }
         Ok(())
     }
