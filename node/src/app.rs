@@ -8,6 +8,7 @@ use crate::cli::EngineKind;
 use crate::downloads::{BeginError, Downloads};
 use crate::engines;
 use crate::events::Events;
+use crate::fetcher::Fetcher;
 use crate::library::{Library, LibraryError};
 use crate::metrics::Timed;
 use crate::plan::PlacementError;
@@ -42,7 +43,7 @@ pub struct App {
     handle: Handle,
     events: Arc<Events>,
     library: Arc<Library>,
-    downloads: Downloads,
+    downloads: Arc<Downloads>,
     /// Models are fetched when they are asked for.
     fetches: bool,
     answering: Answering,
@@ -73,6 +74,9 @@ pub enum AppError {
     /// There is no thread to look for peers in a tailnet.
     #[error("cannot look for peers in the tailnet: {0}")]
     Tailscale(io::Error),
+    /// There is no thread to fetch files of models.
+    #[error("cannot fetch models: {0}")]
+    Files(io::Error),
     /// The runtime did not start.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -125,9 +129,14 @@ impl App {
         config.max_tokens = settings.answering.max_tokens;
         config.activations = settings.activations.clone();
         config.trains = settings.engine.trains();
+        let fetches = settings.fetches && settings.engine != EngineKind::Dummy;
+        config.fetches = fetches && !settings.hub.offline;
+        config.keep_loaded = Some(settings.keep_alive);
         config.placement = settings.placement;
         config.pins.clone_from(&settings.pins);
         let events = Arc::new(Events::default());
+        let (fetcher, wanted) = std::sync::mpsc::channel();
+        events.fetch_with(fetcher);
         let recording = settings.record.as_ref().map(Recording::start).transpose()?;
         let (record, recording) = recording.unzip();
         let options = Options {
@@ -164,14 +173,21 @@ impl App {
             .tailscale
             .as_ref()
             .map(|tailscale| Search::start(tailscale, node.clone(), machine, runtime.handle()));
+        let downloads = Arc::new(Downloads::new(Hub::new(settings.hub.clone())));
+        let work = Fetcher {
+            handle: runtime.handle(),
+            library: Arc::clone(&library),
+            downloads: Arc::clone(&downloads),
+        };
+        work.start(wanted).map_err(AppError::Files)?;
         let answering = settings.answering.clone();
         let app = Self {
             node,
             handle: runtime.handle(),
             events,
             library,
-            downloads: Downloads::new(Hub::new(settings.hub.clone())),
-            fetches: settings.fetches && settings.engine != EngineKind::Dummy,
+            downloads,
+            fetches,
             answering,
             leaving: AtomicBool::new(false),
             feed: Feed::default(),

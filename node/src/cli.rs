@@ -5,8 +5,8 @@ mod help;
 mod parse;
 
 pub use choices::{
-    Activations, DiscoveryModule, DiscoveryModules, EngineKind, Engines, Layers, OptimizerKind,
-    Placement, RuntimeKind,
+    Activations, DiscoveryModule, DiscoveryModules, EngineKind, Engines, KeepAlive, Layers,
+    OptimizerKind, Placement, RuntimeKind,
 };
 pub use help::{help, version};
 pub(crate) use parse::nearest;
@@ -159,6 +159,9 @@ pub struct Args {
     /// files that are downloaded at the same time; default 8
     #[argh(option, arg_name = "COUNT")]
     pub max_parallel_downloads: Option<usize>,
+    /// time after which a model that nobody uses leaves the memory: 30s, 5m, 1h, 0, or forever; default 5m
+    #[argh(option, arg_name = "TIME", default = "KeepAlive::default()")]
+    pub keep_alive: KeepAlive,
     /// fetch no model only because it is asked for; models pull and the API's downloads still do
     #[argh(switch)]
     pub no_download: bool,

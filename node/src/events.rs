@@ -5,12 +5,12 @@ use crate::identity;
 use crate::logging::DISCOVERY;
 use crate::metrics::Metrics;
 use crate::wake::Wake;
-use exo_protocol::id::{NodeId, RequestId};
+use exo_protocol::id::{CallId, NodeId, RequestId};
 use exo_protocol::{Event, ModelId, Shard, Stage};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// Where news goes. Never waits: the node calls it.
@@ -23,6 +23,8 @@ pub struct Events {
     drained: AtomicBool,
     watched: Mutex<Vec<Weak<Wake>>>,
     metrics: Arc<Metrics>,
+    /// Who brings files of layers.
+    fetcher: OnceLock<Sender<(CallId, Shard)>>,
 }
 
 /// A load that is under way.
@@ -109,6 +111,11 @@ impl Events {
         for wake in lock(&self.watched).iter().filter_map(Weak::upgrade) {
             wake.ring();
         }
+    }
+
+    /// Who is told which layers' files are wanted; only the first is heard.
+    pub fn fetch_with(&self, fetcher: Sender<(CallId, Shard)>) {
+        let _ = self.fetcher.set(fetcher);
     }
 
     /// This node is about to stop: peers that go are no news any more.
@@ -310,6 +317,13 @@ impl Events {
                 lock(&self.loading).remove(&shard);
                 tracing::info!("{shard} are ready ({} MiB)", bytes >> 20);
             }
+            Event::FilesWanted { call, shard } => {
+                // Its end is the node's, too.
+                if let Some(fetcher) = self.fetcher.get() {
+                    let _ = fetcher.send((call, shard));
+                }
+            }
+            Event::Unloaded { shard } => tracing::info!("{shard} are not in memory any more"),
             Event::EngineFailed { shard, reason } => {
                 lock(&self.loading).remove(&shard);
                 tracing::error!("{shard}: {reason}");

@@ -17,6 +17,7 @@ pub mod doctor;
 pub mod downloads;
 pub mod engines;
 pub mod events;
+mod fetcher;
 pub mod folder;
 pub mod identity;
 pub mod library;

@@ -7,6 +7,7 @@ use exo_models::{Catalog, Model, ModelError, registry};
 use exo_protocol::dummy;
 use exo_protocol::topology::ModelCost;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -340,6 +341,13 @@ impl Library {
             .filter(|path| !path.starts_with(&hub.options().cache))
     }
 
+    /// Whether the weights of these layers are on this machine.
+    #[must_use]
+    pub fn has(&self, name: &str, layers: Range<u32>) -> bool {
+        self.model(name)
+            .is_ok_and(|model| model.weights(layers).is_ok())
+    }
+
     /// A model was removed, or has more files than before.
     pub fn forget(&self, id: &str) {
         lock(&self.speakers).remove(id);
@@ -361,7 +369,13 @@ fn is_name(name: &str) -> bool {
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || b"-_.+".contains(&byte))
     };
-    name.len() <= 200 && name.matches('/').count() <= 1 && name.split('/').all(part)
+    // A file of a repository, as the hub's names have it.
+    let (name, file) = name.split_once(':').unwrap_or((name, "x"));
+    name.len() <= 200
+        && file.len() <= 200
+        && part(file)
+        && name.matches('/').count() <= 1
+        && name.split('/').all(part)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -378,6 +392,7 @@ mod tests {
             "llama-3.2-1b",
             "mlx-community/Llama-3.2-1B-Instruct-4bit",
             "a_b+c",
+            "me/tiny:Q4_K_M",
         ] {
             assert!(is_name(name), "{name}");
         }
@@ -391,6 +406,8 @@ mod tests {
             "a/.b",
             "C:\\x",
             "a b",
+            "a:../b",
+            "a/b:/etc/x",
         ] {
             assert!(!is_name(name), "{name}");
         }

@@ -66,6 +66,8 @@ pub struct Settings {
     pub hub: HubOptions,
     /// Whether models are fetched when they are asked for.
     pub fetches: bool,
+    /// How long a model stays in memory that nobody uses.
+    pub keep_alive: Duration,
     /// The model for requests that name none.
     pub default_model: Option<String>,
     /// What answers are like.
@@ -228,6 +230,7 @@ impl Settings {
             models_dirs,
             hub: hub(args)?,
             fetches: !args.no_download,
+            keep_alive: args.keep_alive.0,
             default_model: args.default_model.clone(),
             answering: Answering {
                 max_tokens: args.max_generate_tokens,

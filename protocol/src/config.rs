@@ -31,6 +31,12 @@ pub struct Config {
     pub limits: Limits,
     /// The engine of this node trains: training jobs may be placed here.
     pub trains: bool,
+    /// Layers that are not on this machine can be fetched: before the engine loads any, the
+    /// application is asked for their files ([`Event::FilesWanted`](crate::Event::FilesWanted)).
+    pub fetches: bool,
+    /// How long layers stay loaded that nothing uses: for ever with [`Duration::MAX`]. `None` keeps
+    /// them until others are loaded.
+    pub keep_loaded: Option<Duration>,
     /// How models are cut over nodes of ours. Rings in which a reference node takes part are always
     /// cut as that computes it for itself, by memory.
     pub placement: Strategy,
@@ -64,6 +70,8 @@ impl Config {
             timing: Timing::default(),
             limits: Limits::default(),
             trains: false,
+            fetches: false,
+            keep_loaded: None,
             placement: Strategy::default(),
             pins: Vec::new(),
         }

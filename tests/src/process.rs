@@ -158,12 +158,14 @@ impl NodeProcess {
             }
             None => Command::new(binary()),
         };
+        // A test with a hub writes where it is; all others ask nobody.
+        let hub = std::fs::read_to_string(home.join("hub-endpoint"));
+        let hub = hub.unwrap_or_else(|_| "http://127.0.0.1:9".to_owned());
         let mut child = command
             .args(arguments)
             .env("EXO_HOME", home.join(id))
-            .env("HF_HOME", home.join("hub"))
-            // Tests with a hub say where it is; all others must ask nobody.
-            .env("HF_ENDPOINT", "http://127.0.0.1:9")
+            .env("HF_HOME", home.join(id).join("hf"))
+            .env("HF_ENDPOINT", hub.trim())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

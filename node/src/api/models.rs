@@ -6,6 +6,7 @@ use crate::app::App;
 use crate::downloads::{BeginError, DownloadState, Item};
 use crate::library::{Listed, Place};
 use exo_models::hub::{HubError, HubName, Part};
+use exo_protocol::Command;
 use serde_json::{Value, json};
 
 /// The models that can be asked, in OpenAI's shape.
@@ -120,6 +121,8 @@ pub(super) fn remove(app: &App, id: &str) -> Result<Reply, ApiError> {
         }));
     }
     let name = HubName::parse(id).map_err(|error| hub_error(&error))?;
+    // A node that does not listen gives it back later.
+    let _ = app.command(Command::Unload { model: id.into() });
     let removed = app.downloads().hub().remove(&name);
     let removed = removed.map_err(|error| hub_error(&error))?;
     app.library().forget(id);

@@ -4,6 +4,7 @@ use exo_protocol::DType;
 use exo_protocol::config::Strategy;
 use exo_protocol::topology::{Pin, pin};
 use std::str::FromStr;
+use std::time::Duration;
 
 /// How sockets are driven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -273,6 +274,38 @@ impl FromStr for Layers {
         let pins: Result<Vec<Pin>, String> = text.split(',').map(pin).collect();
         let pins = pin::in_order(&pins?).map_err(|error| error.to_string())?;
         Ok(Self(pins))
+    }
+}
+
+/// How long a model stays in memory that nobody uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepAlive(pub Duration);
+
+impl Default for KeepAlive {
+    /// Five minutes, as Ollama has it.
+    fn default() -> Self {
+        Self(Duration::from_secs(300))
+    }
+}
+
+impl FromStr for KeepAlive {
+    type Err = String;
+
+    fn from_str(value: &str) -> Result<Self, String> {
+        let wrong =
+            || format!("{value:?} is no time: expected 30s, 5m, 1h, seconds, 0, or forever");
+        if value == "forever" || value.starts_with('-') {
+            return Ok(Self(Duration::MAX));
+        }
+        let digits = value.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let unit = match value.get(digits.len()..).unwrap_or_default() {
+            "" | "s" => 1,
+            "m" => 60,
+            "h" => 3600,
+            _ => return Err(wrong()),
+        };
+        let count: u64 = digits.parse().map_err(|_| wrong())?;
+        Ok(Self(Duration::from_secs(count.saturating_mul(unit))))
     }
 }
 

@@ -103,6 +103,7 @@ const GROUPS: [(&str, &[&str]); 8] = [
             "--adapter",
             "--default-model",
             "--max-parallel-downloads",
+            "--keep-alive",
             "--no-download",
             "--offline",
             "--inference-engine",

@@ -126,6 +126,22 @@ fn a_model_is_fetched_because_it_is_asked_for() {
 }
 
 #[test]
+fn a_model_that_nobody_uses_leaves_the_memory() {
+    let setup = Setup::new();
+    let node = setup.node("--keep-alive 0");
+    assert_eq!(node.chat(&ask("model", json!(REPO))).status, 200);
+    let begun = Instant::now();
+    while state(&node) != "local" {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        thread::sleep(Duration::from_millis(5));
+    }
+    let node = setup.node("--keep-alive forever");
+    assert_eq!(node.chat(&ask("model", json!(REPO))).status, 200);
+    node.wait_until_idle();
+    assert_eq!(state(&node), "loaded");
+}
+
+#[test]
 fn a_download_is_stopped() {
     let setup = Setup::new();
     let node = setup.node("");

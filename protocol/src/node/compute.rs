@@ -1,10 +1,12 @@
 //! The engine's side: what is loaded, what is being computed.
 
 use super::Node;
+use super::input::FilesNews;
 use super::output::{Event, Output};
 use crate::engine::{EngineCommand, EngineEvent, EngineFailure, FailureKind};
 use crate::id::{CallId, RequestId};
 use crate::shard::Shard;
+use crate::time::Instant;
 use crate::wire::extension::failed;
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -16,12 +18,16 @@ use alloc::vec::Vec;
 pub(super) struct Desk {
     calls: BTreeMap<CallId, Call>,
     shards: BTreeMap<Shard, ShardState>,
+    /// Shards for which all idle ones were given back already.
+    pub(super) pressed: Vec<Shard>,
 }
 
 /// What a completion is for.
 #[derive(Debug)]
 pub(super) enum Call {
     Load(Shard),
+    /// The application brings the files of a shard.
+    Fetch(Shard),
     Forward(RequestId),
     /// A part of a training job.
     Job(RequestId),
@@ -37,6 +43,8 @@ enum ShardState {
         fingerprint: u64,
         /// Bytes of its weights.
         bytes: u64,
+        /// When it was used last; does not matter while it is.
+        used: Instant,
     },
 }
 
@@ -49,6 +57,21 @@ impl Desk {
     /// Whether a shard is ready to compute.
     pub(super) fn has(&self, shard: &Shard) -> bool {
         matches!(self.shards.get(shard), Some(ShardState::Loaded { .. }))
+    }
+
+    /// When each shard that is ready was used last.
+    pub(super) fn last_uses(&self) -> impl Iterator<Item = (&Shard, Instant)> {
+        self.shards.iter().filter_map(|(shard, state)| match state {
+            ShardState::Loaded { used, .. } => Some((shard, *used)),
+            ShardState::Loading => None,
+        })
+    }
+
+    /// A shard is used no more, for now.
+    pub(super) fn rests(&mut self, shard: &Shard, now: Instant) {
+        if let Some(ShardState::Loaded { used, .. }) = self.shards.get_mut(shard) {
+            *used = now;
+        }
     }
 
     /// Bytes of the weights of a shard that is ready; else zero.
@@ -114,27 +137,58 @@ impl Node {
         }
     }
 
-    /// Loads a shard, after giving back those that no request and no job uses: a ring that changed its cuts
-    /// must not need the memory of both.
+    /// Loads a shard, once its files are here.
     fn load(&mut self, shard: Shard) {
-        let used = |shard: &Shard| {
-            let mut jobs = self.job_stages.values();
-            self.sessions.values().any(|s| s.shard() == Some(shard))
-                || jobs.any(|s| s.shard() == Some(shard))
-        };
-        let idle: Vec<Shard> = self
-            .desk
-            .loaded()
-            .into_iter()
-            .filter(|loaded| !used(loaded))
-            .collect();
-        for shard in idle {
-            self.desk.shards.remove(&shard);
-            let call = self.next_call();
-            self.desk.calls.insert(call, Call::Other);
-            self.outputs
-                .push_back(Output::Compute(EngineCommand::Unload { call, shard }));
+        if !self.config.fetches {
+            return self.load_now(shard);
         }
+        let call = self.next_call();
+        self.desk.shards.insert(shard.clone(), ShardState::Loading);
+        self.desk.calls.insert(call, Call::Fetch(shard.clone()));
+        self.tell(Event::FilesWanted { call, shard });
+    }
+
+    /// The application speaks of files.
+    pub(super) fn files_came(&mut self, call: CallId, news: FilesNews) {
+        let Some(Call::Fetch(shard)) = self.desk.calls.get(&call) else {
+            return;
+        };
+        let shard = shard.clone();
+        if let FilesNews::Coming { .. } = news {
+            for id in self.waiting_for(&shard) {
+                self.touch(&id);
+            }
+            for id in self.jobs_waiting_for(&shard) {
+                self.wait_for_engine(&id);
+            }
+            return;
+        }
+        self.desk.calls.remove(&call);
+        match news {
+            FilesNews::Missing(failure) => self.load_failed(&shard, &failure),
+            // Whoever wanted it may be gone by now.
+            _ if !self.is_used(&shard) => drop(self.desk.shards.remove(&shard)),
+            _ => self.load_now(shard),
+        }
+    }
+
+    /// Gives a shard back that is ready.
+    pub(super) fn unload(&mut self, shard: Shard) {
+        self.desk.shards.remove(&shard);
+        let call = self.next_call();
+        self.desk.calls.insert(call, Call::Other);
+        if self.config.keep_loaded.is_some() {
+            self.tell(Event::Unloaded {
+                shard: shard.clone(),
+            });
+        }
+        self.outputs
+            .push_back(Output::Compute(EngineCommand::Unload { call, shard }));
+    }
+
+    /// Loads a shard, after giving back what is in its way.
+    fn load_now(&mut self, shard: Shard) {
+        self.make_room(&shard);
         let call = self.next_call();
         self.desk.shards.insert(shard.clone(), ShardState::Loading);
         self.desk.calls.insert(call, Call::Load(shard.clone()));
@@ -212,12 +266,19 @@ impl Node {
                     self.fail_stage(&request, failed::ENGINE, text);
                 }
             }
+            // Only files are spoken of by it.
+            (call @ Call::Fetch(_), _) => drop(self.desk.calls.insert(id, call)),
             (Call::Other, _) => {}
         }
     }
 
     fn loaded(&mut self, shard: Shard, bytes: u64, fingerprint: u64) {
-        let state = ShardState::Loaded { fingerprint, bytes };
+        let state = ShardState::Loaded {
+            fingerprint,
+            bytes,
+            used: self.now,
+        };
+        self.desk.pressed.retain(|pressed| *pressed != shard);
         self.desk.shards.insert(shard.clone(), state);
         self.tell(Event::Loaded {
             shard: shard.clone(),
@@ -231,6 +292,7 @@ impl Node {
         for id in self.jobs_waiting_for(&shard) {
             self.begin_training(&id, fingerprint);
         }
+        self.keep_half_free();
     }
 
     fn training_failed(&mut self, id: &RequestId, call: CallId, failure: &EngineFailure) {
@@ -242,6 +304,10 @@ impl Node {
 
     fn load_failed(&mut self, shard: &Shard, failure: &EngineFailure) {
         self.desk.shards.remove(shard);
+        if failure.kind == FailureKind::OutOfMemory && self.press(shard) {
+            return self.load_now(shard.clone());
+        }
+        self.desk.pressed.retain(|pressed| pressed != shard);
         let reason = failure.message.clone();
         self.tell(Event::EngineFailed {
             shard: shard.clone(),

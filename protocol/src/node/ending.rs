@@ -148,7 +148,9 @@ impl Node {
                 connection.forget(id);
             }
         }
-        self.sessions.remove(id);
+        if let Some(shard) = self.sessions.remove(id).and_then(|s| s.shard().cloned()) {
+            self.rests(&shard);
+        }
         if held {
             self.free(id);
         }

@@ -2,8 +2,8 @@
 
 use super::find::Discovered;
 use crate::discovery::interface::Interface;
-use crate::engine::{EngineEvent, Sampling, Targets, TrainSetup};
-use crate::id::{AskId, ConnectionId, DialId, ModelId, RequestId, VisitId};
+use crate::engine::{EngineEvent, EngineFailure, Sampling, Targets, TrainSetup};
+use crate::id::{AskId, CallId, ConnectionId, DialId, ModelId, RequestId, VisitId};
 use crate::topology::ModelCost;
 use crate::wire::{DecodeError, Message};
 use alloc::string::String;
@@ -165,12 +165,42 @@ pub enum Command {
         /// All whom it names now.
         peers: Vec<Discovered>,
     },
+    /// What became of an [`Event::FilesWanted`](super::Event::FilesWanted); ignored if that is
+    /// answered already.
+    Files {
+        /// Which.
+        call: CallId,
+        /// What.
+        news: FilesNews,
+    },
+    /// Give back the layers of a model, those that nothing uses. Each is told of by
+    /// [`Event::Unloaded`](super::Event::Unloaded).
+    Unload {
+        /// Which.
+        model: ModelId,
+    },
     /// Leave in order: take no new requests, tell the peers to place nothing here, hand over the
     /// stages of theirs, and let the requests that were submitted here come to their end. Training
     /// jobs are ended. Answered by [`Event::Drained`](super::Event::Drained).
     Drain,
     /// Take no new requests, fail the running ones, tell the peers.
     Stop,
+}
+
+/// What is known of files that were wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FilesNews {
+    /// They are on their way.
+    Coming {
+        /// Bytes that are here.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// They are here, or the engine had better look itself. The last word.
+    Here,
+    /// They cannot be had. The last word.
+    Missing(EngineFailure),
 }
 
 /// A generation to start.

@@ -15,8 +15,8 @@
 //! - A request has two sides. Its origin (`client`): `origin` starts and ends it, `recover` goes on
 //!   when a stage is lost. Its stages (`session`): `open` takes part, `step` computes, `streams`
 //!   carries, `ending` ends. `plan` is what both know. `plain` is all of that for rings with a
-//!   reference node. `jobs` is training. `compute` talks with the engine, `speeds`
-//!   measures it.
+//!   reference node. `jobs` is training. `compute` talks with the engine, `idle`
+//!   gives back what nobody uses, `speeds` measures it.
 
 mod address;
 mod announce;
@@ -31,6 +31,7 @@ mod ending;
 mod extended;
 mod find;
 mod health;
+mod idle;
 mod input;
 mod introduce;
 mod jobs;
@@ -64,7 +65,7 @@ mod violation;
 mod write;
 
 pub use find::{Discovered, Source};
-pub use input::{Command, Example, Input, LinkFault, Origin, Submit, Train};
+pub use input::{Command, Example, FilesNews, Input, LinkFault, Origin, Submit, Train};
 pub use jobs::JobFailure;
 pub use output::{Event, Failure, FinishReason, Output, Rejection, Stage};
 pub use placement::{By, NodeShare, Part, Placement, Question};
@@ -131,6 +132,8 @@ pub enum Timer {
     Topology,
     /// The addresses of a peer are due to be measured.
     Survey,
+    /// Layers were not used for long enough.
+    Idle,
 }
 
 /// One node of the ring, as a state machine.
@@ -289,6 +292,8 @@ impl Node {
             Input::Command(Command::Discovered { source, peers }) => {
                 self.discovered(source, peers);
             }
+            Input::Command(Command::Files { call, news }) => self.files_came(call, news),
+            Input::Command(Command::Unload { model }) => self.unload_model(&model),
             Input::Command(Command::Drain) => self.drain(),
             Input::Command(Command::Stop) => self.stop(),
         }
@@ -315,6 +320,7 @@ impl Node {
                 Timer::Pulse => self.check_pulses(),
                 Timer::Topology => self.collect_topology(),
                 Timer::Survey => self.survey(),
+                Timer::Idle => self.unload_idle(),
             }
             self.settle();
             self.deadline = self.next_deadline();
@@ -411,6 +417,10 @@ impl Node {
             at: self.file.read_at,
             timer: Timer::Discovery,
         };
+        let idle = Deadline {
+            at: self.next_idle(),
+            timer: Timer::Idle,
+        };
         let announcement = Deadline {
             at: self.announcing.at,
             timer: Timer::Announcement,
@@ -423,7 +433,7 @@ impl Node {
             .chain(pulses)
             .chain(peers)
             .chain(requests)
-            .chain([file, stages, jobs, announcement, ask])
+            .chain([file, stages, jobs, announcement, ask, idle])
             .filter(|deadline| deadline.at < Instant::FAR_FUTURE)
             .min_by_key(|deadline| (deadline.at, deadline.timer))
     }

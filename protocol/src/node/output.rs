@@ -2,7 +2,7 @@
 
 use super::jobs::JobFailure;
 use crate::engine::EngineCommand;
-use crate::id::{AskId, ConnectionId, DialId, NodeId, RequestId, VisitId};
+use crate::id::{AskId, CallId, ConnectionId, DialId, NodeId, RequestId, VisitId};
 use crate::shard::Shard;
 use crate::topology::EngineInfo;
 use crate::wire::Message;
@@ -290,6 +290,21 @@ pub enum Event {
         shard: Shard,
         /// Bytes of weights.
         bytes: u64,
+    },
+    /// The engine is about to load layers: the application sees to it that their files are here.
+    /// Only with [`Config::fetches`](crate::Config::fetches). Answered by
+    /// [`Command::Files`](super::Command::Files), as often as there is news, until the last word.
+    FilesWanted {
+        /// Names the question.
+        call: CallId,
+        /// Which.
+        shard: Shard,
+    },
+    /// Layers that nothing used were given back. Only with
+    /// [`Config::keep_loaded`](crate::Config::keep_loaded).
+    Unloaded {
+        /// Which.
+        shard: Shard,
     },
     /// Layers cannot be loaded, or the engine failed for another reason.
     EngineFailed {

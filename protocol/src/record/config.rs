@@ -30,7 +30,7 @@ variants! {
 fields! {
     Config {
         node, capabilities, discovery, max_tokens, activations, decode, timing, limits, trains,
-        placement, pins,
+        placement, pins, fetches, keep_loaded,
     }
     Capabilities { model, chip, memory, flops, engine, speed }
     Speed { decode, prefill }
@@ -98,6 +98,8 @@ mod tests {
             last: 3,
         }];
         config.limits.window = 3;
+        config.fetches = true;
+        config.keep_loaded = Some(core::time::Duration::from_secs(300));
         for discovery in [whole, Discovery::default()] {
             config.discovery = discovery;
             let mut bytes = Vec::new();

@@ -8,7 +8,9 @@ use crate::engine::{
     EngineEvent, EngineFailure, EngineOutput, FailureKind, Sampling, Shaping, TrainEvent,
 };
 use crate::id::{AskId, CallId, ConnectionId, DialId, VisitId};
-use crate::node::{Command, Discovered, Example, Input, LinkFault, Origin, Submit, Train};
+use crate::node::{
+    Command, Discovered, Example, FilesNews, Input, LinkFault, Origin, Submit, Train,
+};
 use crate::tensor::{DTypeFamily, Tensor, TensorError};
 use crate::topology::ModelCost;
 use crate::wire::{
@@ -55,6 +57,8 @@ variants! {
         6 = Save { job },
         7 = EndJob { job },
         8 = Discovered { source, peers },
+        9 = Files { call, news },
+        10 = Unload { model },
     }
     EngineEvent {
         0 = Progress { call, done, total },
@@ -73,6 +77,7 @@ variants! {
         4 = Saved { call, file },
         5 = Ended { call },
     }
+    FilesNews { 0 = Coming { done, total }, 1 = Here, 2 = Missing(failure) }
     EngineOutput { 0 = Hidden(tensor), 1 = Token { token, end }, 2 = Nothing }
     FailureKind {
         0 = ModelNotFound, 1 = BadModel, 2 = OutOfMemory, 3 = ContextFull, 4 = BadInput,

@@ -70,6 +70,8 @@ variants! {
         25 = BroadcastTrouble { reason },
         26 = PeerMoved { node, from, to, reason },
         27 = LinkSlow { node, address, rtt, before },
+        28 = FilesWanted { call, shard },
+        29 = Unloaded { shard },
     }
     JobFailure {
         0 = Busy(most),

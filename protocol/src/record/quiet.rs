@@ -127,7 +127,9 @@ fn blank_event(event: &Event) -> Event {
         | Event::Drained
         | Event::TopologyChanged
         | Event::Loading { .. }
-        | Event::Loaded { .. } => {}
+        | Event::Loaded { .. }
+        | Event::FilesWanted { .. }
+        | Event::Unloaded { .. } => {}
     }
     event
 }

@@ -245,7 +245,10 @@ pub(super) fn command(source: &mut Source<'_>) -> Input {
             max_tokens: u32::from(source.below(8)),
             timeout: Duration::from_secs(20),
         }),
-        22..29 => Command::Cancel { request },
+        22 => Command::Unload {
+            model: dummy::MODEL.into(),
+        },
+        23..29 => Command::Cancel { request },
         29 => Command::Discovered {
             source: format!("list {}", source.below(2)),
             peers: (0..source.below(4)).map(|_| discovered(source)).collect(),

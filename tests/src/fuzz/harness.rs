@@ -345,6 +345,7 @@ impl Harness {
                         | Timer::Announcement
                         | Timer::Ask
                         | Timer::Survey
+                        | Timer::Idle
                 ),
                 "nothing else is left to wait for: {deadline:?}"
             );

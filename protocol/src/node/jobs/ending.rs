@@ -58,6 +58,9 @@ impl Node {
                 connection.forget(id);
             }
         }
+        if let Some(shard) = stage.shard().cloned() {
+            self.rests(&shard);
+        }
         if stage.held {
             let call = self.next_call();
             self.desk.remember(call, Call::Other);

@@ -239,6 +239,15 @@ fn training() -> Vec<Input> {
         })),
         Input::Command(Command::Save { job: "j".into() }),
         Input::Command(Command::EndJob { job: "j".into() }),
+        Input::Command(Command::Files {
+            call,
+            news: crate::node::FilesNews::Coming { done: 1, total: 2 },
+        }),
+        Input::Command(Command::Files {
+            call,
+            news: crate::node::FilesNews::Here,
+        }),
+        Input::Command(Command::Unload { model: "m".into() }),
     ];
     let events = [
         TrainEvent::Begun {
