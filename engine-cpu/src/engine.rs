@@ -6,6 +6,7 @@ use crate::error::CpuError;
 use crate::kernels::Kernels;
 use crate::kv::{Kv, KvShape};
 use crate::machine::Machine;
+use crate::measure;
 use crate::options::CpuOptions;
 use crate::pass::Buffers;
 use crate::shard::ShardModel;
@@ -13,6 +14,7 @@ use exo_models::{Model, ModelError};
 use exo_protocol::Shard;
 use exo_protocol::engine::{Engine, EngineCommand, EngineEvent, EngineOutput};
 use exo_protocol::id::{CallId, RequestId};
+use exo_protocol::topology::Speed;
 use forward::{Ready, Step};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -211,6 +213,10 @@ impl CpuEngine {
 }
 
 impl Engine for CpuEngine {
+    fn measure(&mut self) -> Option<Speed> {
+        measure::speed(&mut self.machine)
+    }
+
     fn execute(
         &mut self,
         command: EngineCommand,

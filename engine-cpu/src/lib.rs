@@ -7,7 +7,7 @@
 //!
 //! A forward pass goes through `pass`, which takes positions in batches, of one request or of
 //! several; `attention` and `feed_forward` are the two parts of a layer, `layer` what they load, and
-//! `product` and `matrix` what they multiply with.
+//! `product` and `matrix` what they multiply with. `measure` tells how quick all of that is here.
 //!
 //! The arithmetic is in [`kernels`], which also says why the same inputs always give the same
 //! bits.
@@ -24,6 +24,7 @@ mod kv;
 mod layer;
 mod machine;
 mod matrix;
+mod measure;
 mod options;
 mod pass;
 mod product;

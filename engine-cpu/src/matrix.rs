@@ -93,6 +93,23 @@ impl Matrix {
         Ok(matrix)
     }
 
+    /// A matrix whose blocks were made up; `None` if there are not as many bytes as it takes.
+    pub(crate) fn made(
+        format: Format,
+        (rows, cols): (usize, usize),
+        data: WeightBytes,
+    ) -> Option<Self> {
+        let matrix = Self {
+            kind: Kind::Quantised(format),
+            rows,
+            cols,
+            row_bytes: format.row_bytes(cols),
+            data,
+        };
+        let whole = cols.is_multiple_of(format.unit());
+        Some(matrix).filter(|matrix| whole && matrix.fits())
+    }
+
     /// The vector called `name` of `len` elements, as `f32`.
     pub(crate) fn load_vector(
         weights: &Weights,

@@ -5,6 +5,7 @@ mod load;
 
 use crate::batch::groups;
 use crate::cache::KvCache;
+use crate::measure;
 use crate::shard::ShardModel;
 use crate::train::{Base, Room, Trainer};
 use crate::{MlxError, MlxOptions, OpenModel};
@@ -12,6 +13,7 @@ use exo_models::Model;
 use exo_protocol::Shard;
 use exo_protocol::engine::{Engine, EngineCommand, EngineEvent, TrainCommand, TrainEvent};
 use exo_protocol::id::{CallId, RequestId};
+use exo_protocol::topology::Speed;
 use mlx_rs::{Array, Device, DeviceType, memory};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -180,6 +182,15 @@ fn failed(call: CallId, error: MlxError) -> EngineEvent {
 }
 
 impl Engine for MlxEngine {
+    fn measure(&mut self) -> Option<Speed> {
+        let measured = measure::speed(self.gpu);
+        self.give_back();
+        measured.unwrap_or_else(|error| {
+            tracing::warn!("MLX cannot be measured: {error}");
+            None
+        })
+    }
+
     fn execute(
         &mut self,
         command: EngineCommand,

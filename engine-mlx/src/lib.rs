@@ -26,6 +26,8 @@ mod ggml;
 #[cfg(mlx)]
 mod input;
 #[cfg(mlx)]
+mod measure;
+#[cfg(mlx)]
 mod model;
 #[cfg(mlx)]
 mod sampling;

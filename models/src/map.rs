@@ -8,11 +8,12 @@ use memmap2::Mmap;
 
 use crate::ModelError;
 
-/// The bytes of a file: mapped from disk, or compiled into the binary. Cheap to clone.
+/// The bytes of a file: mapped from disk, compiled into the binary, or made in memory. Cheap to clone.
 #[derive(Clone)]
 pub(crate) enum FileBytes {
     Mapped(Arc<Mmap>),
     Static(&'static [u8]),
+    Made(Arc<[u8]>),
 }
 
 impl FileBytes {
@@ -49,6 +50,7 @@ impl Deref for FileBytes {
         match self {
             Self::Mapped(map) => map,
             Self::Static(bytes) => bytes,
+            Self::Made(bytes) => bytes,
         }
     }
 }
@@ -58,6 +60,7 @@ impl std::fmt::Debug for FileBytes {
         let kind = match self {
             Self::Mapped(_) => "mapped",
             Self::Static(_) => "static",
+            Self::Made(_) => "made",
         };
         write!(f, "{kind} {} bytes", self.len())
     }
@@ -70,6 +73,17 @@ impl std::fmt::Debug for FileBytes {
 pub struct WeightBytes {
     file: FileBytes,
     range: Range<usize>,
+}
+
+/// Weights that are in no file, such as those by which an engine measures itself.
+impl From<Arc<[u8]>> for WeightBytes {
+    fn from(bytes: Arc<[u8]>) -> Self {
+        let range = 0..bytes.len();
+        Self {
+            file: FileBytes::Made(bytes),
+            range,
+        }
+    }
 }
 
 impl Deref for WeightBytes {

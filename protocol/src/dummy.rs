@@ -15,6 +15,7 @@ use crate::engine::{
 use crate::id::RequestId;
 use crate::shard::Shard;
 use crate::tensor::Tensor;
+use crate::topology::Speed;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::vec;
@@ -41,6 +42,7 @@ pub struct DummyEngine {
     loaded: BTreeSet<Shard>,
     positions: BTreeMap<(Shard, RequestId), u32>,
     trainer: training::Trainer,
+    speed: Option<Speed>,
 }
 
 impl DummyEngine {
@@ -48,6 +50,15 @@ impl DummyEngine {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same, which tells that it is so quick.
+    #[must_use]
+    pub fn with_speed(speed: Speed) -> Self {
+        Self {
+            speed: Some(speed),
+            ..Self::default()
+        }
     }
 
     /// Training jobs that it holds.
@@ -117,6 +128,10 @@ impl DummyEngine {
 }
 
 impl Engine for DummyEngine {
+    fn measure(&mut self) -> Option<Speed> {
+        self.speed
+    }
+
     fn execute(
         &mut self,
         command: EngineCommand,

@@ -16,6 +16,7 @@ pub use training::{
 use crate::id::{CallId, RequestId};
 use crate::shard::Shard;
 use crate::tensor::Tensor;
+use crate::topology::Speed;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -233,6 +234,14 @@ pub enum FailureKind {
 
 /// Computes. Called on one thread only; may block as long as it needs.
 pub trait Engine {
+    /// Measures how quick this engine is on this machine, with its own kernels and in no more than a
+    /// tenth of a second, or so: before anybody asks for anything, models are placed by it. `None`
+    /// when it cannot tell; then the node guesses until it has seen steps. The driver asks once, before
+    /// the first command.
+    fn measure(&mut self) -> Option<Speed> {
+        None
+    }
+
     /// Executes one command and returns its completion (never [`EngineEvent::Progress`]).
     ///
     /// `progress` may be called any number of times with [`EngineEvent::Progress`] before the

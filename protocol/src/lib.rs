@@ -51,7 +51,8 @@
 //! 9. **Calls end.** Each [`Output::Compute`] ends in exactly one completion with its [`CallId`],
 //!    whatever the engine does. The engine gets the commands on one thread and in order, those that
 //!    wait at the same time together ([`execute_all`](engine::Engine::execute_all), at most
-//!    [`BATCH_LIMIT`](engine::BATCH_LIMIT)).
+//!    [`BATCH_LIMIT`](engine::BATCH_LIMIT)). What it [measured](engine::Engine::measure) of itself
+//!    before the first is the node's [`speed`](topology::Capabilities::speed).
 //! 10. **Never block the node.** Whoever holds the node waits for nothing: not for a socket, not
 //!     for the engine, not for the application.
 //! 11. **Progress.** When a read leaves a frame incomplete, [`Input::Progress`] follows the

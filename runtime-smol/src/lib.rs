@@ -23,6 +23,7 @@ mod clock;
 mod connection;
 mod engine;
 mod error;
+mod file;
 mod interfaces;
 mod listen;
 mod node;
@@ -90,13 +91,14 @@ impl Default for Options {
 /// Starts a node.
 ///
 /// `seed` is all the randomness that it gets. `engine` runs on the thread that will own what it
-/// returns. `on_event` is called by whoever runs the node: it must not block, and neither ask for
-/// the [status](Handle::status) nor end the runtime; commands it may give.
+/// returns; what that [measures](Engine::measure) of itself is the speed that peers are told.
+/// `on_event` is called by whoever runs the node: it must not block, and neither ask for the
+/// [status](Handle::status) nor end the runtime; commands it may give.
 ///
 /// # Errors
 /// When the port cannot be had, the engine does not start, or the system gives no thread.
 pub fn start<E, V>(
-    config: Config,
+    mut config: Config,
     seed: u64,
     mut options: Options,
     engine: E,
@@ -115,11 +117,14 @@ where
     let accepted = options.accepted.take();
     let visitors = options.visitors.map(ask::bind).transpose()?;
     let announcements = options.announcements.map(Listener::new).transpose()?;
+    let engine = engine::build(engine)?;
+    config.capabilities.speed = engine.speed.or(config.capabilities.speed);
     let (alive, ended) = mpsc::channel();
     let shared = Arc::new(Shared::new(
         config,
         seed,
         options,
+        Arc::clone(&engine.calls),
         announcements,
         Box::new(on_event),
         alive,
@@ -140,11 +145,7 @@ where
             shared.run();
         }
     };
-    runtime.engine = Some(engine::start(
-        Arc::clone(&runtime.shared.calls),
-        engine,
-        tell,
-    )?);
+    runtime.engine = Some(engine.start(tell));
 
     let shared = Arc::clone(&runtime.shared);
     let thread = thread::Builder::new().name("exo-smol".into());

@@ -6,24 +6,18 @@ use crate::error::StartError;
 use crate::node::Shared;
 use crate::program::Program;
 use async_io::{Async, Timer};
-use exo_protocol::discovery::manual::MAX_LEN;
 use exo_protocol::id::DialId;
 use exo_protocol::{Input, LinkFault, Origin};
 use futures_lite::future::or;
 use socket2::Socket;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::debug;
 
 /// How long accepting rests when the system refuses, as it does while there are no descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// Most bytes read of a discovery file: one more than it may have, so that too much is noticed.
-const FILE_LIMIT: u64 = MAX_LEN as u64 + 1;
 
 /// Opens the port.
 pub(crate) fn bind(address: &str) -> Result<Async<TcpListener>, StartError> {
@@ -152,27 +146,15 @@ pub(crate) async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
 pub(crate) fn read_discovery_file(shared: &Arc<Shared>) {
     let reading = Arc::clone(shared);
     let body = async move {
-        let content = match reading.options.discovery_file.clone() {
-            Some(path) => smol::unblock(|| read_file(path)).await,
+        let content = match reading.discovery_file.clone() {
+            Some(file) => smol::unblock(move || file.read()).await,
             None => Err(io::Error::other("no discovery file was named")),
         };
-        let content = content.map(Into::into).map_err(|error| error.to_string());
+        let content = content.map_err(|error| error.to_string());
         reading.queue(Input::DiscoveryFile(content));
         reading.run();
     };
     if !shared.spawn(body) {
         shared.queue(Input::DiscoveryFile(Err(STOPPING.into())));
     }
-}
-
-fn read_file(path: PathBuf) -> io::Result<Vec<u8>> {
-    // Opening a pipe would wait for somebody to write into it.
-    if !path.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file"));
-    }
-    let mut content = Vec::new();
-    File::open(path)?
-        .take(FILE_LIMIT)
-        .read_to_end(&mut content)?;
-    Ok(content)
 }

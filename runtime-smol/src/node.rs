@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::connection::{self, Connection, Connections};
 use crate::engine::Calls;
 use crate::error::CommandError;
+use crate::file::DiscoveryFile;
 use crate::interfaces;
 use crate::listen;
 use async_io::Timer;
@@ -41,6 +42,7 @@ const TURN: usize = 64;
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) options: Options,
+    pub(crate) discovery_file: Option<Arc<DiscoveryFile>>,
     /// Where announcements of other nodes come.
     pub(crate) announcements: Option<Listener>,
     pub(crate) connections: Connections,
@@ -107,12 +109,15 @@ impl Shared {
         config: Config,
         seed: u64,
         mut options: Options,
+        calls: Arc<Calls>,
         announcements: Option<Listener>,
         on_event: Box<dyn FnMut(Event) + Send>,
         alive: Sender<Infallible>,
     ) -> Self {
         let clock = Clock::new();
         let now = clock.now();
+        let discovery_file = options.discovery_file.take();
+        let discovery_file = discovery_file.map(|path| Arc::new(DiscoveryFile::new(&path)));
         let recorder = options.record.take();
         let recording = recorder.map(|recorder| Recording::start(recorder, &config, seed, now));
         let driver = Driver {
@@ -122,11 +127,12 @@ impl Shared {
         };
         Self {
             config,
+            discovery_file,
             options,
             announcements,
             connections: Connections::default(),
             talks: Talks::default(),
-            calls: Arc::default(),
+            calls,
             executor: Executor::new(),
             clock,
             inbox: Mutex::default(),

@@ -5,10 +5,12 @@ use exo_protocol::engine::{
     BATCH_LIMIT, Engine, EngineCommand, EngineEvent, EngineFailure, FailureKind,
 };
 use exo_protocol::id::CallId;
+use exo_protocol::topology::Speed;
 use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 /// Commands on their way to the engine's thread. The node bounds them: it counts its calls.
@@ -68,25 +70,43 @@ impl Calls {
     }
 }
 
-/// Builds the engine on a thread of its own, and waits until that is done.
-pub(crate) fn start<E>(
-    calls: Arc<Calls>,
-    build: E,
-    tell: impl Fn(EngineEvent) + Send + 'static,
-) -> Result<JoinHandle<()>, StartError>
+/// An engine that is built and measured, and waits for whom to tell.
+pub(crate) struct Built {
+    pub(crate) calls: Arc<Calls>,
+    /// How quick it found itself.
+    pub(crate) speed: Option<Speed>,
+    thread: JoinHandle<()>,
+    tell: Sender<Tell>,
+}
+
+type Tell = Box<dyn Fn(EngineEvent) + Send>;
+
+/// Builds the engine on a thread of its own, and waits until that is done and measured.
+pub(crate) fn build<E>(build: E) -> Result<Built, StartError>
 where
     E: FnOnce() -> Result<Box<dyn Engine>, String> + Send + 'static,
 {
+    let calls = Arc::<Calls>::default();
     let (built, outcome) = mpsc::channel();
+    let (tell, told) = mpsc::channel::<Tell>();
+    let own = Arc::clone(&calls);
     let thread = thread::Builder::new()
         .name("exo-engine".into())
         .spawn(move || {
-            let engine = catch_unwind(AssertUnwindSafe(build))
+            let measured = || {
+                let mut engine = build()?;
+                let speed = engine.measure();
+                Ok((engine, speed))
+            };
+            let engine = catch_unwind(AssertUnwindSafe(measured))
                 .unwrap_or_else(|panic| Err(format!("it panicked: {}", words(&*panic))));
             match engine {
-                Ok(engine) => {
-                    let _ = built.send(Ok(()));
-                    run(&calls, engine, &tell);
+                Ok((engine, speed)) => {
+                    let _ = built.send(Ok(speed));
+                    // Nobody tells when the runtime does not start after all.
+                    if let Ok(tell) = told.recv() {
+                        run(&own, engine, &tell);
+                    }
                 }
                 Err(reason) => {
                     let _ = built.send(Err(reason));
@@ -97,11 +117,25 @@ where
         .recv()
         .unwrap_or_else(|_| Err("its thread ended".into()))
     {
-        Ok(()) => Ok(thread),
+        Ok(speed) => Ok(Built {
+            calls,
+            speed,
+            thread,
+            tell,
+        }),
         Err(reason) => {
             let _ = thread.join();
             Err(StartError::Engine(reason))
         }
+    }
+}
+
+impl Built {
+    /// Lets the engine execute what comes, and tell what comes of it.
+    pub(crate) fn start(self, tell: impl Fn(EngineEvent) + Send + 'static) -> JoinHandle<()> {
+        // Its thread waits for exactly this.
+        let _ = self.tell.send(Box::new(tell));
+        self.thread
     }
 }
 

@@ -5,14 +5,11 @@ use crate::connection::{self, STOPPING};
 use crate::error::StartError;
 use crate::node::Shared;
 use crate::program::Program;
-use exo_protocol::discovery::manual::MAX_LEN;
 use exo_protocol::id::DialId;
 use exo_protocol::{Input, LinkFault, Origin};
 use socket2::{Domain, SockAddr, Socket, Type};
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,9 +17,6 @@ use tracing::debug;
 
 /// How long accepting rests when the system refuses, as it does while there are no descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// Most bytes read of a discovery file: one more than it may have, so that too much is noticed.
-const FILE_LIMIT: u64 = MAX_LEN as u64 + 1;
 
 /// Opens the port.
 pub(crate) fn bind(address: &str) -> Result<TcpListener, StartError> {
@@ -177,10 +171,8 @@ pub(crate) fn connect(
 /// Reads the discovery file on a thread of its own: a file may be as slow as a network.
 pub(crate) fn read_discovery_file(shared: &Arc<Shared>) {
     let spawned = shared.spawn("exo-file", |shared| {
-        let content = match shared.options.discovery_file.as_deref() {
-            Some(path) => read_file(path)
-                .map(Into::into)
-                .map_err(|error| error.to_string()),
+        let content = match &shared.discovery_file {
+            Some(file) => file.read().map_err(|error| error.to_string()),
             None => Err("no discovery file was named".into()),
         };
         shared.queue(Input::DiscoveryFile(content));
@@ -189,16 +181,4 @@ pub(crate) fn read_discovery_file(shared: &Arc<Shared>) {
     if let Err(error) = spawned {
         shared.queue(Input::DiscoveryFile(Err(error.to_string())));
     }
-}
-
-fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    // Opening a pipe would wait for somebody to write into it.
-    if !path.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file"));
-    }
-    let mut content = Vec::new();
-    File::open(path)?
-        .take(FILE_LIMIT)
-        .read_to_end(&mut content)?;
-    Ok(content)
 }

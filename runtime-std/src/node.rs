@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::connection::{self, Connection, Connections, STOPPING};
 use crate::engine::Calls;
 use crate::error::CommandError;
+use crate::file::DiscoveryFile;
 use crate::interfaces;
 use crate::listen;
 use bytes::Bytes;
@@ -37,6 +38,7 @@ const TURN: usize = 64;
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) options: Options,
+    pub(crate) discovery_file: Option<DiscoveryFile>,
     /// Where announcements of other nodes come.
     pub(crate) announcements: Option<Listener>,
     pub(crate) connections: Connections,
@@ -104,12 +106,15 @@ impl Shared {
         config: Config,
         seed: u64,
         mut options: Options,
+        calls: Arc<Calls>,
         announcements: Option<Listener>,
         on_event: Box<dyn FnMut(Event) + Send>,
         alive: Sender<Infallible>,
     ) -> Self {
         let clock = Clock::new();
         let now = clock.now();
+        let discovery_file = options.discovery_file.take();
+        let discovery_file = discovery_file.map(|path| DiscoveryFile::new(&path));
         let recorder = options.record.take();
         let recording = recorder.map(|recorder| Recording::start(recorder, &config, seed, now));
         let driver = Driver {
@@ -119,11 +124,12 @@ impl Shared {
         };
         Self {
             config,
+            discovery_file,
             options,
             announcements,
             connections: Connections::default(),
             talks: Talks::default(),
-            calls: Arc::default(),
+            calls,
             clock,
             inbox: Mutex::default(),
             room: Condvar::new(),

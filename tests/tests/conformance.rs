@@ -47,6 +47,7 @@ checks! { on_std = Std, on_smol = Smol: beside_others {
     streams::sent_means_sent,
     rules::dials_end,
     calls::calls_end,
+    calls::what_the_engine_measures_is_told,
     calls::calls_that_wait_come_together,
     calls::a_batch_that_breaks_is_completed,
     calls::a_forgotten_call_is_completed,

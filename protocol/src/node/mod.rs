@@ -196,7 +196,10 @@ pub struct Node {
 impl Node {
     /// A node that is about to look for its peers. `seed` feeds jitter and generated request ids.
     #[must_use]
-    pub fn new(config: Config, seed: u64, now: Instant) -> Self {
+    pub fn new(mut config: Config, seed: u64, now: Instant) -> Self {
+        // As all that peers are told of speeds: rounded.
+        let speed = &mut config.capabilities.speed;
+        *speed = speed.map(|measured| measured.follow(None));
         let mut topology = Topology::default();
         topology.update_node(config.node.clone(), config.capabilities.clone());
         let when = |wanted| if wanted { now } else { Instant::FAR_FUTURE };

@@ -4,8 +4,10 @@
 use super::engine::NullEngine;
 use super::raw::Raw;
 use super::{Host, Kind, NEVER, PATIENCE, Setup, submit};
+use exo_protocol::dummy::DummyEngine;
 use exo_protocol::engine::{BATCH_LIMIT, Engine, EngineCommand, EngineEvent};
 use exo_protocol::id::CallId;
+use exo_protocol::topology::Speed;
 use exo_protocol::{Command, Event};
 use std::rc::Rc;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -80,6 +82,26 @@ pub fn calls_end(kind: Kind) {
     host.until("the end of all calls", |status| status.calls == 0);
     let calls = calls.lock().expect("nobody panicked with it");
     assert!(calls.is_sorted() && calls.len() >= 7, "{calls:?}");
+}
+
+/// How quick the engine is, the node knows from it before anything is asked of it.
+pub fn what_the_engine_measures_is_told(kind: Kind) {
+    let speed = Speed {
+        decode: 7_000_000_000,
+        prefill: 230_000_000_000,
+    };
+    let host = Host::start(kind, Setup::new("host", 1), move || {
+        Ok(Box::new(DummyEngine::with_speed(speed)))
+    });
+    let told = |host: &Host| {
+        let machine = host.status().topology.nodes.remove("host");
+        machine.and_then(|machine| machine.speed)
+    };
+    assert_eq!(told(&host), Some(speed));
+    let mut setup = Setup::new("host", 1);
+    setup.config.capabilities.speed = Some(speed);
+    let host = Host::start(kind, setup, || Ok(Box::new(NullEngine::new(1))));
+    assert_eq!(told(&host), Some(speed), "an engine that cannot tell");
 }
 
 /// Looks at a command of an [`Observed`] engine, and says whether it is executed; if not, a call
