@@ -42,6 +42,36 @@ fn every_way_to_write_an_address() {
 }
 
 #[test]
+fn every_kind_of_file_that_people_have_is_read() {
+    let machine = r#""device_capabilities": {"model": "Mac", "chip": "M3", "memory": 8192,
+        "flops": {"fp32": 1.5, "fp16": 3, "int8": 6}}"#;
+    // As the reference wants it, the own entry among the peers; with a name for this machine; with
+    // the port in the address and no own entry; one end of a tunnel; with the port in both places.
+    for (own, fields, address) in [
+        (true, r#""address": "127.0.0.1", "port": 50052"#, "127.0.0.1:50052"),
+        (true, r#""address": "localhost", "port": 50052"#, "localhost:50052"),
+        (false, r#""address": "127.0.0.1:50052""#, "127.0.0.1:50052"),
+        (false, r#""address": "127.0.0.1:49703""#, "127.0.0.1:49703"),
+        (false, r#""address": "mac2.local:50051""#, "mac2.local:50051"),
+        (true, r#""address": "mac2:50051", "port": 50051"#, "mac2:50051"),
+    ] {
+        let own = match own {
+            true => format!(r#""me": {{"address": "127.0.0.1", "port": 50051, {machine}}}, "#),
+            false => String::new(),
+        };
+        for machine in [format!(", {machine}"), String::new()] {
+            let text = format!(r#"{{"peers": {{{own}"other": {{{fields}{machine}}}}}}}"#);
+            let peers = parse(text.as_bytes()).expect(&text);
+            let other = peers.iter().find(|peer| &*peer.id == "other").expect(&text);
+            assert_eq!(other.address, address);
+            let memory = other.capabilities.as_ref().map(|machine| machine.memory);
+            assert_eq!(memory, (!machine.is_empty()).then_some(8192));
+            assert_eq!(peers.len(), 1 + usize::from(!own.is_empty()));
+        }
+    }
+}
+
+#[test]
 fn a_bad_entry_is_named() {
     for (fields, problem) in [
         (r#""port": 1"#, "\"address\" is missing"),

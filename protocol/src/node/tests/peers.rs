@@ -167,6 +167,45 @@ fn a_changed_discovery_file_changes_the_peers() {
 }
 
 #[test]
+fn a_peer_whose_address_changes_is_dialled_there() {
+    let mut net = Net::mesh(&[1000, 1000]);
+    let named_at = |port: usize| format!(r#"{{"peers": {{"n1": {{"address": "host:{port}"}}}}}}"#);
+    net.hosts[0].file = named_at(2);
+    net.hosts[1].file = String::from(r#"{"peers": {}}"#);
+    net.advance(Duration::from_secs(10));
+    let addresses = |net: &Net| -> Vec<(String, bool)> {
+        let peers = net.hosts[0].node.status().peers.into_iter();
+        let of = |peer: PeerStatus| {
+            let up = peer.up;
+            let addresses = peer.addresses.into_iter();
+            addresses.map(move |entry| (entry.address, up))
+        };
+        peers.flat_map(of).collect()
+    };
+    assert_eq!(addresses(&net), [(String::from("host:2"), true)]);
+    net.hosts[0].events.clear();
+    net.hosts[0].file = named_at(9);
+    net.advance(Duration::from_secs(10));
+    assert!(net.pipes.is_empty(), "the old connection is given up");
+    let [Event::PeerDown { reason, .. }, rest @ ..] = &without_views(&net)[..] else {
+        panic!("{:?}", net.hosts[0].events);
+    };
+    assert_eq!(reason, "the discovery file does not name it at this address");
+    let tried = |event: &Event| matches!(event, Event::PeerUnreachable { address, .. } if address == "host:9");
+    assert!(rest.iter().any(tried), "the new one is dialled: {rest:?}");
+    assert_eq!(addresses(&net), [(String::from("host:9"), false)]);
+    net.hosts[0].file = named_at(2);
+    net.advance(Duration::from_secs(10));
+    assert_eq!(addresses(&net), [(String::from("host:2"), true)]);
+}
+
+/// What the first node told, but for changes of its topology.
+fn without_views(net: &Net) -> Vec<Event> {
+    let view = |event: &&Event| !matches!(event, Event::TopologyChanged);
+    net.hosts[0].events.iter().filter(view).cloned().collect()
+}
+
+#[test]
 fn what_the_application_names_counts_until_it_names_others() {
     let mut net = Net::mesh(&[1000, 1000, 1000]);
     net.hosts
