@@ -77,19 +77,31 @@ name! {
 /// the direction of writing, or is not seen.
 #[must_use]
 pub fn is_printable(text: &str) -> bool {
-    let unseen = |letter: char| {
-        letter.is_control()
-            || matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
-            || matches!(letter, '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    !text.contains(unseen)
+    !text.contains(is_unseen)
+}
+
+fn is_unseen(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(letter, '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// Makes a name that somebody else chose [printable](is_printable), and cuts off what is beyond
+/// [`NodeId::MOST`] bytes.
+pub(crate) fn tidy(name: &mut String) {
+    if !is_printable(name) {
+        *name = name.replace(is_unseen, "\u{fffd}");
+    }
+    if name.len() > NodeId::MOST {
+        name.truncate(name.floor_char_boundary(NodeId::MOST));
+    }
 }
 
 impl NodeId {
-    /// The most bytes of an id that discovery takes.
+    /// The most bytes of an id that another node may have.
     pub const MOST: usize = 256;
 
-    /// Whether discovery takes this text as an id: not empty, not long, and
+    /// Whether a node may have this text as its id: not empty, not long, and
     /// [printable](is_printable).
     #[must_use]
     pub fn is_fit(text: &str) -> bool {

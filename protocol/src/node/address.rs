@@ -55,7 +55,10 @@ pub(super) struct Heard {
 }
 
 impl Name {
-    pub(super) fn new(found: Found, now: Instant) -> (String, Self) {
+    pub(super) fn new(mut found: Found, now: Instant) -> (String, Self) {
+        if let Some(capabilities) = &mut found.capabilities {
+            capabilities.tidy();
+        }
         let heard = found.priority.map(|priority| Heard { at: now, priority });
         let name = Self {
             source: found.source,

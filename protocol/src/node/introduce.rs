@@ -60,6 +60,10 @@ impl Node {
             return;
         }
         let (dialed, remote) = (connection.peer, connection.remote.clone());
+        if !NodeId::is_fit(&hello.node_id) {
+            let violation = Violation::unfit(&hello.node_id);
+            return self.refuse_name(id, &violation);
+        }
         let node = NodeId::from(hello.node_id.as_str());
         if node == self.config.node {
             self.met_itself(id, dialed, hello, remote);
@@ -188,6 +192,20 @@ impl Node {
             self.violated(id, &violation);
         } else {
             self.violated_again(id, &violation);
+        }
+    }
+
+    /// Closes a connection of a node whose id would garble what people read. It comes again and
+    /// again, perhaps with another one each time: its host is told of once.
+    pub(super) fn refuse_name(&mut self, id: ConnectionId, violation: &Violation) {
+        self.is_cloned(id);
+        let remote = self.connections.get(&id).map(|it| it.remote.as_str());
+        let remote = remote.unwrap_or_default();
+        let host = remote.rsplit_once(':').map_or(remote, |(host, _)| host);
+        if self.is_first(&alloc::format!("an unfit id from {host}")) {
+            self.violated(id, violation);
+        } else {
+            self.violated_again(id, violation);
         }
     }
 

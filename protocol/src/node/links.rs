@@ -149,8 +149,8 @@ impl Node {
         if connection.closing {
             return;
         }
-        let duplicate = matches!(violation, Violation::Duplicate(_));
-        if connection.extended.is_some() || duplicate {
+        let of_ours = matches!(violation, Violation::Duplicate(_) | Violation::Unfit(_));
+        if connection.extended.is_some() || of_ours {
             let notice = Notice {
                 code: violation.code(),
                 text: violation.to_string(),

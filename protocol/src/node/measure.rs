@@ -246,7 +246,8 @@ impl Node {
 
     /// A node that did not say who it is told its topology: its own entry stands first.
     pub(super) fn trial_told(&mut self, key: PeerKey, id: ConnectionId, reply: &TopologyReply) {
-        let first = reply.nodes.first().map(|(id, _)| NodeId::from(id.as_str()));
+        let first = reply.nodes.first().filter(|(id, _)| NodeId::is_fit(id));
+        let first = first.map(|(id, _)| NodeId::from(id.as_str()));
         let Some(peer) = self.peers.get(&key) else {
             return;
         };

@@ -6,7 +6,7 @@ use super::peer::{Link, Peer, PeerKey};
 use super::pulse::Trip;
 use super::violation::Violation;
 use super::{Instant, Node};
-use crate::id::ConnectionId;
+use crate::id::{ConnectionId, NodeId};
 use crate::wire::extension::error;
 use crate::wire::{Chunk, Hello, Message, Notice, decode_payload};
 use alloc::format;
@@ -219,6 +219,7 @@ impl Node {
         let trial = self.is_trial(Some(key), id);
         match hello {
             _ if trial && !is_healthy => self.trial_failed(key),
+            Some(hello) if trial && !NodeId::is_fit(&hello.node_id) => self.trial_failed(key),
             _ if trial => self.trial_answered(key, id, asked, hello),
             _ if !is_healthy => self.unhealthy(key),
             Some(hello) => self.introduced(id, hello),

@@ -10,6 +10,7 @@ mod job_ends;
 mod job_violations;
 mod jobs;
 mod large;
+mod names;
 mod net;
 mod peers;
 mod placed;

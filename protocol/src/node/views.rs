@@ -131,7 +131,7 @@ impl Node {
     }
 
     /// A peer's word on itself.
-    pub(super) fn take_view(&mut self, id: ConnectionId, reply: TopologyReply) {
+    pub(super) fn take_view(&mut self, id: ConnectionId, mut reply: TopologyReply) {
         let limit = self.config.limits.topology;
         let edges: usize = reply.peer_graph.iter().map(|(_, edges)| edges.len()).sum();
         if reply.nodes.len() > limit || edges > limit {
@@ -140,6 +140,14 @@ impl Node {
             self.violated(id, &Violation::TooMany { what, got, limit });
             return;
         }
+        // The first entry of a reference peer is its own, and the only place where it says its id.
+        let first = reply.nodes.first().filter(|(node, _)| !NodeId::is_fit(node));
+        let unfit = first.map(|(node, _)| Violation::unfit(node));
+        if let Some(unfit) = unfit.filter(|_| self.extended(id).is_none()) {
+            self.refuse_name(id, &unfit);
+            return;
+        }
+        reply.tidy();
         let now = self.now;
         if let Some(extended) = self.extended(id) {
             extended.view = Some((now, reply.clone()));

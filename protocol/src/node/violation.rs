@@ -46,6 +46,11 @@ pub(super) enum Violation {
     JobTurn { kind: &'static str, job: RequestId },
     #[error("another node with the id {0} is connected already")]
     Duplicate(NodeId),
+    #[error(
+        "its node id {0:?} is not taken: expected 1 to {most} bytes that can be printed; choose another with --node-id",
+        most = NodeId::MOST
+    )]
+    Unfit(String),
     #[error("{what}: {got} came, at most {limit} are taken")]
     TooMany {
         what: &'static str,
@@ -63,6 +68,11 @@ impl Violation {
         Self::JobTurn { kind, job }
     }
 
+    /// An id that cannot be taken, of which only the beginning is told.
+    pub(super) fn unfit(node: &str) -> Self {
+        Self::Unfit(node.chars().take(64).collect())
+    }
+
     /// The code under which the peer is told.
     pub(super) fn code(&self) -> u16 {
         match self {
@@ -75,9 +85,11 @@ impl Violation {
             Self::Foreign { .. } => error::FOREIGN,
             Self::Duplicate(_) => error::DUPLICATE,
             Self::Streams(_) | Self::TooMany { .. } => error::LIMIT,
-            Self::Malformed(_) | Self::TokenOrder { .. } | Self::JobTurn { .. } | Self::Base(_) => {
-                error::PROTOCOL
-            }
+            Self::Malformed(_)
+            | Self::TokenOrder { .. }
+            | Self::JobTurn { .. }
+            | Self::Unfit(_)
+            | Self::Base(_) => error::PROTOCOL,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a machine can do, as nodes tell each other.
 
 use super::{EngineInfo, Speed};
+use crate::id::tidy;
 use crate::json::Json;
 use alloc::borrow::ToOwned;
 use alloc::string::String;
@@ -60,6 +61,12 @@ impl Capabilities {
             engine: None,
             speed: None,
         }
+    }
+
+    /// Makes its names such that they can be shown to people.
+    pub(crate) fn tidy(&mut self) {
+        tidy(&mut self.model);
+        tidy(&mut self.chip);
     }
 
     /// Reads the object that peers send. All keys but `engine` and `speed` are needed,

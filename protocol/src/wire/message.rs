@@ -3,6 +3,7 @@
 use super::extension::{
     Begin, Begun, Chunk, Ending, Example, Gradient, Loss, Notice, Open, Save, Saved, Step, Token,
 };
+use crate::id::{NodeId, tidy};
 use crate::json::Json;
 use crate::shard::Shard;
 use crate::tensor::Tensor;
@@ -303,6 +304,22 @@ pub struct WireEdge {
     pub description: Option<String>,
     /// How quick it is; never told to a reference node.
     pub metrics: LinkMetrics,
+}
+
+impl TopologyReply {
+    /// Leaves out nodes that cannot have their id, and makes names such that they can be shown to
+    /// people. As it came it is good for those who only look at bytes.
+    pub(crate) fn tidy(&mut self) {
+        self.nodes.retain(|(id, _)| NodeId::is_fit(id));
+        self.peer_graph.retain(|(id, _)| NodeId::is_fit(id));
+        let machines = self.nodes.iter_mut();
+        machines.for_each(|(_, capabilities)| capabilities.tidy());
+        for (_, edges) in &mut self.peer_graph {
+            edges.retain(|edge| NodeId::is_fit(&edge.to_id));
+            let descriptions = edges.iter_mut().filter_map(|edge| edge.description.as_mut());
+            descriptions.for_each(tidy);
+        }
+    }
 }
 
 impl Message {
