@@ -70,3 +70,54 @@ fn give_back_on_panic() {
         }));
     });
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    /// Runs on a terminal of its own, in a process that the test below starts.
+    #[test]
+    #[ignore = "a part of the test below"]
+    fn panics_on_a_terminal() {
+        let _screen = take().expect("there is a terminal");
+        let thread = std::thread::spawn(|| panic!("on purpose"));
+        assert!(thread.join().is_err());
+        assert!(!is_taken());
+    }
+
+    #[test]
+    fn a_panic_in_any_thread_gives_the_terminal_back() {
+        if Command::new("script").arg("--version").output().is_err() {
+            eprintln!(
+                "SKIPPED: script is missing, so there is no terminal; apt-get install bsdutils"
+            );
+            return;
+        }
+        let own = std::env::current_exe().expect("this program");
+        let test = "tui::screen::tests::panics_on_a_terminal";
+        let line = format!(
+            "{} --ignored --nocapture --exact {test}; stty -a",
+            own.display()
+        );
+        let output = Command::new("script")
+            .args(["-qefc", &line, "/dev/null"])
+            .env("TERM", "xterm")
+            .env("SHELL", "/bin/sh")
+            .stdin(Stdio::null())
+            .output()
+            .expect("it was there a moment ago");
+        let seen = String::from_utf8_lossy(&output.stdout);
+        let (view, after) = seen.split_once("\x1b[?1049l").expect(&seen);
+        assert!(
+            view.contains("\x1b[?1049h") && view.contains("\x1b[?25h"),
+            "{seen:?}"
+        );
+        assert!(after.contains("on purpose"), "it can be read: {seen:?}");
+        assert!(after.contains("1 passed;"), "{seen:?}");
+        let settings: Vec<&str> = after.split([' ', '\r', '\n']).collect();
+        for word in ["icanon", "echo", "isig", "opost"] {
+            assert!(settings.contains(&word), "{word}: {seen:?}");
+        }
+    }
+}

@@ -91,10 +91,11 @@ pub enum JobFailure {
 }
 
 impl JobFailure {
-    /// What to do about it, in a sentence; `saved` as in
+    /// What to do about it, in a sentence: `job` is the job's name
+    /// ([`TrainSetup::name`](crate::engine::TrainSetup::name)), `saved` as in
     /// [`Event::JobFailed`](super::super::Event::JobFailed).
     #[must_use]
-    pub fn advice(&self, saved: Option<u32>) -> String {
+    pub fn advice(&self, job: &str, saved: Option<u32>) -> String {
         match (self, saved) {
             (
                 Self::PeerLost { .. }
@@ -105,11 +106,33 @@ impl JobFailure {
                 | Self::OutOfTurn { .. }
                 | Self::Stopping,
                 Some(saved),
-            ) => format!("go on from the checkpoint of step {saved}: --resume-checkpoint {saved}"),
+            ) => {
+                format!(
+                    "go on from the checkpoint of step {saved}: --resume-checkpoint {job}:{saved}"
+                )
+            }
             (Self::PeerLost { .. } | Self::TimedOut { .. } | Self::Stopping, None) => {
                 String::from("nothing was saved yet: begin anew, and save more often")
             }
             _ => String::from("mend what is said here, then begin anew"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_can_be_typed_as_it_is() {
+        let advice = JobFailure::Stopping.advice("moon", Some(40));
+        assert!(
+            advice.ends_with(": --resume-checkpoint moon:40"),
+            "{advice}"
+        );
+        let advice = JobFailure::Stopping.advice("moon", None);
+        assert!(advice.contains("begin anew"), "{advice}");
+        let setup = JobFailure::Setup(String::from("nothing to learn"));
+        assert!(setup.advice("moon", Some(40)).starts_with("mend"));
     }
 }
