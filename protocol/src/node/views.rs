@@ -141,7 +141,10 @@ impl Node {
             return;
         }
         // The first entry of a reference peer is its own, and the only place where it says its id.
-        let first = reply.nodes.first().filter(|(node, _)| !NodeId::is_fit(node));
+        let first = reply
+            .nodes
+            .first()
+            .filter(|(node, _)| !NodeId::is_fit(node));
         let unfit = first.map(|(node, _)| Violation::unfit(node));
         if let Some(unfit) = unfit.filter(|_| self.extended(id).is_none()) {
             self.refuse_name(id, &unfit);

@@ -316,7 +316,9 @@ impl TopologyReply {
         machines.for_each(|(_, capabilities)| capabilities.tidy());
         for (_, edges) in &mut self.peer_graph {
             edges.retain(|edge| NodeId::is_fit(&edge.to_id));
-            let descriptions = edges.iter_mut().filter_map(|edge| edge.description.as_mut());
+            let descriptions = edges
+                .iter_mut()
+                .filter_map(|edge| edge.description.as_mut());
             descriptions.for_each(tidy);
         }
     }

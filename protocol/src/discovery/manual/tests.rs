@@ -48,12 +48,28 @@ fn every_kind_of_file_that_people_have_is_read() {
     // As the reference wants it, the own entry among the peers; with a name for this machine; with
     // the port in the address and no own entry; one end of a tunnel; with the port in both places.
     for (own, fields, address) in [
-        (true, r#""address": "127.0.0.1", "port": 50052"#, "127.0.0.1:50052"),
-        (true, r#""address": "localhost", "port": 50052"#, "localhost:50052"),
+        (
+            true,
+            r#""address": "127.0.0.1", "port": 50052"#,
+            "127.0.0.1:50052",
+        ),
+        (
+            true,
+            r#""address": "localhost", "port": 50052"#,
+            "localhost:50052",
+        ),
         (false, r#""address": "127.0.0.1:50052""#, "127.0.0.1:50052"),
         (false, r#""address": "127.0.0.1:49703""#, "127.0.0.1:49703"),
-        (false, r#""address": "mac2.local:50051""#, "mac2.local:50051"),
-        (true, r#""address": "mac2:50051", "port": 50051"#, "mac2:50051"),
+        (
+            false,
+            r#""address": "mac2.local:50051""#,
+            "mac2.local:50051",
+        ),
+        (
+            true,
+            r#""address": "mac2:50051", "port": 50051"#,
+            "mac2:50051",
+        ),
     ] {
         let own = match own {
             true => format!(r#""me": {{"address": "127.0.0.1", "port": 50051, {machine}}}, "#),

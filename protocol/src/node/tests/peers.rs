@@ -190,7 +190,10 @@ fn a_peer_whose_address_changes_is_dialled_there() {
     let [Event::PeerDown { reason, .. }, rest @ ..] = &without_views(&net)[..] else {
         panic!("{:?}", net.hosts[0].events);
     };
-    assert_eq!(reason, "the discovery file does not name it at this address");
+    assert_eq!(
+        reason,
+        "the discovery file does not name it at this address"
+    );
     let tried = |event: &Event| matches!(event, Event::PeerUnreachable { address, .. } if address == "host:9");
     assert!(rest.iter().any(tried), "the new one is dialled: {rest:?}");
     assert_eq!(addresses(&net), [(String::from("host:9"), false)]);
