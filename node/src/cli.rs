@@ -1,14 +1,19 @@
 //! The command line: the reference's flags, and ours.
 
 mod choices;
+mod completions;
 mod help;
+mod man;
 mod parse;
 
 pub use choices::{
     Activations, DiscoveryModule, DiscoveryModules, EngineKind, Engines, KeepAlive, Layers,
     OptimizerKind, Placement, RuntimeKind,
 };
+pub use completions::{Shell, completions};
+pub(crate) use help::commands;
 pub use help::{help, version};
+pub use man::man;
 pub(crate) use parse::nearest;
 pub use parse::{Parsed, UsageError, parse};
 

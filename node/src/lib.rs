@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod api;
 pub mod app;
+pub mod aside;
 pub mod ask;
 pub mod bench;
 pub mod capabilities;
@@ -24,6 +25,7 @@ pub mod library;
 pub mod logging;
 pub mod metrics;
 pub mod models_command;
+pub mod notify;
 pub mod plan;
 pub mod random;
 pub mod recording;

@@ -4,6 +4,7 @@ use crate::api::guard::GuardOptions;
 use crate::api::server::{self, Server};
 use crate::app::{App, Started};
 use crate::engines;
+use crate::notify;
 use crate::settings::Settings;
 use crate::signals::Stop;
 #[cfg(feature = "tui")]
@@ -39,6 +40,7 @@ pub fn serve(settings: &Settings, stop: &Stop) -> Result<(), Failed> {
     tracing::info!("API at {}/v1, ready", server.url());
     #[cfg(feature = "tui")]
     let live = Live::start(settings, &started.app, format!("{}/v1", server.url()));
+    notify::ready();
     stop.wait();
     // Whatever comes now is told in lines.
     #[cfg(feature = "tui")]
@@ -47,6 +49,7 @@ pub fn serve(settings: &Settings, stop: &Stop) -> Result<(), Failed> {
     if stop.take_signal() {
         leave(&started.app, settings.drain, stop);
     }
+    notify::stopping();
     stop.hurry();
     tracing::info!("stopping");
     let begun = Instant::now();

@@ -3,9 +3,10 @@
 use crate::answer::AnswerError;
 use crate::api::server::ServeError;
 use crate::app::{AppError, left_running};
+use crate::aside::{self, AsideError};
 use crate::ask::AskError;
 use crate::bench::{Bench, BenchError, bench};
-use crate::cli::{self, Args, Parsed, UsageError, nearest};
+use crate::cli::{self, Args, Parsed, UsageError, commands, nearest};
 use crate::connect::{ConnectError, connect, relay};
 use crate::demo::{self, Demo, DemoError, demo};
 use crate::dissector;
@@ -89,21 +90,6 @@ enum Task {
     Tunnel(Tunnel),
 }
 
-const COMMANDS: [&str; 12] = [
-    "serve",
-    "run",
-    "demo",
-    "bench",
-    "plan",
-    "train",
-    "eval",
-    "models",
-    "doctor",
-    "dissector",
-    "tunnel",
-    "connect",
-];
-
 /// The question of the reference when none is asked.
 const PROMPT: &str = "Who are you?";
 
@@ -148,6 +134,9 @@ fn go(args: &Args) -> u8 {
     if let Some((_, words)) = models.filter(|(word, _)| *word == "models") {
         return manage_models(args, words);
     }
+    if let Some(done) = aside::perform(args) {
+        return said(done);
+    }
     let task = match task(args) {
         Ok(task) => task,
         Err(error) => return wrong(error),
@@ -166,6 +155,21 @@ fn go(args: &Args) -> u8 {
         // Whoever read the output has read enough.
         Err(Failed::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => SUCCESS,
         Err(Failed::Settings(SettingsError::Usage(error))) => wrong(error),
+        Err(error) => {
+            eprintln!("{} {error}", Style::stderr().red("error:"));
+            FAILURE
+        }
+    }
+}
+
+/// The exit code of what was printed or asked.
+fn said(done: Result<bool, AsideError>) -> u8 {
+    match done {
+        Ok(true) => SUCCESS,
+        Ok(false) => FAILURE,
+        // Whoever read the output has read enough.
+        Err(AsideError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => SUCCESS,
+        Err(AsideError::Usage(error)) => wrong(error),
         Err(error) => {
             eprintln!("{} {error}", Style::stderr().red("error:"));
             FAILURE
@@ -316,16 +320,21 @@ fn task(args: &Args) -> Result<Task, UsageError> {
         Some("bench") => bench_task(args, named),
         Some("serve") if model.is_none() => serve_task(args),
         Some("dissector") if model.is_none() => Ok(Task::Dissector),
-        Some(command) => Err(UsageError(match nearest(command, COMMANDS.into_iter()) {
-            Some(near) if near != command => {
-                format!("unknown command {command:?}; did you mean {near}?")
-            }
-            Some(_) => format!("{command} takes no model"),
-            None => format!(
-                "unknown command {command:?}; commands are {}",
-                COMMANDS.join(", ")
-            ),
-        })),
+        Some(command) => Err(UsageError(
+            match nearest(command, commands().map(|(word, _)| word)) {
+                Some(near) if near != command => {
+                    format!("unknown command {command:?}; did you mean {near}?")
+                }
+                Some(_) => format!("{command} takes no model"),
+                None => format!(
+                    "unknown command {command:?}; commands are {}",
+                    commands()
+                        .map(|(word, _)| word)
+                        .collect::<Vec<_>>()
+                        .join(", ")
+                ),
+            },
+        )),
     }
 }
 

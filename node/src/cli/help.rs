@@ -5,7 +5,7 @@ use crate::terminal::Style;
 use argh::{ArgsInfo, FlagInfo, FlagInfoKind};
 use std::fmt::Write as _;
 
-const COMMANDS: [(&str, &str); 13] = [
+const COMMANDS: [(&str, &str); 16] = [
     (
         "exo-node",
         "join the ring and serve the API (the same as serve)",
@@ -52,6 +52,28 @@ const COMMANDS: [(&str, &str); 13] = [
         "exo-node connect --stdio",
         "be a node without ports, for who started this by ssh",
     ),
+    (
+        "exo-node health",
+        "say whether the node of this machine is ready, and be 1 if not",
+    ),
+    (
+        "exo-node completions SHELL",
+        "print what makes bash, zsh or fish complete all of this",
+    ),
+    ("exo-node man", "print the manual page"),
+];
+
+/// What is looked for in the environment.
+pub(super) const ENVIRONMENT: [(&str, &str); 9] = [
+    ("EXO_HOME", "the home folder; default ~/.cache/exo"),
+    ("DEBUG", "1 or 2 logs more"),
+    ("DEBUG_DISCOVERY", "1 or 2 logs more about peers"),
+    ("RUST_LOG", "what is logged, in place of all else"),
+    ("NO_COLOR", "no colours"),
+    ("HF_HOME", "the folder of the Hugging Face hub's models"),
+    ("HF_TOKEN", "who asks the hub"),
+    ("HF_ENDPOINT", "another hub"),
+    ("HF_HUB_OFFLINE", "1 downloads nothing"),
 ];
 
 /// Flags in the order in which they are read; those of no group have no effect.
@@ -237,7 +259,32 @@ fn usage(flag: &FlagInfo<'_>) -> String {
     }
 }
 
-fn built_in(name: &str) -> &'static str {
+/// The commands that have a word of their own, and what they do.
+pub(crate) fn commands() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let word = |usage: &'static str| usage.split(' ').nth(1);
+    COMMANDS
+        .into_iter()
+        .filter_map(move |(usage, what)| Some((word(usage)?, what)))
+}
+
+/// All commands as they are typed, and what they do.
+pub(super) fn commands_with_usage() -> &'static [(&'static str, &'static str)] {
+    &COMMANDS
+}
+
+/// Flags, by what they are for.
+pub(super) fn groups() -> &'static [(&'static str, &'static [&'static str])] {
+    &GROUPS
+}
+
+/// Flags that change nothing.
+pub(super) fn without_effect() -> Vec<&'static str> {
+    let info = Args::get_args_info();
+    let flags = info.flags.iter().map(|flag| flag.long);
+    flags.filter(|name| !grouped(name)).collect()
+}
+
+pub(super) fn built_in(name: &str) -> &'static str {
     match name {
         "--version" => "print the version",
         _ => "print this",
