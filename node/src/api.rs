@@ -4,6 +4,7 @@
 //! client ── guard ── private channel ── tiny_http ── routes ── app
 //! ```
 
+pub mod access;
 mod anthropic;
 pub mod backend;
 mod calls;
@@ -16,6 +17,7 @@ mod fields;
 pub mod guard;
 mod health;
 pub mod http;
+pub mod line;
 mod live;
 pub mod mark;
 mod models;
@@ -25,5 +27,7 @@ mod opening;
 mod routes;
 mod serve;
 pub mod server;
+pub mod service;
 mod views;
 mod web;
+mod workers;

@@ -132,6 +132,9 @@ impl App {
         let fetches = settings.fetches && settings.engine != EngineKind::Dummy;
         config.fetches = fetches && !settings.hub.offline;
         config.keep_loaded = Some(settings.keep_alive);
+        // What comes to this node from others takes as much again.
+        let requests = settings.parallel_requests.saturating_mul(2);
+        config.limits.requests = config.limits.requests.max(requests);
         config.placement = settings.placement;
         config.pins.clone_from(&settings.pins);
         let events = Arc::new(Events::default());

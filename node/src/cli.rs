@@ -244,6 +244,21 @@ pub struct Args {
     /// port of the API; default 52415
     #[argh(option, arg_name = "PORT", default = "52415")]
     pub chatgpt_api_port: u16,
+    /// key that clients have to send; may be given several times, also as EXO_API_KEY
+    #[argh(option, arg_name = "KEY")]
+    pub api_key: Vec<String>,
+    /// file with such keys, one on each line
+    #[argh(option, arg_name = "FILE")]
+    pub api_key_file: Option<PathBuf>,
+    /// further name of this machine that clients may use; may be given several times
+    #[argh(option, arg_name = "HOST")]
+    pub api_host_name: Vec<String>,
+    /// web site that may use the API from a browser, such as https://HOST; may be given several times
+    #[argh(option, arg_name = "ORIGIN")]
+    pub cors_origin: Vec<String>,
+    /// answers that are computed at a time, others wait; default 32
+    #[argh(option, arg_name = "COUNT", default = "32")]
+    pub max_parallel_requests: usize,
     /// time for one whole answer; default 900
     #[argh(option, arg_name = "SECONDS", default = "900")]
     pub chatgpt_api_response_timeout: u64,

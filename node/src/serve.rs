@@ -1,6 +1,5 @@
 //! `exo-node serve`: join the ring, serve the API, until told to stop.
 
-use crate::api::guard::GuardOptions;
 use crate::api::server::{self, Server};
 use crate::app::{App, Started};
 use crate::engines;
@@ -11,6 +10,7 @@ use crate::signals::Stop;
 use crate::tui::Live;
 use crate::{Failed, capabilities};
 use exo_protocol::config::Discovery;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -36,8 +36,15 @@ pub fn serve(settings: &Settings, stop: &Stop) -> Result<(), Failed> {
             .wait_for_peers(settings.wait_for_peers, &|| stop.asked());
     }
     started.app.let_quit(stop.clone());
-    let mut server = Server::start(listener, started.app.clone(), GuardOptions::default())?;
+    let access = settings.access.clone();
+    let address = listener.local_addr();
+    let who = address.map(|address| access.words(address.ip()));
+    let app = Arc::clone(&started.app);
+    let mut server = Server::start(listener, app, access, settings.guard())?;
     tracing::info!("API at {}/v1, ready", server.url());
+    if let Ok(who) = who {
+        tracing::info!("the API is open to {who}");
+    }
     #[cfg(feature = "tui")]
     let live = Live::start(settings, &started.app, format!("{}/v1", server.url()));
     notify::ready();

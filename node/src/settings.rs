@@ -1,11 +1,14 @@
 //! What the command line comes to.
 
+mod access;
 mod commands;
 mod discovery;
 
 pub use commands::Commands;
 pub use discovery::Tailscale;
 
+use crate::api::access::Access;
+use crate::api::guard::GuardOptions;
 use crate::cli::{Args, EngineKind, RuntimeKind, UsageError};
 use crate::identity::{self, Identity};
 use crate::recording::Record;
@@ -24,6 +27,9 @@ pub(crate) const NODE_PORT: u16 = 50051;
 
 /// Mebibytes of a recording: some days of a node that answers now and then.
 const RECORD_LIMIT: u64 = 64;
+
+/// Most answers at a time: each has threads and descriptors of its own.
+const PARALLEL_REQUESTS: usize = 512;
 
 /// What a node is to be.
 #[derive(Debug)]
@@ -74,6 +80,10 @@ pub struct Settings {
     pub answering: Answering,
     /// Where the API is.
     pub api: (String, u16),
+    /// Who may use it.
+    pub access: Access,
+    /// Answers that are computed at a time.
+    pub parallel_requests: usize,
     /// The types in which hidden states travel, preferred first; `float32` is among them.
     pub activations: Vec<DType>,
     /// How models are cut over nodes.
@@ -163,6 +173,18 @@ impl Settings {
         Ok(settings)
     }
 
+    /// What clients of the API may cost.
+    #[must_use]
+    pub fn guard(&self) -> GuardOptions {
+        let mut options = GuardOptions::default();
+        options.answers.slots = self.parallel_requests;
+        // Each answer has a connection, and others come besides.
+        let wanted = self.parallel_requests.saturating_mul(2);
+        options.connections = options.connections.max(wanted);
+        options.quick.waiting = options.connections;
+        options
+    }
+
     /// Whether this build has an engine.
     ///
     /// # Errors
@@ -189,6 +211,11 @@ impl Settings {
         }
         if args.max_generate_tokens == 0 {
             return Err(usage("--max-generate-tokens must be at least 1"));
+        }
+        if !(1..=PARALLEL_REQUESTS).contains(&args.max_parallel_requests) {
+            return Err(usage(format!(
+                "--max-parallel-requests must be from 1 to {PARALLEL_REQUESTS}"
+            )));
         }
         if args.chatgpt_api_response_timeout == 0 {
             return Err(usage("--chatgpt-api-response-timeout must be at least 1"));
@@ -239,6 +266,8 @@ impl Settings {
                 system_prompt: args.system_prompt.clone(),
             },
             api: (args.chatgpt_api_host.clone(), args.chatgpt_api_port),
+            access: access::access(args)?,
+            parallel_requests: args.max_parallel_requests,
             activations: args.activation_dtype.0.clone(),
             placement: args.placement.0,
             pins: args.layers.clone().map_or_else(Vec::new, |layers| layers.0),
@@ -423,6 +452,10 @@ mod tests {
             (
                 "--inference-engine cpu --adapter x",
                 "--adapter goes with --inference-engine mlx",
+            ),
+            (
+                "--max-parallel-requests 0",
+                "--max-parallel-requests must be from 1 to 512",
             ),
             ("--default-temp 3", "--default-temp must be from 0 to 2"),
             ("--default-temp NaN", "--default-temp must be from 0 to 2"),

@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 
 type Body = fn(&[u8]);
 
-const TARGETS: [(&str, Body); 7] = [
+const TARGETS: [(&str, Body); 8] = [
     ("cluster", fuzz::cluster),
     ("connection", fuzz::connection),
     ("decode", fuzz::decode),
     ("discovery", fuzz::discovery),
     ("gguf", fuzz::gguf),
+    ("http", fuzz::http),
     ("node", fuzz::node),
     ("roundtrip", fuzz::roundtrip),
 ];
@@ -224,5 +225,18 @@ fn a_gguf_head_and_its_mutations_are_read_or_refused() {
     let mut rng = Rng::new(seed);
     for _ in 0..20_000 {
         fuzz::gguf(&mutate(&head, &mut rng));
+    }
+}
+
+#[test]
+fn http_requests_and_their_mutations_are_read_alike_however_they_are_cut() {
+    let seed = 0x4774_97ed;
+    eprintln!("seed {seed:#x}");
+    let mut rng = Rng::new(seed);
+    for path in files(&fuzz_folder("corpus").join("http")) {
+        let data = read(&path);
+        for _ in 0..200 {
+            fuzz::http(&mutate(&data, &mut rng));
+        }
     }
 }

@@ -30,6 +30,7 @@ fn error(error: &ApiError) -> Value {
     json!({"type": "error", "error": {"type": kind, "message": error.message}})
 }
 
-fn refuse(refused: &ApiError) -> Reply {
+/// An error in this API's words.
+pub(super) fn refuse(refused: &ApiError) -> Reply {
     refused.reply_with(&error(refused))
 }

@@ -1,19 +1,20 @@
 //! tiny_http behind the guard: its private channel, and its replacement when it dies.
 
-use super::http::{Client, Request, Responder};
+mod channel;
+
+pub use channel::ChannelKind;
+
+use super::http::{Client, HINTS, KEPT, Request, Responder};
+use super::line::Permit;
 use super::mark::Mark;
-use crate::folder::PrivateFolder;
+use super::service::Service;
+use super::workers::Workers;
 use crate::random;
+use channel::{Channel, Door};
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
-
-/// Answers requests; called on a thread of its own for each.
-pub type Handler = Arc<dyn Fn(Request, Responder) + Send + Sync>;
 
 /// The header by which requests show that the guard sent them: the secret and a visit's number.
 const SECRET_HEADER: &str = "X-Exo-Guard";
@@ -21,7 +22,8 @@ const SECRET_HEADER: &str = "X-Exo-Guard";
 /// Runs tiny_http on a channel that only this process knows.
 pub struct Backend {
     secret: String,
-    handler: Handler,
+    service: Arc<dyn Service>,
+    workers: Arc<Workers>,
     visits: Arc<Visits>,
     lane: Mutex<Option<Lane>>,
     kind: ChannelKind,
@@ -35,37 +37,17 @@ impl std::fmt::Debug for Backend {
     }
 }
 
-/// What the private channel is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ChannelKind {
-    /// A Unix socket in a folder that only this user may enter.
-    #[cfg(unix)]
-    Unix,
-    /// A port of 127.0.0.1; the secret keeps others out.
-    Loopback,
-}
-
-impl ChannelKind {
-    /// The best one that this system has.
-    #[must_use]
-    pub fn preferred() -> Self {
-        #[cfg(unix)]
-        return Self::Unix;
-        #[cfg(not(unix))]
-        return Self::Loopback;
-    }
-}
-
 impl Backend {
-    /// Starts tiny_http for `handler`.
+    /// Starts tiny_http for `service`.
     ///
     /// # Errors
     /// When the private channel cannot be made.
-    pub fn start(kind: ChannelKind, handler: Handler) -> io::Result<Arc<Self>> {
+    pub fn start(kind: ChannelKind, service: Arc<dyn Service>) -> io::Result<Arc<Self>> {
         let secret = format!("{:032x}", u128::from_le_bytes(random::bytes()));
         let backend = Self {
             secret,
-            handler,
+            service,
+            workers: Arc::default(),
             visits: Arc::default(),
             lane: Mutex::new(None),
             kind,
@@ -75,11 +57,16 @@ impl Backend {
         Ok(Arc::new(backend))
     }
 
-    /// A channel for one request of the client at `address`.
+    /// What stands behind it.
+    pub(super) fn service(&self) -> &dyn Service {
+        &*self.service
+    }
+
+    /// A channel for one request of the client at `address`, which may be worked on.
     ///
     /// tiny_http's accepting thread ends for ever at the first error, such as too many open files.
     /// A channel that refuses is therefore replaced, once for each visit.
-    pub(super) fn visit(&self, address: String) -> io::Result<Visit> {
+    pub(super) fn visit(&self, address: String, permit: Permit) -> io::Result<Visit> {
         let mut lane = lock(&self.lane);
         let channel = match lane.as_ref().map(Lane::connect) {
             Some(Ok(channel)) => channel,
@@ -92,7 +79,7 @@ impl Backend {
             }
         };
         drop(lane);
-        let client = Arc::new(Client::new(address));
+        let client = Arc::new(Client::new(address, permit));
         let number = self.visits.enter(Arc::clone(&client));
         let value = format!("{}-{number}", self.secret);
         Ok(Visit {
@@ -102,12 +89,6 @@ impl Backend {
             number,
             visits: Arc::clone(&self.visits),
         })
-    }
-
-    /// Whether nobody waits for an answer.
-    #[must_use]
-    pub fn idle(&self) -> bool {
-        lock(&self.visits.0).1.is_empty()
     }
 
     /// Ends tiny_http and removes its private channel. Answers that are under way go on.
@@ -121,7 +102,8 @@ impl Backend {
         let (server, door) = (Arc::new(server), Arc::new(door));
         let dispatcher = Dispatcher {
             secret: self.secret.clone(),
-            handler: Arc::clone(&self.handler),
+            service: Arc::clone(&self.service),
+            workers: Arc::clone(&self.workers),
             visits: Arc::clone(&self.visits),
         };
         let (receiving, held) = (Arc::clone(&server), Arc::clone(&door));
@@ -153,17 +135,7 @@ struct Lane {
 
 impl Lane {
     fn connect(&self) -> io::Result<Channel> {
-        match &*self.door {
-            #[cfg(unix)]
-            Door::Unix { path, .. } => {
-                std::os::unix::net::UnixStream::connect(path).map(Channel::Unix)
-            }
-            Door::Loopback(address) => {
-                let stream = TcpStream::connect_timeout(address, Duration::from_secs(1))?;
-                stream.set_nodelay(true)?;
-                Ok(Channel::Loopback(stream))
-            }
-        }
+        self.door.connect()
     }
 }
 
@@ -174,99 +146,6 @@ impl Drop for Lane {
         self.server.unblock();
         if let Some(dispatcher) = self.dispatcher.take() {
             let _ = dispatcher.join();
-        }
-    }
-}
-
-enum Door {
-    #[cfg(unix)]
-    Unix {
-        path: PathBuf,
-        _folder: PrivateFolder,
-    },
-    Loopback(SocketAddr),
-}
-
-/// The guard's end of the private channel.
-pub(super) enum Channel {
-    #[cfg(unix)]
-    Unix(std::os::unix::net::UnixStream),
-    Loopback(TcpStream),
-}
-
-impl Channel {
-    fn listen(kind: ChannelKind) -> io::Result<(tiny_http::Listener, Door)> {
-        match kind {
-            #[cfg(unix)]
-            ChannelKind::Unix => {
-                // Temporary folders may be missing, full, or have longer names than the address of
-                // a socket can hold.
-                Self::listen_in_folder().or_else(|error| {
-                    tracing::debug!("no Unix socket for the API: {error}");
-                    Self::listen(ChannelKind::Loopback)
-                })
-            }
-            ChannelKind::Loopback => {
-                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-                let address = listener.local_addr()?;
-                Ok((listener.into(), Door::Loopback(address)))
-            }
-        }
-    }
-
-    #[cfg(unix)]
-    fn listen_in_folder() -> io::Result<(tiny_http::Listener, Door)> {
-        let folder = PrivateFolder::create()?;
-        let path = folder.path().join("api.sock");
-        let listener = std::os::unix::net::UnixListener::bind(&path)?;
-        Ok((
-            listener.into(),
-            Door::Unix {
-                path,
-                _folder: folder,
-            },
-        ))
-    }
-
-    pub(super) fn set_timeouts(&self, read: Duration, write: Duration) -> io::Result<()> {
-        match self {
-            #[cfg(unix)]
-            Self::Unix(stream) => {
-                stream.set_read_timeout(Some(read))?;
-                stream.set_write_timeout(Some(write))
-            }
-            Self::Loopback(stream) => {
-                stream.set_read_timeout(Some(read))?;
-                stream.set_write_timeout(Some(write))
-            }
-        }
-    }
-}
-
-impl Read for Channel {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            #[cfg(unix)]
-            Self::Unix(stream) => stream.read(buffer),
-            Self::Loopback(stream) => stream.read(buffer),
-        }
-    }
-}
-
-impl Write for Channel {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            #[cfg(unix)]
-            Self::Unix(stream) => stream.write(bytes),
-            Self::Loopback(stream) => stream.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            #[cfg(unix)]
-            Self::Unix(stream) => stream.flush(),
-            Self::Loopback(stream) => stream.flush(),
         }
     }
 }
@@ -320,7 +199,8 @@ impl Visits {
 /// Takes requests from one tiny_http until it ends.
 struct Dispatcher {
     secret: String,
-    handler: Handler,
+    service: Arc<dyn Service>,
+    workers: Arc<Workers>,
     visits: Arc<Visits>,
 }
 
@@ -330,11 +210,9 @@ impl Dispatcher {
             let Some(client) = self.client(&request) else {
                 continue; // Somebody else found the channel; tiny_http answers 500.
             };
-            let handler = Arc::clone(&self.handler);
-            let spawned = thread::Builder::new()
-                .name("api-request".to_owned())
-                .spawn(move || answer(request, client, &*handler));
-            if let Err(error) = spawned {
+            let service = Arc::clone(&self.service);
+            let job = Box::new(move || answer(request, client, &*service));
+            if let Err(error) = self.workers.run(job) {
                 tracing::warn!("no thread for an API request: {error}");
             }
         }
@@ -350,43 +228,21 @@ impl Dispatcher {
     }
 }
 
-fn answer(
-    mut request: tiny_http::Request,
-    client: Arc<Client>,
-    handler: &(dyn Fn(Request, Responder) + Send + Sync),
-) {
-    let mut body = Vec::new();
-    if request.as_reader().read_to_end(&mut body).is_err() {
+fn answer(mut request: tiny_http::Request, client: Arc<Client>, service: &dyn Service) {
+    let method = request.method().as_str().to_owned();
+    let mut asked = Request::new(&method, request.url());
+    if request.as_reader().read_to_end(&mut asked.body).is_err() {
         return;
     }
-    let method = request.method().as_str().to_owned();
-    let path = request
-        .url()
-        .split('?')
-        .next()
-        .unwrap_or_default()
-        .to_owned();
-    let (host, origin) = (header(&request, "Host"), header(&request, "Origin"));
-    let known = header(&request, "If-None-Match");
-    let mark = Mark::new(
-        header(&request, "X-Request-Id").as_deref(),
-        header(&request, "X-Exo-Trace").as_deref(),
-    );
-    let head_only = method == "HEAD";
-    let responder = Responder::new(request.into_writer(), head_only).marked(&mark);
-    handler(
-        Request {
-            method,
-            path,
-            host,
-            origin,
-            known,
-            body,
-            client,
-            mark,
-        },
-        responder,
-    );
+    let headers = KEPT.iter().chain(&HINTS).filter_map(|name| {
+        let value = header(&request, name)?;
+        Some((*name, value))
+    });
+    asked.headers = headers.collect();
+    asked.mark = Mark::new(asked.header("X-Request-Id"), asked.header("X-Exo-Trace"));
+    asked.client = client;
+    let responder = Responder::new(request.into_writer(), &asked);
+    service.answer(asked, responder);
 }
 
 fn header(request: &tiny_http::Request, name: &str) -> Option<String> {

@@ -2,29 +2,38 @@
 //!
 //! tiny_http trusts its clients: one announced length aborts the process, one endless header fills
 //! the memory, one failed `accept` ends the service. Clients therefore talk to this guard. It reads
-//! one whole request for each connection, strictly and against the clock, hands only well-formed
-//! ones to tiny_http over a private channel ([`Backend`]), and copies the answer back. It also
-//! notices when a client hangs up, and says so to whoever works on the answer.
+//! one whole request after the other from each connection, strictly and against the clock, hands
+//! only well-formed ones to tiny_http over a private channel ([`Backend`]), as many at a time as
+//! there are workers, and copies the answers back. It also notices when a client hangs up, and says
+//! so to whoever works on the answer.
 
 mod incoming;
+mod places;
 mod relay;
+mod source;
+mod talk;
 
-pub use incoming::Refusal;
+pub use incoming::{Head, Refusal, read_body, read_head};
+pub use source::{Input, Source};
 
 use super::backend::Backend;
 use super::error::ApiError;
+use super::line::{Line, LineOptions};
+use places::Places;
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use talk::{Budget, Shared};
 
-/// What one client may cost.
+/// What clients may cost.
 #[derive(Clone, Copy, Debug)]
 pub struct GuardOptions {
-    /// Bytes of request line and headers.
+    /// Bytes of request line and headers, and of further requests that a client may send before it
+    /// has its answer.
     pub head_bytes: usize,
     /// Time for request line and headers to arrive.
     pub head_time: Duration,
@@ -32,12 +41,27 @@ pub struct GuardOptions {
     pub body_bytes: usize,
     /// Time for a body to arrive.
     pub body_time: Duration,
-    /// Connections at a time; further ones hear 503.
+    /// Bytes of all bodies that are here at a time; who brings more hears 503.
+    pub bodies_bytes: usize,
+    /// Connections at a time. When there are so many, idle ones give way, then slow ones; if there
+    /// are none, further ones hear 503. Each takes a thread and up to four descriptors, of which
+    /// processes have 1024 by default.
     pub connections: usize,
+    /// Requests of one connection, so that long-lived ones do not stay with one of several nodes
+    /// behind the same name for ever.
+    pub requests: usize,
+    /// Time that a connection may be kept between two requests.
+    pub idle_time: Duration,
     /// Time in which a client must take each piece of the answer.
     pub write_time: Duration,
-    /// Time that a refused client gets to read why.
+    /// Time that a client gets to read the last answer.
     pub linger: Duration,
+    /// Requests that look something up.
+    pub quick: LineOptions,
+    /// Requests that let the ring compute.
+    pub answers: LineOptions,
+    /// Requests that look on until they go.
+    pub watch: LineOptions,
 }
 
 impl Default for GuardOptions {
@@ -47,9 +71,27 @@ impl Default for GuardOptions {
             head_time: Duration::from_secs(5),
             body_bytes: 8 << 20,
             body_time: Duration::from_secs(20),
-            connections: 64,
+            bodies_bytes: 128 << 20,
+            connections: 256,
+            requests: 1000,
+            idle_time: Duration::from_secs(60),
             write_time: Duration::from_secs(10),
             linger: Duration::from_secs(1),
+            // As many may wait as can be connected: what is quick is never refused.
+            quick: LineOptions {
+                slots: 16,
+                waiting: 256,
+            },
+            // Half of the requests that a node takes by default: the rest is for other nodes'.
+            answers: LineOptions {
+                slots: 32,
+                waiting: 128,
+            },
+            // Nobody waits for somebody else to close a browser.
+            watch: LineOptions {
+                slots: 64,
+                waiting: 0,
+            },
         }
     }
 }
@@ -59,6 +101,7 @@ impl Default for GuardOptions {
 pub struct Guard {
     address: SocketAddr,
     stop: Arc<AtomicBool>,
+    places: Arc<Places>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -74,10 +117,18 @@ impl Guard {
     ) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let stop = Arc::new(AtomicBool::new(false));
-        let door = Door {
+        let places = Places::new(options.connections);
+        let shared = Arc::new(Shared {
             options,
             backend,
-            open: Arc::new(AtomicUsize::new(0)),
+            bodies: Budget::new(options.bodies_bytes),
+            quick: Line::new(options.quick),
+            answers: Line::new(options.answers),
+            watch: Line::new(options.watch),
+            places: Arc::clone(&places),
+        });
+        let door = Door {
+            shared,
             leaving: VecDeque::new(),
         };
         let stopped = Arc::clone(&stop);
@@ -87,6 +138,7 @@ impl Guard {
         Ok(Self {
             address,
             stop,
+            places,
             thread: Some(thread),
         })
     }
@@ -98,9 +150,14 @@ impl Guard {
     }
 }
 
-impl Drop for Guard {
-    fn drop(&mut self) {
+impl Guard {
+    /// Closes the door; connections that are open end with their answers.
+    pub fn close(&mut self) {
         self.stop.store(true, Ordering::Release);
+        self.places.close();
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
         // `accept` has no timeout: a connection of our own ends the wait.
         let mut wake = self.address;
         if wake.ip().is_unspecified() {
@@ -110,17 +167,27 @@ impl Drop for Guard {
             });
         }
         let woken = TcpStream::connect_timeout(&wake, Duration::from_millis(200)).is_ok();
-        if let Some(thread) = self.thread.take().filter(|_| woken) {
+        if woken {
             let _ = thread.join();
         }
+    }
+
+    /// Whether nobody waits for an answer, or for the end of one.
+    #[must_use]
+    pub fn idle(&self) -> bool {
+        self.places.idle()
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
 /// The accepting side.
 struct Door {
-    options: GuardOptions,
-    backend: Arc<Backend>,
-    open: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
     /// Clients that were told 503 and may still be reading it: closing a socket with unread input
     /// would tear the answer away.
     leaving: VecDeque<(Instant, TcpStream)>,
@@ -137,7 +204,7 @@ impl Door {
             if stop.load(Ordering::Acquire) {
                 return;
             }
-            let linger = self.options.linger;
+            let linger = self.shared.options.linger;
             self.leaving.retain(|(since, _)| since.elapsed() < linger);
             match accepted {
                 Ok((stream, address)) => {
@@ -159,26 +226,21 @@ impl Door {
     }
 
     fn admit(&mut self, stream: TcpStream, address: SocketAddr) {
-        let busy = || {
-            ApiError::new(
-                503,
-                "too_many_connections",
-                "too many connections; try again",
-            )
-        };
-        if self.open.fetch_add(1, Ordering::AcqRel) >= self.options.connections {
-            self.open.fetch_sub(1, Ordering::AcqRel);
-            self.turn_away(stream, &busy());
+        let stream = Arc::new(stream);
+        let Some(place) = self.shared.places.take(&stream) else {
+            let busy = "too many connections; try again";
+            let busy = ApiError::new(503, "too_many_connections", busy);
+            if let Some(stream) = Arc::into_inner(stream) {
+                self.turn_away(stream, &busy);
+            }
             return;
-        }
-        let place = Place(Arc::clone(&self.open));
-        let (options, backend) = (self.options, Arc::clone(&self.backend));
+        };
+        let shared = Arc::clone(&self.shared);
         let spawned = thread::Builder::new()
             .name("api-client".to_owned())
             .stack_size(256 << 10)
             .spawn(move || {
-                let _place = place;
-                if let Err(error) = serve(stream, address, &options, &backend) {
+                if let Err(error) = talk::talk(stream, place, address, &shared) {
                     tracing::trace!("API client {address}: {error}");
                 }
             });
@@ -191,7 +253,7 @@ impl Door {
         // Fits into any socket's empty buffer, so it does not hold up the next client.
         let written = stream
             .set_nonblocking(true)
-            .and_then(|()| stream.write_all(&error.to_reply().to_bytes(false)))
+            .and_then(|()| stream.write_all(&relay::last_words(error)))
             .and_then(|()| stream.shutdown(Shutdown::Write));
         if written.is_ok() {
             if self.leaving.len() >= LEAVING {
@@ -200,49 +262,4 @@ impl Door {
             self.leaving.push_back((Instant::now(), stream));
         }
     }
-}
-
-/// One of the connections that may be open; given back when dropped.
-struct Place(Arc<AtomicUsize>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-fn serve(
-    mut stream: TcpStream,
-    address: SocketAddr,
-    options: &GuardOptions,
-    backend: &Backend,
-) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    match incoming::read_request(&mut stream, options) {
-        Ok(request) => relay::relay(stream, address, &request, options, backend),
-        Err(Refusal::Gone) => Ok(()),
-        Err(Refusal::Because(error)) => {
-            tracing::debug!("API client {address} refused: {error}");
-            refuse(&mut stream, &error, options)
-        }
-    }
-}
-
-/// Says why, and gives the client the time to read it.
-fn refuse(stream: &mut TcpStream, error: &ApiError, options: &GuardOptions) -> io::Result<()> {
-    let reply = error.to_reply().to_bytes(false);
-    relay::write_before(stream, &reply, Instant::now() + options.write_time)?;
-    stream.shutdown(Shutdown::Write)?;
-    let end = Instant::now() + options.linger;
-    let mut scratch = [0; 4096];
-    while let Some(left) = end
-        .checked_duration_since(Instant::now())
-        .filter(|left| !left.is_zero())
-    {
-        stream.set_read_timeout(Some(left))?;
-        if io::Read::read(stream, &mut scratch)? == 0 {
-            break;
-        }
-    }
-    Ok(())
 }

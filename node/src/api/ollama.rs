@@ -31,6 +31,7 @@ pub(super) fn tags(app: &App) -> Value {
     json!({"models": models.collect::<Vec<_>>()})
 }
 
-fn refuse(error: &ApiError) -> Reply {
+/// An error in this API's words.
+pub(super) fn refuse(error: &ApiError) -> Reply {
     error.reply_with(&json!({"error": error.message}))
 }

@@ -1,8 +1,10 @@
 //! Which path does what.
 
+use super::access::{Access, Door};
 use super::error::ApiError;
-use super::http::{Reply, Request, Responder};
+use super::http::{REQUEST_ID, Reply, Request, Responder};
 use super::mark::Account;
+use super::service::{Lane, Service};
 use super::{anthropic, chat, completions, encode, health, live, models, ollama, views, web};
 use crate::app::App;
 use crate::metrics;
@@ -120,10 +122,77 @@ impl<'a> Route<'a> {
             Self::Post(Post::Quit) => "/quit",
         }
     }
+
+    /// What keeps strangers out.
+    fn door(self) -> Door {
+        match self {
+            Self::Health | Self::Live | Self::Ready => Door::Open,
+            Self::Web(_) => Door::Public,
+            _ => Door::Locked,
+        }
+    }
+
+    /// The line that it stands in.
+    fn lane(self) -> Lane {
+        match self {
+            Self::Post(Post::Encode | Post::Quit) => Lane::Quick,
+            Self::Events => Lane::Watch,
+            Self::Post(_) => Lane::Answer,
+            _ => Lane::Quick,
+        }
+    }
 }
 
-/// Answers one request.
-pub(super) fn handle(app: &App, request: &Request, mut responder: Responder) {
+/// The API of one node.
+pub(super) struct Routes {
+    pub(super) app: Arc<App>,
+    pub(super) access: Access,
+}
+
+impl Service for Routes {
+    fn admit(&self, request: &Request) -> Result<Lane, Reply> {
+        let admitted = check(&self.access, request).map(Route::lane);
+        admitted.map_err(|reply| {
+            tracing::debug!(
+                "{} {} from a client: {}",
+                request.method,
+                request.path,
+                reply.status
+            );
+            let name = Route::find(&request.path).map_or("other", Route::name);
+            Account::new(Arc::clone(self.app.events().metrics()), name).replied(reply.status);
+            let reply = reply.with_header(REQUEST_ID, request.mark.id());
+            self.access
+                .headers(request)
+                .into_iter()
+                .fold(reply, |reply, (name, value)| reply.with_header(name, value))
+        })
+    }
+
+    fn answer(&self, request: Request, responder: Responder) {
+        let headers = self.access.headers(&request).into_iter();
+        let responder = headers.fold(responder, |responder, (name, value)| {
+            responder.with_header(name, value)
+        });
+        handle(&self.app, &request, responder);
+    }
+
+    fn refuse(&self, request: &Request, error: &ApiError) -> Reply {
+        refuse(&request.path, error)
+    }
+}
+
+/// An error in the words of the API that a path belongs to.
+fn refuse(path: &str, error: &ApiError) -> Reply {
+    match Route::find(path) {
+        Some(Route::Post(Post::Messages)) => anthropic::refuse(error),
+        Some(Route::Post(Post::Ollama(_)) | Route::Tags) => ollama::refuse(error),
+        _ => error.to_reply(),
+    }
+}
+
+/// Answers one request that was admitted.
+fn handle(app: &App, request: &Request, mut responder: Responder) {
     // Every line that this thread logs from here on says which request it is about.
     let span = tracing::info_span!("request", id = request.mark.id());
     let _in_span = span.enter();
@@ -137,49 +206,65 @@ pub(super) fn handle(app: &App, request: &Request, mut responder: Responder) {
         request.path,
         request.client.address
     );
-    let result = match check(request) {
-        Ok(Route::Post(Post::Chat)) => return chat::handle(app, request, responder),
-        Ok(Route::Post(Post::Completions)) => return completions::handle(app, request, responder),
-        Ok(Route::Post(Post::Messages)) => return anthropic::handle(app, request, responder),
-        Ok(Route::Post(Post::Ollama(kind))) => {
+    let result = match Route::find(&request.path) {
+        Some(Route::Post(Post::Chat)) => return chat::handle(app, request, responder),
+        Some(Route::Post(Post::Completions)) => {
+            return completions::handle(app, request, responder);
+        }
+        Some(Route::Post(Post::Messages)) => return anthropic::handle(app, request, responder),
+        Some(Route::Post(Post::Ollama(kind))) => {
             return ollama::handle(app, request, responder, kind);
         }
-        Ok(Route::Post(Post::Encode)) => {
+        Some(Route::Post(Post::Encode)) => {
             let encoded = encode::handle(app, &request.body);
             responder.send(&encoded.unwrap_or_else(|error| error.to_reply()))
         }
-        Ok(Route::Post(Post::Quit)) => return quit(app, request, responder),
-        Ok(route) if changes(request) => {
+        Some(Route::Post(Post::Quit)) => return quit(app, request, responder),
+        Some(route) if changes(request) => {
             let done = change(app, route, request);
             responder.send(&done.unwrap_or_else(|error| error.to_reply()))
         }
-        Ok(Route::Events) => return live::handle(app, &request.client, responder),
-        Ok(Route::Web(name)) => {
-            let file = web::file(name, request.known.as_deref());
+        Some(Route::Events) => return live::handle(app, &request.client, responder),
+        Some(Route::Web(name)) => {
+            let file = web::file(name, request.header("If-None-Match"));
             responder.send(&file.unwrap_or_else(|error| error.to_reply()))
         }
-        Ok(route) => responder.send(&read(app, route).unwrap_or_else(|error| error.to_reply())),
-        Err(reply) => responder.send(&reply),
+        Some(route) => responder.send(&read(app, route).unwrap_or_else(|error| error.to_reply())),
+        None => responder.send(&nothing(request)),
     };
     if let Err(error) = result {
         tracing::debug!("{} went away: {error}", request.client.address);
     }
 }
 
-fn check(request: &Request) -> Result<Route<'_>, Reply> {
-    let route = Route::find(&request.path).ok_or_else(|| {
-        let message = format!("there is nothing at {}", request.path);
-        ApiError::new(404, "not_found", message).to_reply()
-    })?;
-    let allowed = route.allows();
+fn nothing(request: &Request) -> Reply {
+    let message = format!("there is nothing at {}", request.path);
+    ApiError::new(404, "not_found", message).to_reply()
+}
+
+/// Which route a request is for, if it may use it.
+fn check<'a>(access: &Access, request: &'a Request) -> Result<Route<'a>, Reply> {
+    let route = Route::find(&request.path);
+    let allowed = route.map_or("", Route::allows);
+    // Browsers ask without a key.
+    if let Some(reply) = access.preflight(request, allowed) {
+        return Err(reply);
+    }
+    let door = route.map_or(Door::Locked, Route::door);
+    access
+        .check(request, door, changes(request))
+        .map_err(|error| {
+            let reply = refuse(&request.path, &error);
+            match error.status {
+                401 => reply.with_header("WWW-Authenticate", "Bearer"),
+                _ => reply,
+            }
+        })?;
+    let route = route.ok_or_else(|| nothing(request))?;
     if !allowed.split(", ").any(|method| method == request.method) {
         let message = format!("{} answers {allowed}", request.path);
         let reply = ApiError::new(405, "method_not_allowed", message).to_reply();
         return Err(reply.with_header("Allow", allowed));
-    }
-    if changes(request) && foreign(request) {
-        let message = "requests of other web sites are refused";
-        return Err(ApiError::new(403, "foreign_origin", message).to_reply());
     }
     Ok(route)
 }
@@ -187,22 +272,6 @@ fn check(request: &Request) -> Result<Route<'_>, Reply> {
 /// Whether it does more than look.
 fn changes(request: &Request) -> bool {
     !matches!(request.method.as_str(), "GET" | "HEAD")
-}
-
-/// Whether another web site made the user's browser send this: browsers send simple requests
-/// anywhere, and this API asks nobody for a password.
-fn foreign(request: &Request) -> bool {
-    let Some(origin) = request.origin.as_deref() else {
-        return false;
-    };
-    let site = origin
-        .strip_prefix("http://")
-        .or_else(|| origin.strip_prefix("https://"));
-    match site {
-        Some(site) => request.host.as_deref() != Some(site),
-        // `null` is a sandboxed page or a redirect; extensions and apps have schemes of their own.
-        None => origin == "null",
-    }
 }
 
 /// What is neither asked of a model nor only looked at.
@@ -276,21 +345,15 @@ fn read(app: &App, route: Route<'_>) -> Result<Reply, ApiError> {
 mod tests {
     use super::*;
 
-    fn request(method: &str, path: &str, origin: Option<&str>) -> Request {
-        Request {
-            method: method.into(),
-            path: path.into(),
-            host: Some("localhost:52415".into()),
-            origin: origin.map(str::to_owned),
-            known: None,
-            body: Vec::new(),
-            client: Default::default(),
-            mark: Default::default(),
-        }
-    }
-
     fn status(method: &str, path: &str, origin: Option<&str>) -> u16 {
-        check(&request(method, path, origin)).map_or_else(|reply| reply.status, |_| 200)
+        let mut request = Request::new(method, path);
+        let headers = [("Host", Some("localhost:52415")), ("Origin", origin)];
+        let headers = headers.into_iter();
+        request.headers = headers
+            .filter_map(|(name, value)| Some((name, value?.to_owned())))
+            .collect();
+        let checked = check(&Access::default(), &request);
+        checked.map_or_else(|reply| reply.status, |_| 200)
     }
 
     #[test]
@@ -363,7 +426,7 @@ mod tests {
         assert_eq!(status("POST", chat, Some("https://localhost:1")), 403);
         assert_eq!(status("POST", chat, Some("null")), 403);
         assert_eq!(status("POST", chat, Some("http://localhost:52415")), 200);
-        assert_eq!(status("POST", chat, Some("app://chat")), 200);
+        assert_eq!(status("POST", chat, Some("app://chat")), 403);
         assert_eq!(
             status("GET", "/v1/models", Some("http://evil.example")),
             200

@@ -1,8 +1,9 @@
 //! The API of one node, from its port to its routes.
 
-use super::backend::{Backend, ChannelKind, Handler};
+use super::access::Access;
+use super::backend::{Backend, ChannelKind};
 use super::guard::{Guard, GuardOptions};
-use super::routes;
+use super::routes::Routes;
 use crate::app::App;
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
@@ -59,42 +60,42 @@ pub fn bind(host: &str, port: u16) -> Result<TcpListener, ServeError> {
 #[derive(Debug)]
 pub struct Server {
     url: String,
-    guard: Option<Guard>,
+    guard: Guard,
     backend: Arc<Backend>,
 }
 
 impl Server {
-    /// Serves `app` on `listener`.
+    /// Serves `app` on `listener` to those whom `access` lets in.
     ///
     /// # Errors
     /// When the system gives no threads or no private channel.
     pub fn start(
         listener: TcpListener,
         app: Arc<App>,
+        access: Access,
         options: GuardOptions,
     ) -> Result<Self, ServeError> {
-        let handler: Handler =
-            Arc::new(move |request, responder| routes::handle(&app, &request, responder));
+        let routes = Arc::new(Routes { app, access });
         let backend =
-            Backend::start(ChannelKind::preferred(), handler).map_err(ServeError::Start)?;
+            Backend::start(ChannelKind::preferred(), routes).map_err(ServeError::Start)?;
         let guard = Guard::start(listener, options, Arc::clone(&backend));
         let guard = guard.map_err(ServeError::Start)?;
         Ok(Self {
             url: url(guard.address()),
-            guard: Some(guard),
+            guard,
             backend,
         })
     }
 
     /// Takes no new clients; those that are here hear the end of their answers.
     pub fn refuse(&mut self) {
-        self.guard = None;
+        self.guard.close();
     }
 
     /// Gives the clients that are left `patience` to take the end of their answers.
     pub fn drain(&self, patience: Duration) {
         let deadline = Instant::now() + patience;
-        while !self.backend.idle() && Instant::now() < deadline {
+        while !self.guard.idle() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(5));
         }
     }

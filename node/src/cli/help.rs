@@ -191,6 +191,11 @@ const GROUPS: [(&str, &[&str]); 8] = [
         &[
             "--chatgpt-api-host",
             "--chatgpt-api-port",
+            "--api-key",
+            "--api-key-file",
+            "--api-host-name",
+            "--cors-origin",
+            "--max-parallel-requests",
             "--chatgpt-api-response-timeout",
             "--max-generate-tokens",
             "--default-temp",

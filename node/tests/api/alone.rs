@@ -1,6 +1,5 @@
 //! A node that is alone, and a client of its API.
 
-use exo_node::api::guard::GuardOptions;
 use exo_node::api::server::{self, Server};
 use exo_node::app::{App, Started};
 use exo_node::cli::{self, Parsed};
@@ -66,7 +65,9 @@ impl Node {
         let started = App::start(&settings).unwrap();
         let listener = server::bind("127.0.0.1", 0).unwrap();
         let app = std::sync::Arc::clone(&started.app);
-        let server = Server::start(listener, app, GuardOptions::default()).unwrap();
+        let options = settings.guard();
+        let access = settings.access;
+        let server = Server::start(listener, app, access, options).unwrap();
         Self {
             started: Some(started),
             server: Some(server),
@@ -78,6 +79,10 @@ impl Node {
     }
 
     pub(crate) fn send(&self, method: &str, path: &str, headers: &str, body: &str) -> TcpStream {
+        self.send_bytes(method, path, headers, body.as_bytes())
+    }
+
+    fn send_bytes(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> TcpStream {
         let address = self
             .server
             .as_ref()
@@ -90,24 +95,39 @@ impl Node {
             .set_read_timeout(Some(Duration::from_secs(60)))
             .unwrap();
         let length = body.len();
+        // Unless the test has a better one.
+        let host = match headers.contains("Host: ") {
+            true => String::new(),
+            false => format!("Host: {address}\r\n"),
+        };
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {address}\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
+            "{method} {path} HTTP/1.1\r\n{host}{headers}Connection: close\r\nContent-Length: {length}\r\n\r\n"
         );
-        stream.write_all(request.as_bytes()).unwrap();
+        let request = [request.as_bytes(), body].concat();
+        // Who is refused early may be told before all is sent.
+        let _ = stream.write_all(&request);
         stream
     }
 
     pub(crate) fn call(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+        self.call_with(method, path, headers, body.as_bytes())
+    }
+
+    pub(crate) fn call_with(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Answer {
         let mut text = String::new();
-        self.send(method, path, headers, body)
+        self.send_bytes(method, path, headers, body)
             .read_to_string(&mut text)
             .unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         let status = head[9..12].parse().unwrap();
+        let body = match head.contains("\r\nTransfer-Encoding: chunked") {
+            true => joined(body),
+            false => body.to_owned(),
+        };
         Answer {
             status,
             head: head.to_owned(),
-            body: body.to_owned(),
+            body,
         }
     }
 
@@ -135,6 +155,22 @@ impl Node {
                 "the ring goes on"
             );
             thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// The body whose chunks these are; it has to have its end.
+fn joined(mut chunks: &str) -> String {
+    let mut body = String::new();
+    loop {
+        let (length, rest) = chunks.split_once("\r\n").unwrap();
+        let length = usize::from_str_radix(length, 16).unwrap();
+        let (chunk, rest) = rest.split_at(length);
+        body.push_str(chunk);
+        chunks = rest.strip_prefix("\r\n").unwrap();
+        if length == 0 {
+            assert_eq!(chunks, "");
+            return body;
         }
     }
 }

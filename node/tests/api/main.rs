@@ -2,8 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
+mod access;
 mod alone;
 mod answers;
+mod anything;
+mod dialects;
 mod downloads;
 mod seen;
 #[path = "../../../models/src/hub/tests/server.rs"]

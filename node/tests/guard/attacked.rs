@@ -1,8 +1,11 @@
 //! An API with short limits, and clients of it.
 
-use exo_node::api::backend::{Backend, ChannelKind, Handler};
+use exo_node::api::backend::{Backend, ChannelKind};
+use exo_node::api::error::ApiError;
 use exo_node::api::guard::{Guard, GuardOptions};
 use exo_node::api::http::{Reply, Request, Responder};
+use exo_node::api::line::LineOptions;
+use exo_node::api::service::{Lane, Service};
 use serde_json::json;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -20,9 +23,24 @@ pub(crate) const OPTIONS: GuardOptions = GuardOptions {
     head_time: Duration::from_secs(1),
     body_bytes: 1 << 20,
     body_time: Duration::from_secs(1),
+    bodies_bytes: 4 << 20,
     connections: 8,
+    requests: 50,
+    idle_time: Duration::from_millis(200),
     write_time: Duration::from_secs(1),
     linger: Duration::from_secs(1),
+    quick: LineOptions {
+        slots: 2,
+        waiting: 64,
+    },
+    answers: LineOptions {
+        slots: 2,
+        waiting: 2,
+    },
+    watch: LineOptions {
+        slots: 2,
+        waiting: 0,
+    },
 };
 
 /// Events of the stream at `/events`.
@@ -34,6 +52,8 @@ pub(crate) struct Api {
     pub(crate) cancelled: Arc<AtomicUsize>,
     /// Events that the client has read: the next one is sent only then.
     pub(crate) read: Arc<AtomicUsize>,
+    /// Requests for `/wait` that are being worked on.
+    pub(crate) waiting: Arc<AtomicUsize>,
 }
 
 pub(crate) fn api() -> Api {
@@ -43,10 +63,13 @@ pub(crate) fn api() -> Api {
 pub(crate) fn api_on(kind: ChannelKind, options: GuardOptions) -> Api {
     let cancelled = Arc::new(AtomicUsize::new(0));
     let read = Arc::new(AtomicUsize::new(0));
-    let (count, seen) = (Arc::clone(&cancelled), Arc::clone(&read));
-    let handler: Handler =
-        Arc::new(move |request, responder| answer(&request, responder, &count, &seen));
-    let backend = Backend::start(kind, handler).unwrap();
+    let waiting = Arc::new(AtomicUsize::new(0));
+    let told = Told {
+        cancelled: Arc::clone(&cancelled),
+        read: Arc::clone(&read),
+        waiting: Arc::clone(&waiting),
+    };
+    let backend = Backend::start(kind, Arc::new(told)).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let guard = Guard::start(listener, options, Arc::clone(&backend)).unwrap();
     Api {
@@ -54,6 +77,28 @@ pub(crate) fn api_on(kind: ChannelKind, options: GuardOptions) -> Api {
         backend,
         cancelled,
         read,
+        waiting,
+    }
+}
+
+/// Answers, and counts what becomes of its answers.
+struct Told {
+    cancelled: Arc<AtomicUsize>,
+    read: Arc<AtomicUsize>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Service for Told {
+    fn admit(&self, request: &Request) -> Result<Lane, Reply> {
+        match request.path.as_str() {
+            "/wait" => Ok(Lane::Answer),
+            "/never" => Err(ApiError::new(403, "never", "never").to_reply()),
+            _ => Ok(Lane::Quick),
+        }
+    }
+
+    fn answer(&self, request: Request, responder: Responder) {
+        answer(&request, responder, self);
     }
 }
 
@@ -63,28 +108,38 @@ impl Drop for Api {
     }
 }
 
-fn answer(request: &Request, responder: Responder, cancelled: &AtomicUsize, read: &AtomicUsize) {
+fn answer(request: &Request, responder: Responder, told: &Told) {
     let result = match request.path.as_str() {
         "/wait" => {
             let started = Instant::now();
+            told.waiting.fetch_add(1, Ordering::SeqCst);
             while !request.client.gone() && started.elapsed() < PATIENCE {
                 thread::sleep(Duration::from_millis(5));
             }
-            cancelled.fetch_add(usize::from(request.client.gone()), Ordering::SeqCst);
+            told.waiting.fetch_sub(1, Ordering::SeqCst);
+            let gone = usize::from(request.client.gone());
+            told.cancelled.fetch_add(gone, Ordering::SeqCst);
             Ok(())
         }
-        "/events" => events(request, responder, read),
+        "/events" => events(request, responder, &told.read),
+        "/torn" => {
+            let mut stream = responder.stream("text/plain").unwrap();
+            stream.write_all(b"half").unwrap();
+            // Unwinds like a panic, without its words in the test's output.
+            std::panic::resume_unwind(Box::new(()))
+        }
+        "/panic" => std::panic::resume_unwind(Box::new(())),
         "/large" => responder.send(&Reply::html("x".repeat(64 << 20))),
         _ => {
             let value = json!({
                 "method": request.method, "path": request.path, "bytes": request.body.len(),
-                "host": request.host, "origin": request.origin,
+                "host": request.header("Host"), "origin": request.header("Origin"),
             });
             responder.send(&Reply::json(200, &value))
         }
     };
     if result.is_err() {
-        cancelled.fetch_add(1, Ordering::SeqCst);
+        told.cancelled.fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -115,7 +170,7 @@ impl Api {
         stream
     }
 
-    /// Sends `bytes` and reads to the end.
+    /// Sends `bytes` and reads until the connection ends, which is soon when nothing more comes.
     pub(crate) fn talk(&self, bytes: &[u8]) -> String {
         let mut stream = self.connect();
         stream.write_all(bytes).unwrap();
@@ -127,7 +182,8 @@ impl Api {
     }
 
     pub(crate) fn assert_alive(&self) {
-        let answer = self.talk(b"GET /alive?x=1 HTTP/1.1\r\nHost: here\r\n\r\n");
+        let answer =
+            self.talk(b"GET /alive?x=1 HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n");
         assert!(
             answer.contains(r#""path":"/alive","bytes":0,"host":"here""#),
             "{answer}"
@@ -137,7 +193,7 @@ impl Api {
     /// Waits until clients that left are no longer counted.
     pub(crate) fn wait_until_alive(&self) {
         let started = Instant::now();
-        while self.status(b"GET /alive HTTP/1.1\r\n\r\n") != 200 {
+        while self.status(b"GET /alive HTTP/1.1\r\nConnection: close\r\n\r\n") != 200 {
             assert!(started.elapsed() < PATIENCE, "it does not come back");
             thread::sleep(Duration::from_millis(5));
         }
@@ -145,9 +201,22 @@ impl Api {
     }
 
     pub(crate) fn wait_for_cancel(&self) {
+        self.wait_for("a worker hears of it", || {
+            self.cancelled.load(Ordering::SeqCst) > 0
+        });
+    }
+
+    /// Waits until so many requests for `/wait` are being worked on.
+    pub(crate) fn wait_for_waiting(&self, count: usize) {
+        self.wait_for("so many wait", || {
+            self.waiting.load(Ordering::SeqCst) == count
+        });
+    }
+
+    pub(crate) fn wait_for(&self, what: &str, holds: impl Fn() -> bool) {
         let started = Instant::now();
-        while self.cancelled.load(Ordering::SeqCst) == 0 {
-            assert!(started.elapsed() < PATIENCE, "nobody was told");
+        while !holds() {
+            assert!(started.elapsed() < PATIENCE, "{what}: never");
             thread::sleep(Duration::from_millis(5));
         }
     }

@@ -4,4 +4,6 @@
 
 mod attacked;
 mod attacks;
+mod crowd;
+mod kept;
 mod manners;

@@ -1,9 +1,10 @@
 //! Reading one request, strictly.
 
 use super::GuardOptions;
+use super::source::{Input, Source};
 use crate::api::error::ApiError;
-use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use crate::api::http::{HINTS, KEPT, Request};
+use crate::api::mark::Mark;
 use std::time::Instant;
 
 /// Why there is no request.
@@ -15,50 +16,10 @@ pub enum Refusal {
     Because(ApiError),
 }
 
-/// A request with everything that could be read in two ways taken out.
-#[derive(Debug)]
-pub(super) struct Incoming {
-    method: String,
-    target: String,
-    headers: Vec<(&'static str, String)>,
-    body: Vec<u8>,
-}
-
-impl Incoming {
-    /// The request as tiny_http gets it, with `secret` to show who sends it.
-    pub(super) fn to_bytes(&self, secret: (&str, &str)) -> Vec<u8> {
-        let Self {
-            method,
-            target,
-            headers,
-            body,
-        } = self;
-        let mut out = format!("{method} {target} HTTP/1.1\r\n");
-        let secret = [(secret.0, secret.1)];
-        let kept = headers.iter().map(|(name, value)| (*name, value.as_str()));
-        for (name, value) in kept.chain(secret) {
-            out.extend([name, ": ", value, "\r\n"]);
-        }
-        out.push_str(&format!(
-            "Content-Length: {}\r\nConnection: close\r\n\r\n",
-            body.len()
-        ));
-        let mut out = out.into_bytes();
-        out.extend_from_slice(body);
-        out
-    }
-}
-
-/// The headers that the API looks at; others never reach it.
-const KEPT: [&str; 3] = ["Host", "Origin", "If-None-Match"];
-
-/// Headers that help whoever looks for a request later. One that makes no sense is as good as none.
-const HINTS: [&str; 2] = ["X-Request-Id", "X-Exo-Trace"];
-
 /// Longest line between two chunks of a body, extensions included.
 const CHUNK_LINE: usize = 256;
 
-fn bad(message: impl Into<String>) -> Refusal {
+pub(super) fn bad(message: impl Into<String>) -> Refusal {
     Refusal::Because(ApiError::new(400, "bad_request", message))
 }
 
@@ -67,131 +28,44 @@ fn too_large(limit: usize) -> Refusal {
     Refusal::Because(ApiError::new(413, "body_too_large", message))
 }
 
-/// Bytes as they come, each piece before its deadline.
-struct Source<'a> {
-    stream: &'a mut TcpStream,
-    bytes: Vec<u8>,
-    /// Bytes that have been used already.
-    used: usize,
-    deadline: Instant,
-}
-
-impl Source<'_> {
-    fn rest(&self) -> &[u8] {
-        self.bytes.get(self.used..).unwrap_or_default()
-    }
-
-    fn consume(&mut self, count: usize) {
-        self.used += count;
-        // Moving the tail only now and then keeps many small chunks linear.
-        if self.used > 64 << 10 {
-            self.bytes.drain(..self.used);
-            self.used = 0;
-        }
-    }
-
-    fn fill(&mut self) -> Result<(), Refusal> {
-        let late =
-            || Refusal::Because(ApiError::new(408, "timeout", "the request came too slowly"));
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(late());
-        }
-        if self.stream.set_read_timeout(Some(left)).is_err() {
-            return Err(Refusal::Gone);
-        }
-        let mut piece = [0; 8192];
-        match self.stream.read(&mut piece) {
-            Ok(0) => Err(Refusal::Gone),
-            Ok(count) => {
-                self.bytes
-                    .extend_from_slice(piece.get(..count).unwrap_or_default());
-                Ok(())
-            }
-            Err(error) => match error.kind() {
-                ErrorKind::Interrupted => Ok(()),
-                ErrorKind::WouldBlock | ErrorKind::TimedOut => Err(late()),
-                _ => Err(Refusal::Gone),
-            },
-        }
-    }
-
-    /// The next line without its end; a line feed alone does not end one.
-    fn line(&mut self, limit: usize) -> Result<String, Refusal> {
-        loop {
-            if let Some(end) = self.rest().iter().position(|&byte| byte == b'\n') {
-                let line = self
-                    .rest()
-                    .get(..end)
-                    .and_then(|line| line.strip_suffix(b"\r"));
-                let line = line.ok_or_else(|| bad("a line must end with CR LF"))?;
-                if line.len() > limit {
-                    return Err(bad("a line is too long"));
-                }
-                let line = std::str::from_utf8(line).map_err(|_| bad("a line is not UTF-8"))?;
-                let line = line.to_owned();
-                self.consume(end + 1);
-                return Ok(line);
-            }
-            if self.rest().len() > limit {
-                return Err(bad("a line is too long"));
-            }
-            self.fill()?;
-        }
-    }
-
-    fn take(&mut self, count: usize, out: &mut Vec<u8>) -> Result<(), Refusal> {
-        let mut missing = count;
-        while missing > 0 {
-            if self.rest().is_empty() {
-                self.fill()?;
-            }
-            let have = missing.min(self.rest().len());
-            out.extend_from_slice(self.rest().get(..have).unwrap_or_default());
-            self.consume(have);
-            missing -= have;
-        }
-        Ok(())
-    }
-}
-
-/// Reads a whole request from `stream`.
-pub(super) fn read_request(
-    stream: &mut TcpStream,
+/// Reads request line and headers; the clock runs from now on.
+///
+/// # Errors
+/// What the client did wrong, or that it left.
+pub fn read_head<I: Input>(
+    source: &mut Source<I>,
     options: &GuardOptions,
-) -> Result<Incoming, Refusal> {
-    let deadline = Instant::now() + options.head_time;
-    let mut source = Source {
-        stream,
-        bytes: Vec::new(),
-        used: 0,
-        deadline,
-    };
-    let head = Head::parse(
-        &read_head(&mut source, options.head_bytes)?,
-        options.body_bytes,
-    )?;
+) -> Result<Head, Refusal> {
+    source.deadline = Instant::now() + options.head_time;
+    let lines = head_lines(source, options.head_bytes)?;
+    Head::parse(&lines, options.body_bytes)
+}
+
+/// Reads the body that `head` announced, as far as `grow` agrees to so many bytes more.
+///
+/// # Errors
+/// What the client did wrong, or that it left.
+pub fn read_body<I: Input>(
+    source: &mut Source<I>,
+    head: &Head,
+    options: &GuardOptions,
+    grow: &mut dyn FnMut(usize) -> Result<(), Refusal>,
+) -> Result<Vec<u8>, Refusal> {
     source.deadline = Instant::now() + options.body_time;
     if head.expects_continue && head.body != Body::None {
-        let go = source.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
-        go.map_err(|_| Refusal::Gone)?;
+        source.input.say(b"HTTP/1.1 100 Continue\r\n\r\n")?;
     }
     let mut body = Vec::new();
     match head.body {
         Body::None => {}
-        Body::Length(length) => source.take(length, &mut body)?,
-        Body::Chunked => read_chunks(&mut source, options.body_bytes, &mut body)?,
+        Body::Length(length) => source.take(length, &mut body, grow)?,
+        Body::Chunked => read_chunks(source, options.body_bytes, &mut body, grow)?,
     }
-    Ok(Incoming {
-        method: head.method,
-        target: head.target,
-        headers: head.headers,
-        body,
-    })
+    Ok(body)
 }
 
 /// The lines up to the empty one.
-fn read_head(source: &mut Source<'_>, limit: usize) -> Result<Vec<String>, Refusal> {
+fn head_lines<I: Input>(source: &mut Source<I>, limit: usize) -> Result<Vec<String>, Refusal> {
     let too_long = || {
         let message = format!("request line and headers are larger than {limit} bytes");
         Refusal::Because(ApiError::new(431, "headers_too_large", message))
@@ -216,7 +90,12 @@ fn read_head(source: &mut Source<'_>, limit: usize) -> Result<Vec<String>, Refus
     }
 }
 
-fn read_chunks(source: &mut Source<'_>, limit: usize, body: &mut Vec<u8>) -> Result<(), Refusal> {
+fn read_chunks<I: Input>(
+    source: &mut Source<I>,
+    limit: usize,
+    body: &mut Vec<u8>,
+    grow: &mut dyn FnMut(usize) -> Result<(), Refusal>,
+) -> Result<(), Refusal> {
     loop {
         let line = source.line(CHUNK_LINE)?;
         let digits = line.split(';').next().unwrap_or_default().trim_end();
@@ -230,7 +109,7 @@ fn read_chunks(source: &mut Source<'_>, limit: usize, body: &mut Vec<u8>) -> Res
         if length == 0 {
             break;
         }
-        source.take(length, body)?;
+        source.take(length, body, grow)?;
         if !source.line(0)?.is_empty() {
             return Err(bad("a chunk is longer than its length"));
         }
@@ -251,16 +130,67 @@ enum Body {
     Chunked,
 }
 
-#[derive(Debug)]
-struct Head {
+/// Request line and headers, with everything that could be read in two ways taken out.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Head {
     method: String,
     target: String,
     headers: Vec<(&'static str, String)>,
     body: Body,
     expects_continue: bool,
+    /// HTTP/1.0.
+    pub(super) old: bool,
+    /// Whether the client wants to go on when it has its answer.
+    pub(super) keep: bool,
 }
 
 impl Head {
+    pub(super) fn method(&self) -> &str {
+        &self.method
+    }
+
+    /// Whether a body follows.
+    pub(super) fn has_body(&self) -> bool {
+        !matches!(self.body, Body::None | Body::Length(0))
+    }
+
+    /// What is asked, without its body.
+    #[must_use]
+    pub fn request(&self) -> Request {
+        let mut request = Request {
+            headers: self.headers.clone(),
+            ..Request::new(&self.method, &self.target)
+        };
+        let (id, trace) = (
+            request.header("X-Request-Id"),
+            request.header("X-Exo-Trace"),
+        );
+        request.mark = Mark::new(id, trace);
+        request
+    }
+
+    /// The head as tiny_http gets it, with `secret` to show who sends it, before so many bytes of
+    /// a body.
+    #[must_use]
+    pub fn to_bytes(&self, secret: (&str, &str), body: usize) -> Vec<u8> {
+        let Self {
+            method,
+            target,
+            headers,
+            ..
+        } = self;
+        let mut out = format!("{method} {target} HTTP/1.1\r\n");
+        let secret = [(secret.0, secret.1)];
+        let kept = headers.iter().map(|(name, value)| (*name, value.as_str()));
+        for (name, value) in kept.chain(secret) {
+            out.extend([name, ": ", value, "\r\n"]);
+        }
+        out.push_str(&format!(
+            "Content-Length: {body}\r\nConnection: close\r\n\r\n"
+        ));
+        out.into_bytes()
+    }
+
     fn parse(lines: &[String], body_limit: usize) -> Result<Self, Refusal> {
         let (first, headers) = lines.split_first().ok_or_else(|| bad("empty request"))?;
         let (method, target, old) = request_line(first)?;
@@ -270,7 +200,10 @@ impl Head {
             headers: Vec::new(),
             body: Body::None,
             expects_continue: false,
+            old,
+            keep: !old,
         };
+        let mut wishes = (false, false);
         for line in headers {
             let (name, value) = line
                 .split_once(':')
@@ -288,18 +221,20 @@ impl Head {
             {
                 return Err(bad("a header's value has control characters"));
             }
-            head.header(name, value, old, body_limit)?;
+            if name.eq_ignore_ascii_case("connection") {
+                let mut words = value.split(',').map(|word| word.trim_matches([' ', '\t']));
+                wishes.0 |= words.clone().any(|word| word.eq_ignore_ascii_case("close"));
+                wishes.1 |= words.any(|word| word.eq_ignore_ascii_case("keep-alive"));
+            } else {
+                head.header(name, value, body_limit)?;
+            }
         }
+        head.keep = !wishes.0 && (!old || wishes.1);
         Ok(head)
     }
 
-    fn header(
-        &mut self,
-        name: &str,
-        value: &str,
-        old: bool,
-        body_limit: usize,
-    ) -> Result<(), Refusal> {
+    fn header(&mut self, name: &str, value: &str, body_limit: usize) -> Result<(), Refusal> {
+        let old = self.old;
         if name.eq_ignore_ascii_case("content-length") {
             if self.body != Body::None {
                 return Err(bad("the body's length is given twice"));

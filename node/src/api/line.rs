@@ -1,0 +1,167 @@
+//! Lines of requests: so many are worked on, so many wait, and no more.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How often one who waits looks whether its client is still there.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How long a line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LineOptions {
+    /// Requests that are worked on at a time.
+    pub slots: usize,
+    /// Requests that wait for one of them to end; further ones hear 429.
+    pub waiting: usize,
+}
+
+/// Why there is no place in a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoPlace {
+    /// As many wait as may.
+    Full,
+    /// The client left while it waited.
+    Gone,
+}
+
+/// First come, first served.
+#[derive(Debug)]
+pub(super) struct Line {
+    options: LineOptions,
+    state: Mutex<State>,
+    moved: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    taken: usize,
+    waiting: VecDeque<u64>,
+    tickets: u64,
+}
+
+impl Line {
+    pub(super) fn new(options: LineOptions) -> Arc<Self> {
+        Arc::new(Self {
+            options,
+            state: Mutex::default(),
+            moved: Condvar::new(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // What it holds is whole after every line that changes it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_free(&self, state: &State) -> bool {
+        state.taken < self.options.slots && state.waiting.is_empty()
+    }
+
+    /// Whether whoever comes now would be sent away.
+    pub(super) fn is_full(&self) -> bool {
+        let state = self.lock();
+        !self.is_free(&state) && state.waiting.len() >= self.options.waiting
+    }
+
+    /// Waits for a slot for as long as the client is there, which `gone` is asked now and then.
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        mut gone: impl FnMut() -> bool,
+    ) -> Result<Permit, NoPlace> {
+        let mut state = self.lock();
+        if !self.is_free(&state) {
+            if state.waiting.len() >= self.options.waiting {
+                return Err(NoPlace::Full);
+            }
+            state.tickets += 1;
+            let ticket = state.tickets;
+            state.waiting.push_back(ticket);
+            while state.taken >= self.options.slots || state.waiting.front() != Some(&ticket) {
+                let waited = self.moved.wait_timeout(state, LOOK);
+                let (back, time) = waited.unwrap_or_else(PoisonError::into_inner);
+                state = back;
+                if time.timed_out() {
+                    // Looking takes a system call: not while others wait for this lock.
+                    drop(state);
+                    let left = gone();
+                    state = self.lock();
+                    if left {
+                        state.waiting.retain(|other| *other != ticket);
+                        self.moved.notify_all();
+                        return Err(NoPlace::Gone);
+                    }
+                }
+            }
+            state.waiting.pop_front();
+        }
+        state.taken += 1;
+        drop(state);
+        // There may be a slot for the next one too.
+        self.moved.notify_all();
+        Ok(Permit(Arc::clone(self)))
+    }
+}
+
+/// A slot; given back when dropped.
+#[derive(Debug)]
+pub(super) struct Permit(Arc<Line>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.lock().taken -= 1;
+        self.0.moved.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+    use std::thread;
+
+    fn line(slots: usize, waiting: usize) -> Arc<Line> {
+        Line::new(LineOptions { slots, waiting })
+    }
+
+    #[test]
+    fn who_finds_the_line_full_is_sent_away() {
+        let line = line(1, 0);
+        let first = line.enter(|| false).unwrap();
+        assert!(line.is_full());
+        assert_eq!(line.enter(|| false).unwrap_err(), NoPlace::Full);
+        drop(first);
+        assert!(!line.is_full());
+        assert!(line.enter(|| false).is_ok());
+    }
+
+    #[test]
+    fn those_who_wait_are_served_in_turn_and_may_leave() {
+        let line = line(1, 3);
+        let first = line.enter(|| false).unwrap();
+        let (served, order) = mpsc::channel();
+        let mut waiting = Vec::new();
+        for number in 0..3 {
+            let (line, served) = (Arc::clone(&line), served.clone());
+            let waits = number + 1;
+            let queue = Arc::clone(&line);
+            waiting.push(thread::spawn(move || {
+                // The second one loses patience at its first look.
+                let permit = line.enter(|| number == 1);
+                let _ = served.send((number, permit.is_ok()));
+            }));
+            let came = |state: &State| state.tickets >= waits;
+            while !came(&queue.lock()) {
+                thread::yield_now();
+            }
+        }
+        assert_eq!(order.recv().unwrap(), (1, false));
+        drop(first);
+        assert_eq!(order.recv().unwrap(), (0, true));
+        assert_eq!(order.recv().unwrap(), (2, true));
+        for thread in waiting {
+            thread.join().unwrap();
+        }
+        assert_eq!(line.lock().taken, 0);
+    }
+}
