@@ -3,6 +3,7 @@
 //! Each file begins with its property. A checker looks at what it is given and says in words what
 //! is wrong; the simulator adds the seed, the time and the command that shows it again.
 
+pub(crate) mod best_address;
 pub mod determinism;
 pub(crate) mod everything_ends;
 pub(crate) mod jobs_end;
@@ -11,7 +12,9 @@ pub(crate) mod limits;
 pub(crate) mod losses_once_in_order;
 pub(crate) mod nothing_impossible;
 pub(crate) mod nothing_left;
+pub(crate) mod peers_stay;
 pub(crate) mod placement_covers;
+pub(crate) mod prediction_holds;
 pub mod replays;
 pub(crate) mod tokens_once_in_order;
 

@@ -9,6 +9,7 @@ mod client;
 mod drive;
 mod engine;
 mod faults;
+mod forecast;
 mod host;
 mod jobs;
 mod net;
@@ -19,15 +20,20 @@ mod script;
 mod strikes;
 mod tape;
 mod trace;
+mod wander;
 mod watch;
+mod ways;
 mod world;
 
 pub(crate) use client::{Client, End};
 pub use faults::{Fault, FaultCounts, Faults};
+pub(crate) use forecast::Forecast;
+pub use forecast::forecast;
 pub(crate) use host::{File, Host};
 pub(crate) use jobs::JobClient;
 pub use outcome::{Outcome, Violation};
 pub use script::run_script;
+pub(crate) use ways::{Place, Ways};
 pub(crate) use world::{INJECTED, LAYERS, World};
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -67,8 +73,15 @@ pub(crate) enum Mode {
 }
 
 fn start(seed: u64, hosts: usize, mode: Mode) -> Result<Outcome, Box<Violation>> {
-    let run = AssertUnwindSafe(|| World::new(seed, hosts, mode).run());
-    catch_unwind(run).unwrap_or_else(|panic| {
+    caught(seed, hosts, || World::new(seed, hosts, mode).run())
+}
+
+fn caught(
+    seed: u64,
+    hosts: usize,
+    run: impl FnOnce() -> Result<Outcome, Box<Violation>>,
+) -> Result<Outcome, Box<Violation>> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(ToString::to_string);
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
         Err(Box::new(Violation {

@@ -1,6 +1,7 @@
 //! Runs the simulator over many seeds, with all cores:
 //! `cargo run --release -p exo-tests --bin sim -- --seeds 1000 --hosts 3 [--hosts-to 7] [--seed 0]
-//! [--trace]`.
+//! [--trace]`; with `--predictions` rings in which nothing strikes, and whether requests take as long
+//! there as was predicted.
 //!
 //! Or replays what `exo-node --record` wrote, and says at which entry the node does something else:
 //! `cargo run --release -p exo-tests --bin sim -- --replay FILE`.
@@ -18,6 +19,9 @@ use std::time::Instant;
 /// replayed.
 const TWICE: u64 = 128;
 
+/// One seed in so many is of a ring in which nothing strikes, to see what predictions are worth.
+const FORETOLD: u64 = 32;
+
 #[derive(Clone)]
 struct Arguments {
     seed: u64,
@@ -25,6 +29,7 @@ struct Arguments {
     hosts: u64,
     hosts_to: u64,
     trace: bool,
+    predictions: bool,
     replay: Option<PathBuf>,
 }
 
@@ -35,6 +40,7 @@ fn arguments() -> Result<Arguments, String> {
         hosts: 3,
         hosts_to: 0,
         trace: false,
+        predictions: false,
         replay: None,
     };
     let mut words = std::env::args().skip(1);
@@ -48,6 +54,10 @@ fn arguments() -> Result<Arguments, String> {
                 arguments.trace = true;
                 continue;
             }
+            "--predictions" => {
+                arguments.predictions = true;
+                continue;
+            }
             "--replay" => {
                 let file = words.next().ok_or("--replay needs a file")?;
                 arguments.replay = Some(file.into());
@@ -55,7 +65,7 @@ fn arguments() -> Result<Arguments, String> {
             }
             _ => {
                 return Err(format!(
-                    "{word} is none of --seed, --seeds, --hosts, --hosts-to, --trace, --replay"
+                    "{word} is none of --seed, --seeds, --hosts, --hosts-to, --trace, --predictions, --replay"
                 ));
             }
         };
@@ -76,7 +86,9 @@ impl Arguments {
 
     fn run(&self, seed: u64) -> Result<Outcome, Box<Violation>> {
         let hosts = self.hosts(seed);
-        if self.trace {
+        if self.predictions || seed % FORETOLD == FORETOLD / 4 && !self.trace {
+            sim::forecast(seed, hosts)
+        } else if self.trace {
             sim::trace(seed, hosts)
         } else if seed.is_multiple_of(TWICE) {
             determinism::check(seed, hosts)
@@ -143,7 +155,7 @@ fn main() -> ExitCode {
     let violations = violations.into_inner();
     println!(
         "{} runs of {}-{} hosts, {:.1} simulated hours, {} steps, trace {:016x}: {} requests finished, \
-         {} failed, {} rejected, {} orphaned, {} recoveries; {} training jobs ended, {} failed, {} \
+         {} failed, {} rejected, {} orphaned, {} recoveries, {} changes of address, {} predictions; {} training jobs ended, {} failed, {} \
          resumed; faults: {}; {violations} violations",
         arguments.seeds,
         arguments.hosts,
@@ -156,6 +168,8 @@ fn main() -> ExitCode {
         total.rejected,
         total.orphaned,
         total.recovered,
+        total.moved,
+        total.predicted,
         total.trained,
         total.untrained,
         total.resumed,

@@ -34,8 +34,11 @@ pub(crate) fn check(status: &Status, config: &Config) -> Result<(), String> {
             limits.jobs, status.jobs
         )
     })?;
-    // One more is there until it is closed, and what the node dials itself is bounded by its peers.
-    let connections = limits.connections + 1 + 2 * status.peers.len();
+    // One more is there until it is closed, and what the node dials itself is bounded by its peers
+    // and by what it tries on the side or leaves.
+    let several = status.peers.iter().filter(|p| p.addresses.len() > 1);
+    let tried = limits.trials + several.count();
+    let connections = limits.connections + 1 + 2 * status.peers.len() + tried;
     must(status.connections <= connections, || {
         format!("{} connections", status.connections)
     })?;

@@ -66,6 +66,11 @@ pub(crate) fn is_busy(message: &str) -> bool {
     among(&BUSY, message)
 }
 
+/// Whether a stage waited in vain.
+pub(crate) fn is_wait(message: &str) -> bool {
+    message.contains(WAITED)
+}
+
 /// Whether a stage gave a request up because there was too much to do.
 pub(crate) fn is_overload(world: &World, message: &str) -> bool {
     let waits = || world.may(&Fault::DELAYS) || world.may(&[Fault::HungEngine]);
@@ -73,7 +78,7 @@ pub(crate) fn is_overload(world: &World, message: &str) -> bool {
     let forgets = || world.may(&[Fault::Crash, Fault::Leave, Fault::Discovery]);
     is_busy(message)
         || message.contains(LOST_CACHE)
-        || message.contains(WAITED) && waits()
+        || is_wait(message) && waits()
         || message.contains(FORGOT) && (waits() || forgets())
 }
 

@@ -75,10 +75,10 @@ pub(crate) fn hangs_together(host: &Host, ring: &[Stage]) -> Result<(), String> 
     Ok(())
 }
 
-/// Whose engine failed, if that is what happened.
+/// Whose engine failed, or took too long, if that is what happened.
 pub(crate) fn who_failed(reason: &str) -> Option<NodeId> {
     let (node, failed) = reason.strip_prefix("node ")?.split_once(": ")?;
-    (failed == INJECTED).then(|| node.into())
+    (failed == INJECTED || nothing_impossible::is_wait(failed)).then(|| node.into())
 }
 
 /// Who had too much to do, if that is what happened.

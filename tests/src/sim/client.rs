@@ -144,7 +144,7 @@ impl World {
             model: MODEL.into(),
             layers: LAYERS,
             bytes: self.model_mib << 20,
-            cost: Default::default(),
+            cost: self.cost.clone(),
             fingerprint: host.fingerprint,
             prompt: words.join(" ").into(),
             tokens,

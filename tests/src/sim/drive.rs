@@ -5,7 +5,7 @@ use super::engine::{Broken, first_token, positions};
 use super::faults::Fault;
 use super::host::discovery_file;
 use super::queue::Happening;
-use super::world::{INJECTED, World};
+use super::world::{INJECTED, MODEL, World};
 use bytes::Bytes;
 use exo_protocol::engine::{EngineCommand, EngineEvent, EngineFailure, FailureKind, TrainCommand};
 use exo_protocol::wire::Message;
@@ -103,13 +103,16 @@ impl World {
                 let file = discovery_file(host.runs_as, hosts, host.file).map(Bytes::from);
                 host.inbox.push_back(Input::DiscoveryFile(file));
             }
-            // Simulated rings are named in files.
-            Output::ListInterfaces
-            | Output::Broadcast { .. }
-            | Output::Listen { .. }
-            | Output::Ask { .. }
-            | Output::Answer { .. } => {
-                unreachable!("nobody asked for announcements")
+            Output::ListInterfaces => {
+                let interfaces = Ok(self.net.ways.interfaces(index));
+                let host = &mut self.hosts[index];
+                host.inbox.push_back(Input::Interfaces(interfaces));
+            }
+            Output::Broadcast { from, payload, .. } => self.broadcast(index, from, &payload),
+            // The node says it for drivers' sake, and counts itself.
+            Output::Listen { .. } => {}
+            Output::Ask { .. } | Output::Answer { .. } => {
+                unreachable!("nobody announces itself over TCP")
             }
             Output::Compute(command) => {
                 self.hosts[index].commands.push_back(command);
@@ -148,6 +151,9 @@ impl World {
             (false, false) => Duration::from_micros(500 + self.rng.below(4000) + 30 * positions),
             (false, true) => Duration::from_millis(500 + self.rng.below(8000)),
         };
+        let command = self.hosts[index].commands.front();
+        let known = command.and_then(|command| self.takes(index, command));
+        let delay = known.unwrap_or(delay);
         if slow {
             self.struck.count(Fault::SlowEngine);
         }
@@ -211,7 +217,17 @@ impl World {
                 });
             }
         }
-        self.hosts[index].engine.execute(command)
+        let weighs = match &command {
+            EngineCommand::Load { shard, .. } if *shard.model == *MODEL => {
+                Some(self.cost.stage(shard.range(), 0, 0).weights)
+            }
+            _ => None,
+        };
+        let mut event = self.hosts[index].engine.execute(command);
+        if let (Ok(EngineEvent::Loaded { bytes, .. }), Some(weighs)) = (&mut event, weighs) {
+            *bytes = weighs.max(1);
+        }
+        event
     }
 
     pub(super) fn computed(&mut self, index: usize, turn: u64) {

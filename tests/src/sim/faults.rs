@@ -48,11 +48,17 @@ pub enum Fault {
     Strangers,
     /// A host has another model under the same name, all the time.
     OtherModel,
+    /// One of several addresses of a host does not work for a while.
+    DeadAddress,
+    /// A host gets another address in the place of one.
+    MovedAddress,
+    /// One of several addresses of a host is slow for a while.
+    SlowAddress,
 }
 
 impl Fault {
     /// Every kind.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 23] = [
         Self::Crash,
         Self::Reset,
         Self::Stall,
@@ -73,10 +79,17 @@ impl Fault {
         Self::Discovery,
         Self::Strangers,
         Self::OtherModel,
+        Self::DeadAddress,
+        Self::MovedAddress,
+        Self::SlowAddress,
     ];
 
+    /// What strikes addresses, where hosts have several.
+    pub(crate) const ADDRESSES: [Self; 3] =
+        [Self::DeadAddress, Self::MovedAddress, Self::SlowAddress];
+
     /// What breaks connections or keeps them from delivering at once.
-    pub(crate) const CUTS: [Self; 11] = [
+    pub(crate) const CUTS: [Self; 14] = [
         Self::Crash,
         Self::Reset,
         Self::Stall,
@@ -88,10 +101,13 @@ impl Fault {
         Self::Clone,
         Self::Discovery,
         Self::Strangers,
+        Self::DeadAddress,
+        Self::MovedAddress,
+        Self::SlowAddress,
     ];
 
     /// What keeps a host or a link from doing anything for longer than it takes to notice.
-    pub(crate) const DELAYS: [Self; 7] = [
+    pub(crate) const DELAYS: [Self; 10] = [
         Self::Stall,
         Self::SlowEngine,
         Self::Sleep,
@@ -99,6 +115,9 @@ impl Fault {
         Self::OneWay,
         Self::SlowLink,
         Self::Clone,
+        Self::DeadAddress,
+        Self::MovedAddress,
+        Self::SlowAddress,
     ];
 
     /// The most times per thousand draws. What lasts, or takes a host away, comes less often.
@@ -108,6 +127,7 @@ impl Fault {
             Self::SlowEngine | Self::BadStep => 20,
             Self::Crash | Self::Discovery => 40,
             Self::Partition | Self::OneWay | Self::Sleep | Self::Leave => 25,
+            Self::DeadAddress | Self::MovedAddress | Self::SlowAddress => 25,
             Self::BadEngine | Self::HungEngine | Self::Clone | Self::Strangers => 15,
             // Drawn once for each host or link.
             Self::Drift | Self::SlowLink => 1000,
@@ -126,7 +146,8 @@ impl Faults {
     pub fn swarm(rng: &mut Rng) -> Self {
         let mut faults = Self::default();
         let none = rng.below(16) == 0;
-        for kind in Fault::ALL {
+        let addresses = |kind: &Fault| Fault::ADDRESSES.contains(kind);
+        for kind in Fault::ALL.into_iter().filter(|kind| !addresses(kind)) {
             let chosen = rng.below(4) == 0 && !none;
             let weight = 1 + rng.below(kind.most());
             if chosen {
@@ -139,6 +160,18 @@ impl Faults {
             faults.0[Fault::Discovery as usize] = 0;
         }
         faults
+    }
+
+    /// Those that strike addresses too; where nothing strikes, now and then.
+    pub(super) fn of_addresses(&mut self, rng: &mut Rng) {
+        let none = self.is_none() && rng.below(2) == 0;
+        for kind in Fault::ADDRESSES {
+            let chosen = rng.below(2) == 0 && !none;
+            let weight = 1 + rng.below(kind.most());
+            if chosen {
+                self.0[kind as usize] = weight;
+            }
+        }
     }
 
     /// These, hardly ever, of themselves.

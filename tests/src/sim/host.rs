@@ -6,6 +6,7 @@ use super::jobs::JobClient;
 use super::tape::Taped;
 use crate::invariants::nothing_left::Orphan;
 use exo_protocol::engine::EngineCommand;
+use exo_protocol::topology::Speed;
 use exo_protocol::{Config, Input, Instant, NodeId, RequestId};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -23,6 +24,8 @@ pub(crate) struct Host {
     /// Commands that the engine has not come to.
     pub(crate) commands: VecDeque<EngineCommand>,
     pub(crate) computing: bool,
+    /// How quick its engine is; as it happens, if nothing is said.
+    pub(crate) speed: Option<Speed>,
     /// Counts what its engine began; only the last is under way.
     pub(crate) turn: u64,
     /// Its engine fails everything until then.
@@ -118,6 +121,7 @@ impl Host {
             fingerprint: FINGERPRINT,
             commands: VecDeque::new(),
             computing: false,
+            speed: None,
             turn: 0,
             fails_until: Instant::ZERO,
             hangs_until: Instant::ZERO,

@@ -3,6 +3,7 @@
 use super::host::{PORT, Power};
 use super::pipe::{Delivery, Pipe, Weather};
 use super::queue::{End, Happening};
+use super::ways::{Place, Ways};
 use super::world::World;
 use exo_protocol::rng::Rng;
 use exo_protocol::wire::DecodeLimits;
@@ -21,6 +22,7 @@ pub(crate) struct Net {
     /// The ends that there are.
     live: Vec<End>,
     links: Vec<Weather>,
+    pub(crate) ways: Ways,
     /// How many partitions keep `from` from reaching `to`.
     cuts: Vec<u8>,
     /// Bytes that a system takes before a writer must wait.
@@ -28,9 +30,10 @@ pub(crate) struct Net {
 }
 
 impl Net {
-    pub(crate) fn new(hosts: usize, rng: &mut Rng) -> Self {
+    pub(crate) fn new(hosts: usize, mut ways: Ways, rng: &mut Rng) -> Self {
         // In one room, in one house, or over the world.
         let spread = [300, 5_000, 60_000][usize::try_from(rng.below(3)).unwrap_or(0)];
+        ways.set_up(spread);
         let mut link = || Weather {
             latency: Duration::from_micros(50 + rng.below(spread)),
             bytes_per_second: 500_000 << rng.below(8),
@@ -40,6 +43,7 @@ impl Net {
             pipes: Vec::new(),
             live: Vec::new(),
             links: (0..hosts * hosts).map(|_| link()).collect(),
+            ways,
             cuts: vec![0; hosts * hosts],
             buffer: 1024 << rng.below(7),
         }
@@ -69,8 +73,10 @@ impl Net {
         self.live.iter().copied().filter(own).collect()
     }
 
-    pub(crate) fn weather(&self, from: usize, to: usize) -> Weather {
-        self.links[from * self.hosts + to]
+    /// What it is like from one host to another over this address, which is of one of them.
+    pub(crate) fn between(&self, from: usize, to: usize, place: Place) -> Weather {
+        let link = self.links[from * self.hosts + to];
+        self.ways.weather(place, from, to, link)
     }
 
     pub(crate) fn slow_down(&mut self, from: usize, to: usize, bytes_per_second: u64) {
@@ -90,19 +96,37 @@ impl Net {
         self.cuts[from * self.hosts + to] > 0
     }
 
+    /// Whether nothing gets from one host to another over this address.
+    fn is_blocked(&self, from: usize, to: usize, place: Place) -> bool {
+        self.is_cut(from, to) || !self.ways.works(place)
+    }
+
+    /// Whether a host reaches an address of another one, and back.
+    pub(crate) fn reaches(&self, from: usize, place: Place) -> bool {
+        let blocked = |from, to| self.is_blocked(from, to, place);
+        !blocked(from, place.host) && !blocked(place.host, from)
+    }
+
     /// A connection; the first end is `from`'s.
-    fn connect(&mut self, from: usize, to: usize, base: bool) -> End {
+    fn connect(&mut self, from: usize, place: Place, base: bool) -> End {
         let end = self.pipes.len();
-        let pipe = |from, to| Some(Box::new(Pipe::new(from, to, base, DecodeLimits::default())));
-        self.pipes.push(pipe(from, to));
-        self.pipes.push(pipe(to, from));
+        let pipe = |ends| {
+            Some(Box::new(Pipe::new(
+                ends,
+                place,
+                base,
+                DecodeLimits::default(),
+            )))
+        };
+        self.pipes.push(pipe([from, place.host]));
+        self.pipes.push(pipe([place.host, from]));
         self.live.extend([end, other(end)]);
         end
     }
 
     /// A connection to a host from somebody who is none; the end of the host.
     pub(crate) fn stranger(&mut self, to: usize) -> End {
-        let near = self.connect(self.hosts - 1, to, false);
+        let near = self.connect(self.hosts - 1, Place::first(to), false);
         if let Some(pipe) = self.pipe(near) {
             pipe.open = false;
             pipe.mute = true;
@@ -139,28 +163,26 @@ pub(crate) const fn number(end: End) -> ConnectionId {
 
 impl World {
     pub(super) fn dial(&mut self, index: usize, dial: DialId, address: &str) {
-        let port = address.strip_prefix("host:");
-        let to = port.and_then(|port| port.parse::<usize>().ok()?.checked_sub(PORT));
         let life = self.hosts[index].life;
-        let Some(to) = to.filter(|to| *to < self.hosts.len()) else {
+        let Some(place) = self.net.ways.find(address) else {
             return self.later(DIAL_PATIENCE, Happening::DialTimedOut(index, life, dial));
         };
-        let there = self.net.weather(index, to).latency;
-        let back = self.net.weather(to, index).latency;
-        self.later(there + back, Happening::Dialed(index, life, dial, to));
+        let there = self.net.between(index, place.host, place).latency;
+        let back = self.net.between(place.host, index, place).latency;
+        self.later(there + back, Happening::Dialed(index, life, dial, place));
     }
 
-    pub(super) fn dialed(&mut self, index: usize, life: u64, dial: DialId, to: usize) {
+    pub(super) fn dialed(&mut self, index: usize, life: u64, dial: DialId, place: Place) {
         if !self.is_alive(index, life) {
             return;
         }
-        let reached = !self.net.is_cut(index, to) && !self.net.is_cut(to, index);
+        let (to, reached) = (place.host, self.net.reaches(index, place));
         let power = self.hosts[to].power;
         if !reached || power == Power::Off {
             // The system asks again, or gives up.
             let again = Duration::from_millis(500 + self.rng.below(7500));
             return if self.rng.below(2) == 0 {
-                self.later(again, Happening::Dialed(index, life, dial, to))
+                self.later(again, Happening::Dialed(index, life, dial, place))
             } else {
                 self.later(again * 3, Happening::DialTimedOut(index, life, dial))
             };
@@ -170,14 +192,15 @@ impl World {
             return self.input(index, Input::DialFailed { dial, reason });
         }
         let base = self.hosts[index].base || self.hosts[to].base;
-        let end = self.net.connect(index, to, base);
-        let opened = |end, origin, from: usize| Input::Opened {
+        let end = self.net.connect(index, place, base);
+        let opened = |end, origin, remote| Input::Opened {
             connection: number(end),
             origin,
-            remote: format!("host:{}", from + PORT),
+            remote,
         };
-        let near = opened(end, Origin::Dialed(dial), to);
-        let far = opened(other(end), Origin::Accepted, index);
+        let near = opened(end, Origin::Dialed(dial), Ways::name(place));
+        let remote = format!("host:{}", index + PORT);
+        let far = opened(other(end), Origin::Accepted, remote);
         if self.rng.below(2) == 0 {
             self.input(to, far);
             self.input(index, near);
@@ -200,7 +223,8 @@ impl World {
         let Some(pipe) = self.net.pipes.get_mut(end).and_then(Option::as_deref_mut) else {
             return;
         };
-        let weather = self.net.links[pipe.from * self.net.hosts + pipe.to];
+        let link = self.net.links[pipe.from * self.net.hosts + pipe.to];
+        let weather = (self.net.ways).weather(pipe.place, pipe.from, pipe.to, link);
         let inbox = &mut self.hosts[pipe.from].inbox;
         let connection = number(end);
         pipe.fill(now, weather, buffer, &mut self.rng, |bytes| {
@@ -217,14 +241,14 @@ impl World {
         if pipe.stalled || pipe.mute || pipe.scheduled {
             return;
         }
-        let (from, to, finished) = (pipe.from, pipe.to, pipe.finished);
+        let (from, to, place, finished) = (pipe.from, pipe.to, pipe.place, pipe.finished);
         let at = match pipe.arrives_at() {
             Some(at) => at.max(now),
-            None if finished => now + self.net.weather(from, to).latency,
+            None if finished => now + self.net.between(from, to, place).latency,
             None => return,
         };
         // What a partition keeps is sent on when it ends.
-        if self.net.is_cut(from, to) {
+        if self.net.is_blocked(from, to, place) {
             return;
         }
         if let Some(pipe) = self.net.pipe(end) {
@@ -239,15 +263,16 @@ impl World {
             return;
         };
         pipe.scheduled = false;
-        let (from, to) = (pipe.from, pipe.to);
-        if pipe.stalled || self.net.cuts[from * self.net.hosts + to] > 0 {
+        let (from, to, place) = (pipe.from, pipe.to, pipe.place);
+        let cut = self.net.cuts[from * self.net.hosts + to] > 0;
+        if pipe.stalled || cut || !self.net.ways.works(place) {
             return;
         }
         if !reader_open {
             pipe.arrived();
             let deaf = pipe.deaf || self.hosts[to].power == Power::Off;
             if !deaf && !self.net.is_cut(to, from) {
-                let back = self.net.weather(to, from).latency;
+                let back = self.net.between(to, from, place).latency;
                 self.later(back, Happening::Reset(end));
             }
         } else if pipe.arrives_at().is_none() {
@@ -346,6 +371,7 @@ impl World {
         if let Some(pipe) = self.net.pipe(end) {
             pipe.stalled = false;
         }
+        self.breaks();
         self.schedule(end);
     }
 

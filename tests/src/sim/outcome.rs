@@ -24,13 +24,17 @@ impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (seed, hosts) = (self.seed, self.hosts);
         write!(f, "seed {seed} with {hosts} hosts")?;
+        let what = match self.property {
+            "prediction_holds" => "--predictions",
+            _ => "--trace",
+        };
         if let Some(at) = self.at {
             write!(f, ", at {at}")?;
         }
         write!(
             f,
             ": {}: {}\nagain: cargo run --release -p exo-tests --bin sim -- --seed {seed} --seeds 1 \
-             --hosts {hosts} --trace",
+             --hosts {hosts} {what}",
             self.property, self.message
         )
     }
@@ -49,6 +53,10 @@ pub struct Outcome {
     pub orphaned: u64,
     /// How often a request got another ring.
     pub recovered: u64,
+    /// How often a node took another address of a peer.
+    pub moved: u64,
+    /// Predictions that were compared with what came.
+    pub predicted: u64,
     /// Training jobs that came to their end.
     pub trained: u64,
     /// Training jobs that failed with a reason.
@@ -73,6 +81,8 @@ impl Outcome {
         self.rejected += run.rejected;
         self.orphaned += run.orphaned;
         self.recovered += run.recovered;
+        self.moved += run.moved;
+        self.predicted += run.predicted;
         self.trained += run.trained;
         self.untrained += run.untrained;
         self.resumed += run.resumed;

@@ -1,5 +1,6 @@
 //! One direction of a connection: bytes that are under way.
 
+use super::ways::Place;
 use exo_protocol::rng::Rng;
 use exo_protocol::wire::{DecodeLimits, Decoder, Encoder, Message};
 use exo_protocol::{DType, Instant, LinkFault};
@@ -18,6 +19,8 @@ pub(crate) struct Weather {
 pub(crate) struct Pipe {
     pub(crate) from: usize,
     pub(crate) to: usize,
+    /// The address that was dialled, of one of the two.
+    pub(crate) place: Place,
     /// The writing host has not been told that its end is lost.
     pub(crate) open: bool,
     /// Nothing arrives while this holds.
@@ -52,10 +55,16 @@ pub(crate) struct Delivery {
 }
 
 impl Pipe {
-    pub(crate) fn new(from: usize, to: usize, base: bool, limits: DecodeLimits) -> Self {
+    pub(crate) fn new(
+        [from, to]: [usize; 2],
+        place: Place,
+        base: bool,
+        limits: DecodeLimits,
+    ) -> Self {
         Self {
             from,
             to,
+            place,
             open: true,
             stalled: false,
             mute: false,

@@ -1,5 +1,6 @@
 //! What happens when: a queue whose order is time, then the order of scheduling.
 
+use super::ways::Place;
 use exo_protocol::{DialId, Instant};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -18,8 +19,8 @@ pub(crate) enum Happening {
     Resume(End),
     /// An end hears that the other side knows nothing of its connection.
     Reset(End),
-    /// A dial (of a host, in one of its lives, to a host) has gone there and back.
-    Dialed(usize, u64, DialId, usize),
+    /// A dial (of a host, in one of its lives, to an address) has gone there and back.
+    Dialed(usize, u64, DialId, Place),
     /// A dial is given up by the system.
     DialTimedOut(usize, u64, DialId),
     /// A host's engine is half-way through a load.
@@ -36,6 +37,14 @@ pub(crate) enum Happening {
     Heal,
     /// A discovery file is right again.
     Rewrite(usize),
+    /// An address works again.
+    Revive(Place),
+    /// An address is quick again.
+    Hasten(Place),
+    /// A host is told, in this life, where the others are.
+    Learn(usize, u64),
+    /// A datagram arrives.
+    Heard(u64),
 }
 
 /// The queue.

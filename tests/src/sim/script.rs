@@ -8,6 +8,7 @@ use super::Mode;
 use super::client::Wish;
 use super::faults::{DRAW_EVERY, Fault, Faults, NOISE};
 use super::outcome::{Outcome, Violation};
+use super::ways::Ways;
 use super::world::World;
 use crate::invariants::everything_ends;
 use exo_protocol::rng::Rng;
@@ -67,9 +68,22 @@ const ACTIONS: [Action; 26] = [
     Action::Submit,
 ];
 
+/// What the last bytes stand for: they came later, and scripts written before mean what they meant.
+const OF_ADDRESSES: [Action; 3] = [
+    Action::Strike(Fault::DeadAddress),
+    Action::Strike(Fault::MovedAddress),
+    Action::Strike(Fault::SlowAddress),
+];
+
+/// The first of the last bytes.
+const LAST: u8 = 234;
+
 impl Action {
     fn of(byte: u8) -> Self {
-        ACTIONS[usize::from(byte) % ACTIONS.len()]
+        match byte.checked_sub(LAST).map(usize::from) {
+            Some(last) => OF_ADDRESSES[last % OF_ADDRESSES.len()],
+            None => ACTIONS[usize::from(byte) % ACTIONS.len()],
+        }
     }
 
     /// What the invariants must reckon with.
@@ -110,7 +124,9 @@ pub fn run_script(script: &[u8], prints: bool) -> Result<Outcome, Box<Violation>
         // As in `Faults::swarm`.
         script.retain(|record| !matches!(action(record).fault(), Some(Fault::Discovery)));
     }
-    let mut world = World::under(Faults::default(), seed, Rng::new(seed), hosts, mode);
+    // Few, as well: it takes time until nodes have found out about their addresses.
+    let ways = Ways::new(seed, hosts, Some(tape >> 5 == 7));
+    let mut world = World::under(Faults::default(), seed, Rng::new(seed), ways, mode);
     // What strikes is written down.
     world.quiet = true;
     let mut faults: Vec<Fault> = script.iter().filter_map(|r| action(r).fault()).collect();
@@ -316,15 +332,18 @@ mod tests {
 
     #[test]
     fn what_is_written_happens() {
-        let world = [1, 0, 7, 0, 0, 0, 0, 0];
         let asks = [255, 0, 1, 40, 9, 90, 255, 0];
-        for (number, action) in ACTIONS.into_iter().enumerate() {
-            let what = u8::try_from(number).expect("few");
+        for what in (0..26).chain(LAST..LAST + 3) {
+            let action = Action::of(what);
+            let several = if what < LAST { 0 } else { 0xe0 };
+            let world = [1, 0, 7, 0, 0, 0, 0, several];
             let strikes = [250, what, 1, 1, 1, 1, 1, 1];
             let script = [world, asks, asks, strikes].concat();
             let outcome = run_script(&script, false).unwrap_or_else(|v| panic!("{action:?}: {v}"));
             if let Action::Strike(fault) = action {
-                assert_eq!(outcome.faults.of(fault), 1, "{action:?}");
+                // Addresses change three times more when all else is quiet.
+                let times = if what < LAST { 1 } else { 4 };
+                assert_eq!(outcome.faults.of(fault), times, "{action:?}");
             }
             let asked = outcome.finished + outcome.failed + outcome.rejected + outcome.orphaned;
             // Three are asked when all is quiet again.

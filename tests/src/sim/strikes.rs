@@ -5,7 +5,8 @@ use super::host::{File, Power};
 use super::net::{number, other};
 use super::queue::{End, Happening};
 use super::world::World;
-use crate::invariants::{everything_ends, jobs_end, limits, nothing_left, placement_covers};
+use crate::invariants::placement_covers;
+use crate::invariants::{everything_ends, jobs_end, limits, nothing_left, peers_stay};
 use exo_protocol::{Command, Input, Instant, Origin};
 use std::time::Duration;
 
@@ -75,6 +76,7 @@ impl World {
         found.push(("nothing_left", nothing_left::soon(self)));
         let stays = placement_covers::nobody_stays_with_a_leaver(self);
         found.push(("placement_covers", stays));
+        found.push(("peers_stay", peers_stay::connected(self)));
         for (property, found) in found {
             if let Err(what) = found {
                 self.broken(property, format!("n{index} was looked at: {what}"));
@@ -95,6 +97,9 @@ impl World {
             Fault::Leave => self.leave(),
             Fault::Discovery => self.spoil_file(),
             Fault::Strangers => self.strangers(),
+            Fault::DeadAddress | Fault::MovedAddress | Fault::SlowAddress => {
+                self.strike_address(fault)
+            }
             // Drawn when a command is computed, or a client comes, or once for all.
             Fault::SlowEngine
             | Fault::BadStep
@@ -105,6 +110,9 @@ impl World {
             | Fault::Cancel => false,
         };
         if struck {
+            if !Fault::ADDRESSES.contains(&fault) {
+                self.breaks();
+            }
             self.struck.count(fault);
             self.trace.say(self.now, || format!("-- {fault:?}"));
         }
@@ -199,6 +207,7 @@ impl World {
         for (from, to) in self.partitions.pop_front().unwrap_or_default() {
             self.net.mend(from, to);
         }
+        self.breaks();
         self.resume_all();
     }
 
@@ -296,6 +305,7 @@ impl World {
             return;
         }
         self.take_down(index, Power::Idle, false);
+        self.breaks();
         if index < self.real_hosts() {
             self.start_later(index);
         }
@@ -342,6 +352,7 @@ impl World {
     /// Ends the noise: what is broken is whole again, at once.
     pub(super) fn calm(&mut self) {
         self.quiet = true;
+        self.breaks();
         self.trace.say(self.now, || String::from("-- quiet"));
         while !self.partitions.is_empty() {
             self.heal();
@@ -354,6 +365,7 @@ impl World {
         if self.hosts[clone].is_on() {
             self.take_down(clone, Power::Idle, true);
         }
+        self.give_each_a_way();
         for index in 0..clone {
             let now = self.now;
             let host = &mut self.hosts[index];

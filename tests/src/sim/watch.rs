@@ -5,7 +5,7 @@ use super::faults::Fault;
 use super::host::Host;
 use super::world::{LAYERS, MODEL, World};
 use crate::invariants::nothing_left::{self, Orphan, Parting};
-use crate::invariants::{everything_ends, placement_covers};
+use crate::invariants::{everything_ends, peers_stay, placement_covers};
 use exo_protocol::{Event, Instant, NodeId, RequestId, Stage};
 use std::collections::BTreeSet;
 
@@ -26,7 +26,7 @@ pub(crate) struct Course {
     pub(crate) setbacks: u32,
     /// Of these, how many broke because a stage had lost its cache.
     pub(crate) cold: u32,
-    /// Failures of engines that it was told of.
+    /// Failures of engines that it was told of, those among them that took too long.
     pub(crate) injected: u32,
     /// Nodes whose engine failed it.
     pub(crate) blamed: BTreeSet<NodeId>,
@@ -36,6 +36,8 @@ pub(crate) struct Course {
     pub(crate) broken: Option<Instant>,
     /// It was so often placed in vain by then that its host makes pauses.
     pub(crate) pauses: bool,
+    /// When its first and its last token came.
+    pub(crate) told: Option<[Instant; 2]>,
     /// When anything was last done for it.
     pub(crate) moved: Instant,
 }
@@ -55,6 +57,7 @@ impl Course {
             busy: BTreeSet::new(),
             broken: None,
             pauses: false,
+            told: None,
             moved: now,
         }
     }
@@ -67,9 +70,14 @@ impl Course {
 impl World {
     /// A host tells something.
     pub(super) fn watch(&mut self, index: usize, event: &Event) {
+        let lost = peers_stay::undisturbed(self, index, event);
+        self.check("peers_stay", index, lost);
         match event {
+            Event::PeerMoved { .. } => self.moved += 1,
             Event::Token { request, .. } => {
+                let now = self.now;
                 if let Some(course) = self.course(index, request) {
+                    course.told.get_or_insert([now; 2])[1] = now;
                     course.setbacks = 0;
                     course.cold = 0;
                 }

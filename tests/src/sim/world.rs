@@ -10,10 +10,12 @@ use super::outcome::{Outcome, Violation};
 use super::queue::{Happening, Queue};
 use super::script::Dice;
 use super::trace::Trace;
+use super::wander::Unrest;
+use super::ways::Ways;
 use crate::invariants::nothing_left::Parting;
 use crate::invariants::{everything_ends, replays};
 use exo_protocol::rng::Rng;
-use exo_protocol::topology::Capabilities;
+use exo_protocol::topology::{Capabilities, ModelCost};
 use exo_protocol::{Config, DType, Instant, RequestId};
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -38,19 +40,26 @@ pub(crate) struct World {
     pub(crate) hosts: Vec<Host>,
     pub(super) rng: Dice,
     pub(super) queue: Queue,
-    pub(super) net: Net,
+    pub(crate) net: Net,
     pub(crate) faults: Faults,
     pub(super) struck: FaultCounts,
     pub(super) partitions: VecDeque<Vec<(usize, usize)>>,
     pub(super) last_request: u64,
     /// What all layers take.
     pub(crate) model_mib: u64,
+    /// What placement goes by, where it goes by more.
+    pub(crate) cost: ModelCost,
     pub(super) recovered: u64,
+    /// How often a node took another address of a peer.
+    pub(super) moved: u64,
+    /// Predictions that were compared with what came.
+    pub(super) predicted: u64,
     /// Requests of which a node knows the base protocol only.
     pub(crate) mixed: BTreeSet<RequestId>,
     /// What hosts must have forgotten soon.
     pub(crate) partings: VecDeque<Parting>,
     pub(super) jobs: Jobs,
+    pub(crate) unrest: Unrest,
     /// How often clients come, times per thousand draws.
     pub(super) busy: u64,
     /// Elements of a hidden state's row.
@@ -95,13 +104,18 @@ impl World {
     /// A ring of `hosts` machines, with everything about it drawn from `seed`.
     pub(super) fn new(seed: u64, hosts: usize, mode: Mode) -> Self {
         let mut rng = Rng::new(seed);
-        let faults = Faults::swarm(&mut rng);
-        Self::under(faults, seed, rng, hosts, mode)
+        let mut faults = Faults::swarm(&mut rng);
+        let mut ways = Ways::new(seed, hosts, None);
+        if ways.several {
+            faults.of_addresses(&mut ways.rng);
+        }
+        Self::under(faults, seed, rng, ways, mode)
     }
 
-    /// One where these faults strike.
-    pub(super) fn under(faults: Faults, seed: u64, mut rng: Rng, hosts: usize, mode: Mode) -> Self {
-        let net = Net::new(hosts + 1, &mut rng);
+    /// One where these faults strike, of as many hosts as there are addresses for.
+    pub(super) fn under(faults: Faults, seed: u64, mut rng: Rng, ways: Ways, mode: Mode) -> Self {
+        let hosts = ways.hosts;
+        let net = Net::new(hosts + 1, ways, &mut rng);
         let width = [0, 0, 32, 256][usize::try_from(rng.below(4)).unwrap_or(0)];
         let machines = (0..=hosts).map(|index| Host::new(index, config(index, &mut rng), width));
         let machines = machines.collect();
@@ -116,10 +130,14 @@ impl World {
             partitions: VecDeque::new(),
             last_request: 0,
             model_mib: 0,
+            cost: ModelCost::default(),
             recovered: 0,
+            moved: 0,
+            predicted: 0,
             mixed: BTreeSet::new(),
             partings: VecDeque::new(),
             jobs: Jobs::new(seed),
+            unrest: Unrest::default(),
             busy: 50 + rng.below(400),
             width,
             quiet: false,
@@ -150,6 +168,7 @@ impl World {
                 host.config.limits.connections = 2 * real + more;
             }
         }
+        self.set_up_ways();
         for index in 0..real {
             if self.strikes(Fault::Drift) {
                 self.struck.count(Fault::Drift);
@@ -200,6 +219,8 @@ impl World {
     pub(super) fn come_to_rest(mut self) -> Result<Outcome, Box<Violation>> {
         self.calm();
         self.settle(QUIET);
+        self.wander();
+        self.settle(QUIET);
         for index in 0..self.real_hosts() {
             self.ask(index);
             self.ask_to_train(index);
@@ -220,7 +241,9 @@ impl World {
         let (now, width, taped) = (self.now, self.width, self.taped);
         self.hosts[index].start(seed, now, width, taped);
         self.trace.say(now, || format!("-- n{index} starts"));
+        self.breaks();
         self.work(index);
+        self.learn(index);
     }
 
     /// A life of a host is over: does all that it did follow from what it was told?
@@ -301,6 +324,8 @@ impl World {
             rejected: count(|end| matches!(end, End::Rejected(_))),
             orphaned: count(|end| matches!(end, End::Orphaned)),
             recovered: self.recovered,
+            moved: self.moved,
+            predicted: self.predicted,
             trained: self.jobs.ended,
             untrained: self.jobs.failed,
             resumed: self.jobs.resumed,
@@ -356,7 +381,15 @@ impl World {
             Happening::Start(index, life) => self.start(index, life),
             Happening::Leave(index, life) => self.gone(index, life),
             Happening::Heal => self.heal(),
-            Happening::Rewrite(index) => self.hosts[index].file = File::Right,
+            Happening::Rewrite(index) => {
+                self.hosts[index].file = File::Right;
+                self.breaks();
+            }
+            Happening::Revive(place) => self.revive(place),
+            Happening::Hasten(place) => self.hasten(place),
+            Happening::Learn(index, life) if self.is_alive(index, life) => self.learn(index),
+            Happening::Learn(..) => {}
+            Happening::Heard(number) => self.heard(number),
         }
     }
 }
