@@ -5,7 +5,7 @@ use super::client::{Client, Ended};
 use super::input::Submit;
 use super::output::{Event, Failure, FinishReason, Rejection, Stage};
 use super::place::Need;
-use super::plan::Plan;
+use super::plan::{Ends, Plan};
 use crate::engine::EngineInput;
 use crate::id::{NodeId, RequestId};
 use crate::wire::extension::end;
@@ -125,6 +125,7 @@ impl Node {
             epoch: client.epoch,
             origin: Some(own.clone()),
             fingerprint: client.fingerprint,
+            ends: Ends::of(&client.cost, client.ring.len()),
             ring: client.ring.clone(),
             keep,
             prompt: client.prompt_len(),

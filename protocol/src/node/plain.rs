@@ -4,7 +4,7 @@
 use super::Node;
 use super::output::{Failure, Stage};
 use super::peer::Peer;
-use super::plan::Plan;
+use super::plan::{Ends, Plan};
 use super::session::Session;
 use super::violation::Violation;
 use crate::engine::{EngineInput, Sampling};
@@ -124,6 +124,7 @@ impl Node {
             epoch: 0,
             origin: None,
             fingerprint: 0,
+            ends: Ends::default(),
             keep: vec![0; ring.len()],
             ring,
             prompt: 0,

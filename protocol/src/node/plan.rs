@@ -6,6 +6,7 @@ use crate::engine::Sampling;
 use crate::id::{ModelId, NodeId, RequestId};
 use crate::json::Json;
 use crate::shard::Shard;
+use crate::topology::ModelCost;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -20,6 +21,8 @@ pub(super) struct Plan {
     pub(super) origin: Option<NodeId>,
     /// What the model is; zero when the origin cannot tell.
     pub(super) fingerprint: u64,
+    /// How large the model's ends are, for those that have them.
+    pub(super) ends: Ends,
     /// The stages in order.
     pub(super) ring: Vec<Stage>,
     /// For each stage, the positions that it keeps of what it computed in an earlier epoch. Never
@@ -33,6 +36,54 @@ pub(super) struct Plan {
     pub(super) max_tokens: u32,
     /// The answer so far, if the last stage has to know it to choose.
     pub(super) answer: Vec<u32>,
+}
+
+/// Bytes of the model's ends, through which an engine does not go for every position: zero where the
+/// origin does not know them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ends {
+    /// With the first layer, looked up only.
+    pub(super) embedding: u64,
+    /// With the last layer, gone through for positions at which a token is chosen.
+    pub(super) head: u64,
+}
+
+impl Ends {
+    /// Those of a model on so many nodes. What both ends share stands once where one node has both.
+    pub(super) fn of(cost: &ModelCost, nodes: usize) -> Self {
+        let shared = cost.tied && nodes == 1;
+        Self {
+            embedding: if shared { 0 } else { cost.embedding },
+            head: if shared {
+                cost.ends(true, true)
+            } else {
+                cost.head
+            },
+        }
+    }
+
+    /// Of so many bytes of a shard, those that a step goes through for each of its positions, and
+    /// those for the last one.
+    pub(super) fn work(self, shard: &Shard, bytes: u64, sample: bool) -> (u64, u64) {
+        let embedding = if shard.is_first() { self.embedding } else { 0 };
+        let head = if shard.is_last() { self.head } else { 0 };
+        let each = bytes.saturating_sub(embedding).saturating_sub(head);
+        match each {
+            // They cannot be as large as that, whatever the origin says.
+            0 => (bytes, 0),
+            _ => (each, if sample { head } else { 0 }),
+        }
+    }
+
+    fn read(json: &Json) -> Option<Self> {
+        let [embedding, head] = json.get("ends")?.as_array()? else {
+            return None;
+        };
+        Some(Self {
+            embedding: embedding.as_u64()?,
+            head: head.as_u64()?,
+        })
+    }
 }
 
 /// Why a plan is none.
@@ -105,6 +156,10 @@ impl Plan {
             ("sampling", write_sampling(&self.sampling)),
             ("max_tokens", Json::from(self.max_tokens)),
         ];
+        if self.ends != Ends::default() {
+            let ends = [self.ends.embedding, self.ends.head].map(Json::Uint);
+            entries.push(("ends", Json::Array(ends.into())));
+        }
         if !self.answer.is_empty() {
             let answer = self.answer.iter().map(|token| Json::from(*token));
             entries.push(("answer", Json::Array(answer.collect())));
@@ -130,6 +185,8 @@ impl Plan {
             epoch: number(&json, "epoch")?,
             origin: Some(text_of(&json, "origin")?.into()),
             fingerprint: wide(&json, "fingerprint")?,
+            // Speeds are measured by it, and nothing else: without it a little worse.
+            ends: Ends::read(&json).unwrap_or_default(),
             ring,
             keep,
             prompt: number(&json, "prompt")?,
@@ -243,6 +300,10 @@ mod tests {
             epoch: 2,
             origin: Some("a".into()),
             fingerprint: u64::MAX,
+            ends: Ends {
+                embedding: 9,
+                head: u64::MAX,
+            },
             ring: vec![stage("b", 0..5), stage("a", 5..8)],
             keep: vec![0, 7],
             prompt: 5,
@@ -261,6 +322,48 @@ mod tests {
     #[test]
     fn a_plan_survives_the_wire() {
         assert_eq!(Plan::read(&plan().write(), 4), Ok(plan()));
+    }
+
+    #[test]
+    fn a_step_goes_through_the_ends_once_if_at_all() {
+        let mut cost = ModelCost {
+            embedding: 300,
+            head: 200,
+            ..ModelCost::uniform(8, 800)
+        };
+        let shard = |range| Shard::new("m".into(), range, 8).expect("a range of layers");
+        let work = |cost: &ModelCost, range, bytes, sample| {
+            let shard = shard(range);
+            let nodes = if shard.len() == 8 { 1 } else { 2 };
+            Ends::of(cost, nodes).work(&shard, bytes, sample)
+        };
+        assert_eq!(work(&cost, 0..4, 700, true), (400, 0));
+        assert_eq!(work(&cost, 4..8, 600, true), (400, 200));
+        assert_eq!(work(&cost, 4..8, 600, false), (400, 0));
+        assert_eq!(work(&cost, 2..4, 200, true), (200, 0));
+        assert_eq!(work(&cost, 0..8, 1300, true), (800, 200));
+        cost.tied = true;
+        assert_eq!(work(&cost, 0..8, 1100, true), (800, 300));
+        assert_eq!(work(&cost, 0..4, 700, true), (400, 0));
+        assert_eq!(work(&cost, 0..4, 200, true), (200, 0), "no such model");
+    }
+
+    #[test]
+    fn without_ends_or_with_others_a_plan_is_one() {
+        let text = plan().write();
+        let text = core::str::from_utf8(&text).expect("JSON");
+        let ends = alloc::format!("\"ends\": [9, {}], ", u64::MAX);
+        assert!(text.contains(&ends), "{text}");
+        for other in [
+            "",
+            "\"ends\": [1], ",
+            "\"ends\": 5, ",
+            "\"ends\": [-1, 2], ",
+        ] {
+            let read = Plan::read(text.replace(&ends, other).as_bytes(), 4);
+            let read = read.map(|plan| plan.ends);
+            assert_eq!(read, Ok(Ends::default()), "{other}");
+        }
     }
 
     #[test]

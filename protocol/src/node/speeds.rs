@@ -15,8 +15,12 @@ const MOST_MODELS: usize = 8;
 /// seconds, and no hiccup.
 const KEPT: usize = 15;
 
-/// Times of a kind before they count.
+/// Steps of one position before they count. One of many positions counts at once: it is long, and
+/// while nobody knows better, the first prompts are placed by a guess.
 const ENOUGH: usize = 3;
+
+/// How much more an engine usually does with its weights over many positions than over one.
+const USUAL_GAIN: u64 = 6;
 
 /// From so many positions on a step counts as a part of a prompt.
 const PREFILL_FROM: u32 = 16;
@@ -27,6 +31,8 @@ pub(super) struct Speeds {
     /// The model that computed last at the end.
     models: VecDeque<(ModelId, Samples)>,
     under_way: Option<Step>,
+    /// What was ever measured, of one position and of many: before that it was guessed.
+    known: [bool; 2],
     /// As others are told.
     told: Option<Speed>,
 }
@@ -43,8 +49,8 @@ struct Step {
     call: CallId,
     since: Instant,
     model: ModelId,
-    /// Of the weights of its shard.
-    bytes: u64,
+    /// Bytes of weights that it goes through for each position, and for the last one.
+    work: (u64, u64),
 }
 
 impl Speeds {
@@ -54,13 +60,19 @@ impl Speeds {
     }
 
     /// The engine, which had nothing to do, got a step.
-    pub(super) fn begun(&mut self, call: CallId, since: Instant, model: &ModelId, bytes: u64) {
+    pub(super) fn begun(
+        &mut self,
+        call: CallId,
+        since: Instant,
+        model: &ModelId,
+        work: (u64, u64),
+    ) {
         let model = model.clone();
-        self.under_way = (bytes > 0).then_some(Step {
+        self.under_way = (work.0 > 0).then_some(Step {
             call,
             since,
             model,
-            bytes,
+            work,
         });
     }
 
@@ -77,7 +89,8 @@ impl Speeds {
             return false;
         };
         let elapsed = now.saturating_since(step.since);
-        let amount = step.bytes.saturating_mul(positions.into());
+        let (each, last) = step.work;
+        let amount = each.saturating_mul(positions.into()).saturating_add(last);
         let decode = positions == 1;
         let Some(samples) = self.samples(&step.model) else {
             return false;
@@ -94,7 +107,8 @@ impl Speeds {
             kind.pop_front();
         }
         kind.push_back(rate);
-        let Some(median) = median(kind) else {
+        let enough = if decode { ENOUGH } else { 1 };
+        let Some(median) = median(kind, enough) else {
             return false;
         };
         let known = self.told.or(before);
@@ -107,13 +121,30 @@ impl Speeds {
                 prefill: median,
                 ..known
             },
-            // Many positions at once are not slower than one after the other.
-            (None, _) => Speed {
+            // As in `Speed::guess`, until both are measured.
+            (None, true) => Speed {
                 decode: median,
+                prefill: median.saturating_mul(USUAL_GAIN),
+            },
+            (None, false) => Speed {
+                decode: (median / USUAL_GAIN).max(1),
                 prefill: median,
             },
         };
-        let told = measured.follow(known);
+        let first = !core::mem::replace(&mut self.known[usize::from(!decode)], true);
+        let exact = measured.follow(None);
+        let told = match known {
+            // A guess is no reason to stay.
+            Some(known) if first && decode => Speed {
+                decode: exact.decode,
+                ..known
+            },
+            Some(known) if first => Speed {
+                prefill: exact.prefill,
+                ..known
+            },
+            _ => measured.follow(known),
+        };
         let news = self.told != Some(told) && known != Some(told);
         self.told = Some(told);
         news
@@ -149,8 +180,8 @@ fn per_second(amount: u64, elapsed: Duration) -> Option<u64> {
     u64::try_from(rate).ok().filter(|&rate| rate > 0)
 }
 
-fn median(samples: &VecDeque<u64>) -> Option<u64> {
-    if samples.len() < ENOUGH {
+fn median(samples: &VecDeque<u64>, enough: usize) -> Option<u64> {
+    if samples.len() < enough {
         return None;
     }
     let mut sorted: Vec<u64> = samples.iter().copied().collect();
@@ -165,7 +196,7 @@ mod tests {
     fn run(speeds: &mut Speeds, model: &str, positions: u32, millis: u64) -> bool {
         let call = CallId(1);
         let now = Instant::ZERO + Duration::from_millis(millis);
-        speeds.begun(call, Instant::ZERO, &model.into(), 1_000_000);
+        speeds.begun(call, Instant::ZERO, &model.into(), (900_000, 100_000));
         speeds.done(call, positions, now, None)
     }
 
@@ -176,27 +207,42 @@ mod tests {
         assert!(!run(&mut speeds, "m", 1, 500));
         assert!(run(&mut speeds, "m", 1, 10));
         let told = |speeds: &Speeds| speeds.told().map(|speed| (speed.decode, speed.prefill));
-        assert_eq!(told(&speeds), Some((100_000_000, 100_000_000)));
-        for _ in 0..ENOUGH {
-            run(&mut speeds, "m", 100, 100);
-            assert!(!run(&mut speeds, "m", 2, 1), "neither one nor many");
-        }
-        assert_eq!(told(&speeds), Some((100_000_000, 1_000_000_000)));
+        assert_eq!(told(&speeds), Some((100_000_000, 600_000_000)));
+        assert!(!run(&mut speeds, "m", 2, 1), "neither one nor many");
+        assert!(run(&mut speeds, "m", 100, 100), "one of many is enough");
+        assert_eq!(told(&speeds), Some((100_000_000, 900_000_000)));
         for _ in 0..KEPT {
             run(&mut speeds, "m", 1, 100);
         }
-        assert_eq!(told(&speeds), Some((10_000_000, 1_000_000_000)));
+        assert_eq!(told(&speeds), Some((10_000_000, 900_000_000)));
         assert!(!run(&mut speeds, "m", 1, 0), "too quick to measure");
+    }
+
+    #[test]
+    fn what_was_guessed_goes_when_it_is_measured() {
+        let mut speeds = Speeds::default();
+        assert!(run(&mut speeds, "m", 100, 100));
+        let told = |speeds: &Speeds| speeds.told().map(|speed| (speed.decode, speed.prefill));
+        assert_eq!(told(&speeds), Some((150_000_000, 900_000_000)));
+        // That near, a measured one would stay.
+        for _ in 0..ENOUGH {
+            run(&mut speeds, "m", 1, 6);
+        }
+        assert_eq!(told(&speeds), Some((170_000_000, 900_000_000)));
+        for _ in 0..KEPT {
+            run(&mut speeds, "m", 1, 5);
+        }
+        assert_eq!(told(&speeds), Some((170_000_000, 900_000_000)));
     }
 
     #[test]
     fn another_call_and_another_model_are_not_mixed_up() {
         let mut speeds = Speeds::default();
         let (now, later) = (Instant::ZERO, Instant::ZERO + Duration::from_secs(1));
-        speeds.begun(CallId(1), now, &"m".into(), 1000);
+        speeds.begun(CallId(1), now, &"m".into(), (1000, 0));
         assert!(!speeds.done(CallId(2), 1, later, None));
         assert!(speeds.under_way.is_some());
-        speeds.begun(CallId(3), now, &"m".into(), 0);
+        speeds.begun(CallId(3), now, &"m".into(), (0, 9));
         assert!(speeds.under_way.is_none(), "nobody knows its bytes");
         for number in 0..2 * MOST_MODELS {
             let model = alloc::format!("m{number}");

@@ -170,7 +170,8 @@ impl Node {
         let (position, sampling) = (session.position, session.sampling());
         if self.desk.calls() == 0 {
             let bytes = self.desk.bytes(&shard);
-            self.speeds.begun(call, self.now, &shard.model, bytes);
+            let work = session.plan.ends.work(&shard, bytes, piece.sample);
+            self.speeds.begun(call, self.now, &shard.model, work);
         }
         self.desk.forward(call, id);
         self.outputs

@@ -126,6 +126,7 @@ impl World {
             prompt: usize::try_from(work.prompt).unwrap_or(1),
             mean: u32::MAX / 2,
             most: work.tokens,
+            plain: true,
             timeout: PATIENCE,
         };
         let begun = self.now;

@@ -234,6 +234,7 @@ impl World {
             prompt: usize::try_from(prompt).unwrap_or(1),
             mean: 1 + u32::try_from(rng.below(40)).unwrap_or(0),
             most: u32::try_from(rng.below(100)).unwrap_or(1),
+            plain: false,
             timeout: Duration::from_millis(rng.below(30_000)),
         }
     }

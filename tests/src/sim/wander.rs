@@ -141,7 +141,12 @@ impl World {
             return false;
         };
         let name = Ways::name(place);
-        let time = Duration::from_millis(1000 + self.rng.below(30_000));
+        let long = if self.rng.below(2) == 0 {
+            30_000
+        } else {
+            200_000
+        };
+        let time = Duration::from_millis(1000 + self.rng.below(long));
         match fault {
             Fault::DeadAddress => {
                 self.net.ways.kill(place, true);
@@ -164,7 +169,7 @@ impl World {
                 // Little enough that nobody takes the peer for dead.
                 let slow = Duration::from_millis(2 + self.rng.below(200));
                 self.net.ways.slow_down(place, slow);
-                self.later(time * 3, Happening::Hasten(place));
+                self.later(time, Happening::Hasten(place));
                 self.changes();
                 self.trace
                     .say(self.now, || format!("-- {name} is slower by {slow:?}"));
@@ -224,7 +229,7 @@ impl World {
                 if self.is_broken() {
                     return;
                 }
-                if self.draws(100) {
+                if self.draws(250) {
                     self.comes_along();
                 }
                 self.run_until(self.now + Duration::from_millis(500));
@@ -240,8 +245,9 @@ impl World {
     fn comes_along(&mut self) {
         let wish = Wish {
             prompt: 5,
-            mean: 40,
+            mean: 80,
             most: 100,
+            plain: false,
             timeout: Duration::from_secs(60),
         };
         let index = usize::try_from(self.rng.below(self.real_hosts() as u64)).unwrap_or(0);

@@ -265,6 +265,7 @@ impl World {
                 prompt: 5,
                 mean: 8,
                 most: 20,
+                plain: true,
                 timeout: Duration::from_secs(40),
             };
             let request = self.submit(index, &wish);

@@ -58,6 +58,7 @@ fn a_long_prompt_gives_back_what_is_computed_of_it() {
         epoch: 0,
         origin: Some("a".into()),
         fingerprint: 0,
+        ends: Default::default(),
         ring: vec![Stage {
             node: "b".into(),
             shard,
