@@ -13,7 +13,7 @@ use std::time::Instant;
 pub(crate) const DUMMY: [&str; 2] = ["--inference-engine", "dummy"];
 
 /// Members of a ring of so many nodes, on both runtimes in turn.
-fn members(nodes: u8) -> Vec<Member> {
+pub(crate) fn members(nodes: u8) -> Vec<Member> {
     let member = |number: u8| Member {
         runtime: if number.is_multiple_of(2) {
             "std"

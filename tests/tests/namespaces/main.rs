@@ -6,6 +6,7 @@
 
 mod lan;
 mod paths;
+mod seeds;
 mod wires;
 
 use exo_tests::process::stand::{CPU, Stand, moments, report, say};
