@@ -113,6 +113,7 @@ impl App {
         if let Some(adapter) = &settings.adapter {
             library.adapt(adapter.identity()?);
         }
+        library.keep(engines::kept(settings.engine));
         let library = Arc::new(library);
         let found = capabilities::detect(None);
         let memory = settings

@@ -41,6 +41,16 @@ pub fn info(kind: EngineKind) -> EngineInfo {
     }
 }
 
+/// Bytes of an element of keys and values. Without a GPU MLX keeps them in single precision, the
+/// others in half; a ring is placed by what its origin would need.
+#[must_use]
+pub fn kept(kind: EngineKind) -> usize {
+    match kind {
+        EngineKind::Mlx if cfg!(not(target_os = "macos")) => 4,
+        EngineKind::Mlx | EngineKind::Cpu | EngineKind::Dummy => 2,
+    }
+}
+
 /// The engines that this build has, in one line.
 #[must_use]
 pub fn available() -> String {

@@ -24,7 +24,12 @@ pub struct Library {
     speakers: Mutex<BTreeMap<String, Speaker>>,
     /// What this node answers with, on the model that it was learned on.
     adapter: Option<AdapterIdentity>,
+    /// Bytes of an element of keys and values.
+    kept: usize,
 }
+
+/// Bytes of a number in half precision.
+const HALF: usize = 2;
 
 #[derive(Debug)]
 enum Source {
@@ -131,7 +136,13 @@ impl Library {
             named: Mutex::default(),
             speakers: Mutex::default(),
             adapter: None,
+            kept: HALF,
         }
+    }
+
+    /// Keys and values take so many bytes each in an engine such as this node's.
+    pub fn keep(&mut self, element: usize) {
+        self.kept = element;
     }
 
     /// From now on the model that an adapter was learned on is another one: peers without the
@@ -247,7 +258,7 @@ impl Library {
                 tracing::warn!("peers cannot be told which {name:?} is meant: {error}");
                 0
             })),
-            cost: Arc::new(cost_of(&model).unwrap_or_else(|error| {
+            cost: Arc::new(cost_of(&model, self.kept).unwrap_or_else(|error| {
                 tracing::warn!("{name:?} is placed by memory alone: {error}");
                 ModelCost::default()
             })),

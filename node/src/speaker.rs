@@ -191,13 +191,12 @@ impl Speaker {
     }
 }
 
-/// What a model costs the nodes that hold it: the bytes of its parts, and of keys and values in half
-/// precision.
+/// What a model costs the nodes that hold it: the bytes of its parts, and of keys and values of so
+/// many bytes each.
 ///
 /// # Errors
 /// When its weights are not all here.
-pub(crate) fn cost_of(model: &Model) -> Result<ModelCost, ModelError> {
-    const HALF: usize = 2;
+pub(crate) fn cost_of(model: &Model, element: usize) -> Result<ModelCost, ModelError> {
     let config = model.config();
     let sizes = model.weights(0..config.layers)?.sizes()?;
     let kept = match config.latent {
@@ -209,7 +208,7 @@ pub(crate) fn cost_of(model: &Model) -> Result<ModelCost, ModelError> {
         embedding: sizes.embedding,
         head: sizes.head,
         tied: config.tied_embeddings,
-        kv: (kept * HALF) as u64,
+        kv: (kept * element) as u64,
         hidden: u32::try_from(config.hidden).unwrap_or(u32::MAX),
     })
 }
