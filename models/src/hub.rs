@@ -30,11 +30,13 @@ mod options;
 mod progress;
 mod pull;
 mod select;
+mod share;
 mod transport;
 
 use std::time::Duration;
 
 pub(crate) use self::options::{cache, variable};
+use self::share::Comings;
 pub use self::{
     error::{HubError, Size},
     local::{Cached, Checked, Removed, State},
@@ -42,6 +44,7 @@ pub use self::{
     options::{ENDPOINT, HubOptions, PARALLEL},
     progress::{Cancel, FileReport, Progress, Report},
     pull::{Part, Pulled},
+    share::{PeerPart, Peers, Shared},
 };
 
 /// The version of a repository that is meant.
@@ -54,13 +57,17 @@ const LOOK: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone)]
 pub struct Hub {
     options: HubOptions,
+    comings: Comings,
 }
 
 impl Hub {
     /// Nothing is asked, and nothing made, before something is fetched.
     #[must_use]
     pub fn new(options: HubOptions) -> Self {
-        Self { options }
+        Self {
+            options,
+            comings: Comings::default(),
+        }
     }
 
     /// How models are fetched.

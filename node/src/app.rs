@@ -8,7 +8,6 @@ use crate::cli::EngineKind;
 use crate::downloads::{BeginError, Downloads};
 use crate::engines;
 use crate::events::Events;
-use crate::fetcher::Fetcher;
 use crate::library::{Library, LibraryError};
 use crate::metrics::Timed;
 use crate::plan::PlacementError;
@@ -16,6 +15,7 @@ use crate::random;
 use crate::recording::{RecordError, Recording};
 use crate::runtime::{CommandError, Handle, Options, Runtime, StartError};
 use crate::settings::{Answering, Settings};
+use crate::sharing::Exchange;
 use crate::signals::Stop;
 use crate::speaker::Speaker;
 use crate::tailscale::Search;
@@ -23,7 +23,7 @@ use crate::view::Feed;
 use exo_engine_cpu::{CpuEngine, CpuOptions};
 use exo_engine_mlx::checkpoint::CheckpointError;
 use exo_engine_mlx::{MlxEngine, MlxOptions};
-use exo_models::hub::{Hub, HubError, Part};
+use exo_models::hub::{HubError, Part};
 use exo_models::{Catalog, ModelError};
 use exo_protocol::dummy::DummyEngine;
 use exo_protocol::engine::Engine;
@@ -131,7 +131,8 @@ impl App {
         config.activations = settings.activations.clone();
         config.trains = settings.engine.trains();
         let fetches = settings.fetches && settings.engine != EngineKind::Dummy;
-        config.fetches = fetches && !settings.hub.offline;
+        config.fetches = fetches && (settings.shares || !settings.hub.offline);
+        config.shares = settings.shares && settings.engine != EngineKind::Dummy;
         config.keep_loaded = Some(settings.keep_alive);
         // What comes to this node from others takes as much again.
         let requests = settings.parallel_requests.saturating_mul(2);
@@ -139,8 +140,7 @@ impl App {
         config.placement = settings.placement;
         config.pins.clone_from(&settings.pins);
         let events = Arc::new(Events::default());
-        let (fetcher, wanted) = std::sync::mpsc::channel();
-        events.fetch_with(fetcher);
+        let exchange = Exchange::new(&events);
         let recording = settings.record.as_ref().map(Recording::start).transpose()?;
         let (record, recording) = recording.unzip();
         let options = Options {
@@ -177,13 +177,8 @@ impl App {
             .tailscale
             .as_ref()
             .map(|tailscale| Search::start(tailscale, node.clone(), machine, runtime.handle()));
-        let downloads = Arc::new(Downloads::new(Hub::new(settings.hub.clone())));
-        let work = Fetcher {
-            handle: runtime.handle(),
-            library: Arc::clone(&library),
-            downloads: Arc::clone(&downloads),
-        };
-        work.start(wanted).map_err(AppError::Files)?;
+        let downloads = exchange.start(settings, runtime.handle(), &library);
+        let downloads = downloads.map_err(AppError::Files)?;
         let answering = settings.answering.clone();
         let app = Self {
             node,
@@ -240,7 +235,8 @@ impl App {
     /// Whether a model that is not here is fetched when it is asked for.
     #[must_use]
     pub fn fetches(&self) -> bool {
-        self.fetches && !self.downloads.hub().options().offline
+        let options = self.downloads.hub().options();
+        self.fetches && (!options.offline || options.peers.is_some())
     }
 
     /// The node's news.

@@ -170,6 +170,9 @@ pub struct Args {
     /// fetch no model only because it is asked for; models pull and the API's downloads still do
     #[argh(switch)]
     pub no_download: bool,
+    /// give no files of models to peers, and take none from them
+    #[argh(switch)]
+    pub no_share: bool,
     /// download nothing, as with HF_HUB_OFFLINE=1
     #[argh(switch)]
     pub offline: bool,

@@ -101,6 +101,7 @@ fn field(field: &Field) -> String {
         Kind::Words => "kind = \"words\"".to_owned(),
         Kind::Json => "kind = \"json\"".to_owned(),
         Kind::Piece => "kind = \"piece\"".to_owned(),
+        Kind::Bytes => "kind = \"bytes\"".to_owned(),
         Kind::Numbers(factors) => format!("kind = \"numbers\", of = {}", texts(factors)),
         Kind::Pairs(count) => format!("kind = \"pairs\", of = \"{count}\""),
         Kind::Tensor(shape) => {
@@ -160,7 +161,7 @@ mod tests {
                     Kind::Element => "an element",
                     Kind::Text(_) | Kind::Words => "a text",
                     Kind::Numbers(_) | Kind::Pairs(_) => "a list",
-                    Kind::Json | Kind::Piece | Kind::Tensor(_) => "a subtree",
+                    Kind::Json | Kind::Piece | Kind::Bytes | Kind::Tensor(_) => "a subtree",
                 };
                 let before = types.insert(field.name, kind).unwrap_or(kind);
                 assert_eq!(before, kind, "{}", field.name);

@@ -4,8 +4,9 @@ use crate::engines;
 use crate::identity;
 use crate::logging::DISCOVERY;
 use crate::metrics::Metrics;
+use crate::sharing::Post;
 use crate::wake::Wake;
-use exo_protocol::id::{CallId, NodeId, RequestId};
+use exo_protocol::id::{NodeId, RequestId};
 use exo_protocol::{Event, ModelId, Shard, Stage};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,8 +24,8 @@ pub struct Events {
     drained: AtomicBool,
     watched: Mutex<Vec<Weak<Wake>>>,
     metrics: Arc<Metrics>,
-    /// Who brings files of layers.
-    fetcher: OnceLock<Sender<(CallId, Shard)>>,
+    /// Where news of files goes.
+    post: OnceLock<Post>,
 }
 
 /// A load that is under way.
@@ -113,9 +114,9 @@ impl Events {
         }
     }
 
-    /// Who is told which layers' files are wanted; only the first is heard.
-    pub fn fetch_with(&self, fetcher: Sender<(CallId, Shard)>) {
-        let _ = self.fetcher.set(fetcher);
+    /// Where news of files goes; only the first is heard.
+    pub(crate) fn files_with(&self, post: Post) {
+        let _ = self.post.set(post);
     }
 
     /// This node is about to stop: peers that go are no news any more.
@@ -317,10 +318,9 @@ impl Events {
                 lock(&self.loading).remove(&shard);
                 tracing::info!("{shard} are ready ({} MiB)", bytes >> 20);
             }
-            Event::FilesWanted { call, shard } => {
-                // Its end is the node's, too.
-                if let Some(fetcher) = self.fetcher.get() {
-                    let _ = fetcher.send((call, shard));
+            event @ (Event::FilesWanted { .. } | Event::Part { .. } | Event::PartWanted { .. }) => {
+                if let Some(post) = self.post.get() {
+                    post.take(event);
                 }
             }
             Event::Unloaded { shard } => tracing::info!("{shard} are not in memory any more"),

@@ -33,6 +33,7 @@ pub mod run;
 pub mod runtime;
 pub mod serve;
 pub mod settings;
+mod sharing;
 pub mod signals;
 pub mod speaker;
 pub mod stop;

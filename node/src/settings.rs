@@ -72,6 +72,8 @@ pub struct Settings {
     pub hub: HubOptions,
     /// Whether models are fetched when they are asked for.
     pub fetches: bool,
+    /// Whether files of models are given to peers, and taken from them.
+    pub shares: bool,
     /// How long a model stays in memory that nobody uses.
     pub keep_alive: Duration,
     /// The model for requests that name none.
@@ -257,6 +259,7 @@ impl Settings {
             models_dirs,
             hub: hub(args)?,
             fetches: !args.no_download,
+            shares: !args.no_share,
             keep_alive: args.keep_alive.0,
             default_model: args.default_model.clone(),
             answering: Answering {

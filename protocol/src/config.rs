@@ -34,6 +34,8 @@ pub struct Config {
     /// Layers that are not on this machine can be fetched: before the engine loads any, the
     /// application is asked for their files ([`Event::FilesWanted`](crate::Event::FilesWanted)).
     pub fetches: bool,
+    /// Files of models are given to peers, and taken from them.
+    pub shares: bool,
     /// How long layers stay loaded that nothing uses: for ever with [`Duration::MAX`]. `None` keeps
     /// them until others are loaded.
     pub keep_loaded: Option<Duration>,
@@ -71,6 +73,7 @@ impl Config {
             limits: Limits::default(),
             trains: false,
             fetches: false,
+            shares: false,
             keep_loaded: None,
             placement: Strategy::default(),
             pins: Vec::new(),

@@ -3,7 +3,7 @@
 use exo_protocol::config::Config;
 use exo_protocol::id::NodeId;
 use exo_protocol::topology::{Capabilities, map_to_shards, ring_memory_weighted};
-use exo_protocol::wire::extension::{end, error, failed, goodbye};
+use exo_protocol::wire::extension::{end, error, failed, goodbye, part};
 use exo_protocol::wire::{
     Chunk, DecodeLimits, Decoder, Encoder, ExampleReply, Hello, MAGIC, Message, MessageType,
     SendExample, Step, StepBody, Token, encode_payload,
@@ -79,6 +79,7 @@ fn every_code_is_in_the_document_and_no_other() {
         ("GOODBYE", goodbye::ALL),
         ("END", end::ALL),
         ("FAILED", failed::ALL),
+        ("PART", part::ALL),
     ] {
         let rows = table(&document, &format!("| code | {name} | |"));
         let written: Vec<(&str, &str)> = rows.iter().map(|row| (&*row[1], &*row[2])).collect();

@@ -5,6 +5,7 @@
 //! one, asks for the rest.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File, OpenOptions},
     io::{self, ErrorKind, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
@@ -12,16 +13,20 @@ use std::{
 };
 
 use super::{
-    HubError,
+    HubError, Peers,
     hash::Hasher,
     http::{FileInfo, Http, text},
     layout::{RepoFolder, create_parent, free, room_for},
     progress::Cancel,
+    share::{Coming, Comings, PIECE as PEER_PIECE},
     transport::{transport, words},
 };
 
 /// Bytes that are read at once.
 const PIECE: usize = 128 << 10;
+
+/// So many peers with wrong bytes, and the hub is asked.
+const MOST_DAMAGED_PEERS: u32 = 4;
 
 /// A server that sends damaged files does so again.
 const MOST_DAMAGED: u32 = 2;
@@ -90,6 +95,10 @@ pub(super) struct Fetch<'a> {
     pub(super) info: &'a FileInfo,
     pub(super) patience: Patience,
     pub(super) cancel: &'a Cancel,
+    /// Only the peers may be asked.
+    pub(super) offline: bool,
+    pub(super) peers: Option<&'a dyn Peers>,
+    pub(super) comings: &'a Comings,
 }
 
 impl Fetch<'_> {
@@ -113,13 +122,87 @@ impl Fetch<'_> {
         let mut part = Part::open(path, self.info, self.cancel)?;
         at(part.have, 0);
         self.check_room(&part)?;
-        self.patience.retry(self.cancel, trouble, |progress| {
-            let before = part.have;
-            let result = self.attempt(&mut part, at);
-            *progress = part.have > before;
-            result
-        })?;
-        part.become_blob(&blob)
+        let (come, mut coming) = self.from_peers(&mut part, at)?;
+        if !come && self.offline {
+            let what = self.name();
+            return Err(HubError::Offline { what });
+        }
+        if !come {
+            let begin = || self.comings.begin(&self.info.tag, self.info.size);
+            coming.get_or_insert_with(begin);
+            let fetched = self.patience.retry(self.cancel, trouble, |progress| {
+                let before = part.have;
+                let result = self.attempt(&mut part, at);
+                *progress = part.have > before;
+                result
+            });
+            match fetched {
+                // Somebody may have it by now.
+                Err(error) if error.passes() => {
+                    if !self.from_peers(&mut part, at)?.0 {
+                        return Err(error);
+                    }
+                }
+                fetched => fetched?,
+            }
+        }
+        let done = part.become_blob(&blob);
+        drop(coming);
+        done
+    }
+
+    /// Brings what peers have; whether that was all, with its hash.
+    fn from_peers(
+        &self,
+        part: &mut Part,
+        at: &dyn Fn(u64, u64),
+    ) -> Result<(bool, Option<Coming>), HubError> {
+        let Some(peers) = self.peers else {
+            return Ok((false, None));
+        };
+        let (name, size) = (self.info.tag.as_str(), self.info.size);
+        let mut coming = None;
+        let mut damaged = 0;
+        let mut senders = BTreeSet::new();
+        let mut prefer: Option<String> = None;
+        loop {
+            while part.have < size {
+                self.cancel.check()?;
+                let piece = peers.part(name, part.have, PEER_PIECE, prefer.as_deref(), self.cancel);
+                let Some(piece) = piece else {
+                    return Ok((false, coming));
+                };
+                let length = piece.bytes.len() as u64;
+                if piece.size != size || length == 0 || part.have.saturating_add(length) > size {
+                    peers.blame(name, &piece.node);
+                    prefer = None;
+                    damaged += 1;
+                    if damaged >= MOST_DAMAGED_PEERS {
+                        return Ok((false, coming));
+                    }
+                    continue;
+                }
+                part.write(&piece.bytes, size)?;
+                coming.get_or_insert_with(|| self.comings.begin(&self.info.tag, size));
+                at(part.have, length);
+                senders.insert(piece.node.clone());
+                prefer = Some(piece.node);
+            }
+            if part.hasher.clone().finish() == name {
+                return Ok((true, coming));
+            }
+            // Whose fault it was cannot be told.
+            for sender in std::mem::take(&mut senders) {
+                peers.blame(name, &sender);
+            }
+            prefer = None;
+            part.restart()?;
+            at(0, 0);
+            damaged += 1;
+            if damaged >= MOST_DAMAGED_PEERS {
+                return Ok((false, coming));
+            }
+        }
     }
 
     fn attempt(&self, part: &mut Part, at: &dyn Fn(u64, u64)) -> Result<(), HubError> {

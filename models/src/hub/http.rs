@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hf_hub::{Repo, RepoType};
 use serde::Deserialize;
 use ureq::{
     Agent, Body,
@@ -116,10 +117,8 @@ impl Http {
 
     /// Which commit a branch is, and the files there.
     pub(super) fn repo(&self, repo: &str, revision: &str) -> Result<RepoInfo, HubError> {
-        let url = format!(
-            "{}/api/models/{repo}/revision/{revision}?blobs=true",
-            self.endpoint
-        );
+        let meant = Repo::with_revision(repo.to_owned(), RepoType::Model, revision.to_owned());
+        let url = format!("{}/api/{}?blobs=true", self.endpoint, meant.api_url());
         let (url, mut answer) = self.on_the_hub(url, |agent, url| agent.get(url))?;
         self.check(&url, repo, "main", &mut answer)?;
         let body = answer

@@ -16,13 +16,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use hf_hub::{Cache, Repo, RepoType};
+
 use super::{HubError, hash::Etag, progress::Cancel};
 
 /// Where one repository lies in the cache.
 #[derive(Debug, Clone)]
 pub(super) struct RepoFolder {
-    cache: PathBuf,
-    name: String,
+    cache: Cache,
+    repo: Repo,
 }
 
 /// A blob that nobody else writes until this is dropped.
@@ -32,17 +34,18 @@ pub(super) struct BlobLock(#[expect(dead_code, reason = "closing it gives the lo
 impl RepoFolder {
     pub(super) fn new(cache: &Path, repo: &str) -> Self {
         Self {
-            cache: cache.to_owned(),
-            name: format!("models--{}", repo.replace('/', "--")),
+            cache: Cache::new(cache.to_owned()),
+            repo: Repo::new(repo.to_owned(), RepoType::Model),
         }
     }
 
     pub(super) fn path(&self) -> PathBuf {
-        self.cache.join(&self.name)
+        self.cache.path().join(self.repo.folder_name())
     }
 
     pub(super) fn locks(&self) -> PathBuf {
-        self.cache.join(".locks").join(&self.name)
+        let locks = self.cache.path().join(".locks");
+        locks.join(self.repo.folder_name())
     }
 
     pub(super) fn blobs(&self) -> PathBuf {
@@ -50,7 +53,7 @@ impl RepoFolder {
     }
 
     pub(super) fn blob(&self, tag: &Etag) -> PathBuf {
-        self.blobs().join(tag.as_str())
+        self.cache.repo(self.repo.clone()).blob_path(tag.as_str())
     }
 
     pub(super) fn incomplete(&self, tag: &Etag) -> PathBuf {
@@ -58,7 +61,7 @@ impl RepoFolder {
     }
 
     pub(super) fn snapshot(&self, commit: &str) -> PathBuf {
-        self.path().join("snapshots").join(commit)
+        self.cache.repo(self.repo.clone()).pointer_path(commit)
     }
 
     /// The commit that a branch was when it was fetched last.

@@ -239,7 +239,7 @@ fn check(path: &Path, file: String, cancel: &Cancel) -> Result<Checked, HubError
 }
 
 /// Names and paths of what is in a folder, sorted; none if there is no folder.
-fn children(folder: &Path) -> Vec<(String, PathBuf)> {
+pub(super) fn children(folder: &Path) -> Vec<(String, PathBuf)> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut children: Vec<_> = entries
         .filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path())))

@@ -5,8 +5,11 @@
 use std::{
     env, fmt, fs,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
+
+use super::Peers;
 
 /// The hub, if nothing else is said.
 pub const ENDPOINT: &str = "https://huggingface.co";
@@ -38,6 +41,8 @@ pub struct HubOptions {
     /// Certificates to trust instead of the built-in ones, in PEM (`SSL_CERT_FILE`, or
     /// `REQUESTS_CA_BUNDLE`, which Python's tools read).
     pub certificates: Option<PathBuf>,
+    /// Other machines that may have files: they are asked before the hub.
+    pub peers: Option<Arc<dyn Peers>>,
 }
 
 impl HubOptions {
@@ -54,6 +59,7 @@ impl HubOptions {
             pause: Duration::from_millis(300),
             stall: Duration::from_secs(30),
             certificates: None,
+            peers: None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! From a name to files on this machine.
 
 use std::{
+    collections::BTreeMap,
     fs,
     ops::Range,
     path::{Path, PathBuf},
@@ -67,6 +68,9 @@ struct Pull<'a> {
     cancel: &'a Cancel,
     tracker: &'a Tracker<'a>,
     fetched: Mutex<u64>,
+    /// What peers told of files, when the hub could not be asked.
+    known: BTreeMap<String, FileInfo>,
+    hub: &'a Hub,
 }
 
 impl Hub {
@@ -98,12 +102,14 @@ impl Hub {
         cancel: &Cancel,
     ) -> Result<Pulled, HubError> {
         let options = &self.options;
+        let offline = || HubError::Offline {
+            what: name.to_string(),
+        };
         if options.offline {
-            return self
-                .part_here(name, &part)
-                .ok_or_else(|| HubError::Offline {
-                    what: name.to_string(),
-                });
+            let here = self.part_here(name, &part);
+            if here.is_some() || options.peers.is_none() {
+                return here.ok_or_else(offline);
+            }
         }
         let tracker = Tracker::new(&name.repo, progress);
         let http = Http::new(options)?;
@@ -113,12 +119,27 @@ impl Hub {
             longest: LONGEST_PAUSE.max(options.pause),
             most_wait: MOST_WAIT,
         };
-        let info = patience.retry(
-            cancel,
-            |trouble| tracker.trouble(trouble),
-            |_| http.repo(&name.repo, BRANCH),
-        );
-        let info = info.map_err(|error| with_near(error, &name.repo))?;
+        // With peers there is somebody else to ask.
+        let impatient = Patience {
+            attempts: patience.attempts.min(2),
+            ..patience
+        };
+        let asking = options.peers.as_ref().map_or(patience, |_| impatient);
+        let info = match options.offline {
+            true => Err(offline()),
+            false => asking.retry(
+                cancel,
+                |trouble| tracker.trouble(trouble),
+                |_| http.repo(&name.repo, BRANCH),
+            ),
+        };
+        let (info, known) = match info {
+            Ok(info) => (info, BTreeMap::new()),
+            Err(error) if options.offline || error.passes() => {
+                self.ask_list(&name.repo, cancel).ok_or(error)?
+            }
+            Err(error) => return Err(with_near(error, &name.repo)),
+        };
         let pull = Pull {
             http,
             folder: RepoFolder::new(&options.cache, &name.repo),
@@ -129,6 +150,8 @@ impl Hub {
             cancel,
             tracker: &tracker,
             fetched: Mutex::default(),
+            known,
+            hub: self,
         };
         pull.run(&part)
     }
@@ -218,6 +241,14 @@ impl Pull<'_> {
         }
         // What all of them are, first: so it is known how much is to come, and whether it fits.
         let infos = each(self.parallel, &missing, self.cancel, |file, cancel| {
+            if let Some(known) = self.known.get(*file) {
+                return Ok(known.clone());
+            }
+            if self.hub.options.offline {
+                return Err(HubError::Offline {
+                    what: format!("{}/{file}", self.name.repo),
+                });
+            }
             self.patience.retry(
                 cancel,
                 |trouble| self.tracker.trouble(trouble),
@@ -245,6 +276,9 @@ impl Pull<'_> {
                     info,
                     patience: self.patience,
                     cancel,
+                    offline: self.hub.options.offline,
+                    peers: self.hub.options.peers.as_deref(),
+                    comings: &self.hub.comings,
                 };
                 let at = |done, fetched| {
                     *self.fetched.lock().unwrap_or_else(PoisonError::into_inner) += fetched;

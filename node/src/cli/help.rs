@@ -127,6 +127,7 @@ const GROUPS: [(&str, &[&str]); 8] = [
             "--max-parallel-downloads",
             "--keep-alive",
             "--no-download",
+            "--no-share",
             "--offline",
             "--inference-engine",
             "--threads",

@@ -69,7 +69,7 @@ for number, message in pairs(messages) do
       declare(field.name, ProtoField.string)
     elseif field.kind == "numbers" or field.kind == "pairs" then
       declare(field.name, ProtoField.string)
-    elseif field.kind == "piece" then
+    elseif field.kind == "piece" or field.kind == "bytes" then
       declare(field.name, ProtoField.bytes)
     end
   end
@@ -422,6 +422,11 @@ local function show_fields(message, payload, pinfo, tree, notes)
           return short(field)
         end
         tree:add(f[field.name], range)
+        notes[#notes + 1] = length .. " bytes"
+      elseif field.kind == "bytes" then
+        if range then
+          tree:add(f[field.name], range)
+        end
         notes[#notes + 1] = length .. " bytes"
       elseif field.kind == "numbers" or field.kind == "pairs" then
         if not range or length % 4 ~= 0 then

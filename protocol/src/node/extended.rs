@@ -26,6 +26,8 @@ pub(super) struct Extended {
     pub(super) activation: DType,
     /// Its engine trains.
     pub(super) trains: bool,
+    /// It gives out files.
+    pub(super) files: bool,
     pub(super) pulse: Pulse,
     /// Bytes that were sent last only to see how quick the way is.
     pub(super) padded: usize,
@@ -114,6 +116,7 @@ impl Extended {
                 .copied()
                 .unwrap_or(DType::F32),
             trains: hello.features.iter().any(|name| name == Hello::TRAIN),
+            files: hello.features.iter().any(|name| name == Hello::FILES),
             pulse: Pulse::new(now),
             padded: 0,
             reassembly: Reassembly::default(),

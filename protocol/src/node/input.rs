@@ -3,7 +3,7 @@
 use super::find::Discovered;
 use crate::discovery::interface::Interface;
 use crate::engine::{EngineEvent, EngineFailure, Sampling, Targets, TrainSetup};
-use crate::id::{AskId, CallId, ConnectionId, DialId, ModelId, RequestId, VisitId};
+use crate::id::{AskId, CallId, ConnectionId, DialId, ModelId, NodeId, RequestId, VisitId};
 use crate::topology::ModelCost;
 use crate::wire::{DecodeError, Message};
 use alloc::string::String;
@@ -172,6 +172,43 @@ pub enum Command {
         call: CallId,
         /// What.
         news: FilesNews,
+    },
+    /// Ask the peers for a piece of a file. Answered by exactly one
+    /// [`Event::Part`](super::Event::Part), unless it is wanted no more.
+    Want {
+        /// The application's number of it.
+        want: u64,
+        /// The hash of the file, in hexadecimal digits, or a repository whose files are to be listed.
+        name: String,
+        /// Where the piece begins.
+        from: u64,
+        /// Most bytes of it.
+        length: u32,
+        /// Who is asked first, alone.
+        prefer: Option<NodeId>,
+    },
+    /// A piece is wanted no more.
+    Unwant {
+        /// Which.
+        want: u64,
+    },
+    /// What a peer sent of a file was wrong: it is not asked for it again.
+    Blame {
+        /// The file.
+        name: String,
+        /// The peer.
+        node: NodeId,
+    },
+    /// The answer to an [`Event::PartWanted`](super::Event::PartWanted).
+    Part {
+        /// Which.
+        read: u64,
+        /// Bytes of the whole file.
+        size: u64,
+        /// `HERE`, `COMING` or `ABSENT` of [`part`](crate::wire::extension::part).
+        code: u16,
+        /// The bytes, as far as they are here.
+        content: Bytes,
     },
     /// Give back the layers of a model, those that nothing uses. Each is told of by
     /// [`Event::Unloaded`](super::Event::Unloaded).

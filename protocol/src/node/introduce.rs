@@ -23,10 +23,14 @@ impl Node {
             version: Hello::VERSION,
             node_id: self.config.node.as_str().into(),
             incarnation: self.incarnation,
-            features: match self.config.trains {
-                true => alloc::vec![Hello::TRAIN.into()],
-                false => Vec::new(),
-            },
+            features: [
+                self.config.trains.then_some(Hello::TRAIN),
+                self.config.shares.then_some(Hello::FILES),
+            ]
+            .into_iter()
+            .flatten()
+            .map(Into::into)
+            .collect(),
             dtypes: self.config.activations.clone(),
             window: self.config.limits.window_bytes,
             stream_window: self.config.limits.stream_window_bytes,

@@ -16,7 +16,7 @@
 //!   when a stage is lost. Its stages (`session`): `open` takes part, `step` computes, `streams`
 //!   carries, `ending` ends. `plan` is what both know. `plain` is all of that for rings with a
 //!   reference node. `jobs` is training. `compute` talks with the engine, `idle`
-//!   gives back what nobody uses, `speeds` measures it.
+//!   gives back what nobody uses, `files` brings and gives files of models, `speeds` measures it.
 
 mod address;
 mod announce;
@@ -29,6 +29,7 @@ mod dial;
 mod discover;
 mod ending;
 mod extended;
+mod files;
 mod find;
 mod health;
 mod idle;
@@ -67,7 +68,7 @@ mod write;
 pub use find::{Discovered, Source};
 pub use input::{Command, Example, FilesNews, Input, LinkFault, Origin, Submit, Train};
 pub use jobs::JobFailure;
-pub use output::{Event, Failure, FinishReason, Output, Rejection, Stage};
+pub use output::{Event, Failure, FinishReason, Found, Output, Rejection, Stage};
 pub use placement::{By, NodeShare, Part, Placement, Question};
 pub use status::{
     AddressStatus, ExtendedStatus, HopStatus, JobStatus, PeerStatus, RequestStatus, Status,
@@ -88,6 +89,7 @@ use compute::Desk;
 use connection::Connection;
 use dial::Dialed;
 use discover::File;
+use files::Files;
 use jobs::{Job, JobStage};
 use peer::{Link, Peer, PeerKey};
 use session::{Session, Told};
@@ -134,6 +136,8 @@ pub enum Timer {
     Survey,
     /// Layers were not used for long enough.
     Idle,
+    /// A peer owes a piece of a file, or is due to be asked again.
+    Files,
 }
 
 /// One node of the ring, as a state machine.
@@ -173,6 +177,7 @@ pub struct Node {
     file: File,
     announcing: Announcing,
     asking: Asking,
+    files: Files,
     /// The driver was asked for this machine's addresses.
     lists_interfaces: bool,
     /// What origins were told last that this node cannot do.
@@ -234,6 +239,7 @@ impl Node {
             },
             announcing,
             asking,
+            files: Files::default(),
             lists_interfaces: false,
             told: VecDeque::new(),
             met: VecDeque::new(),
@@ -297,6 +303,21 @@ impl Node {
             }
             Input::Command(Command::Files { call, news }) => self.files_came(call, news),
             Input::Command(Command::Unload { model }) => self.unload_model(&model),
+            Input::Command(Command::Want {
+                want,
+                name,
+                from,
+                length,
+                prefer,
+            }) => self.want(want, name, from, length, prefer),
+            Input::Command(Command::Unwant { want }) => self.unwant(want),
+            Input::Command(Command::Blame { name, node }) => self.blame(name, node),
+            Input::Command(Command::Part {
+                read,
+                size,
+                code,
+                content,
+            }) => self.part_read(read, size, code, content),
             Input::Command(Command::Drain) => self.drain(),
             Input::Command(Command::Stop) => self.stop(),
         }
@@ -324,6 +345,7 @@ impl Node {
                 Timer::Topology => self.collect_topology(),
                 Timer::Survey => self.survey(),
                 Timer::Idle => self.unload_idle(),
+                Timer::Files => self.look_after_files(),
             }
             self.settle();
             self.deadline = self.next_deadline();
@@ -424,6 +446,10 @@ impl Node {
             at: self.next_idle(),
             timer: Timer::Idle,
         };
+        let files = Deadline {
+            at: self.next_look_after_files(),
+            timer: Timer::Files,
+        };
         let announcement = Deadline {
             at: self.announcing.at,
             timer: Timer::Announcement,
@@ -436,7 +462,7 @@ impl Node {
             .chain(pulses)
             .chain(peers)
             .chain(requests)
-            .chain([file, stages, jobs, announcement, ask, idle])
+            .chain([file, stages, jobs, announcement, ask, idle, files])
             .filter(|deadline| deadline.at < Instant::FAR_FUTURE)
             .min_by_key(|deadline| (deadline.at, deadline.timer))
     }

@@ -10,8 +10,8 @@ use bytes::Bytes;
 /// large waits in pieces, so that whatever is more urgent goes between them.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    /// Most urgent first: control, news, decode steps, and all that is bulky.
-    classes: [VecDeque<Entry>; 4],
+    /// Most urgent first: control, news, decode steps, all that is bulky, and pieces of files.
+    classes: [VecDeque<Entry>; 5],
     /// The newest transfer; zero before the first.
     newest: u32,
 }
@@ -45,6 +45,7 @@ const CONTROL: usize = 0;
 const NEWS: usize = 1;
 const DECODE: usize = 2;
 const BULK: usize = 3;
+const FILES: usize = 4;
 
 impl Outbox {
     /// Queues a message, at most `limit` of them; in pieces if it is large and `chunked`.
@@ -198,7 +199,8 @@ impl Outbox {
             | MessageType::Begun
             | MessageType::Loss
             | MessageType::Save
-            | MessageType::Saved => NEWS,
+            | MessageType::Saved
+            | MessageType::Want => NEWS,
             MessageType::Step => self.class_of_step(message),
             MessageType::SendPromptRequest
             | MessageType::SendTensorRequest
@@ -207,6 +209,7 @@ impl Outbox {
             | MessageType::Gradient
             | MessageType::Chunk
             | MessageType::Abort => BULK,
+            MessageType::Part => FILES,
         }
     }
 

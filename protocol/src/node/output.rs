@@ -300,6 +300,25 @@ pub enum Event {
         /// Which.
         shard: Shard,
     },
+    /// What the peers said to a [`Command::Want`](super::Command::Want).
+    Part {
+        /// Which.
+        want: u64,
+        /// What.
+        found: Found,
+    },
+    /// A peer wants a piece of a file. Only with [`Config::shares`](crate::Config::shares).
+    /// Answered by exactly one [`Command::Part`](super::Command::Part).
+    PartWanted {
+        /// Names the question.
+        read: u64,
+        /// The hash of the file, or a repository; whatever the peer says.
+        name: String,
+        /// Where the piece begins.
+        from: u64,
+        /// Most bytes of it; no more than [`Part::MAX`](crate::wire::Part::MAX).
+        length: u32,
+    },
     /// Layers that nothing used were given back. Only with
     /// [`Config::keep_loaded`](crate::Config::keep_loaded).
     Unloaded {
@@ -434,4 +453,20 @@ pub enum Rejection {
     /// This node is stopping.
     #[error("this node is shutting down")]
     Stopping,
+}
+
+/// Where a piece of a file is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Nobody has it, or is getting it.
+    Nowhere,
+    /// At a peer.
+    At {
+        /// Who.
+        node: NodeId,
+        /// Bytes of the whole file.
+        size: u64,
+        /// Some bytes, at least one, from the beginning of the piece.
+        content: Bytes,
+    },
 }

@@ -66,7 +66,7 @@ pub(super) enum ChunkError {
 
 impl Reassembly {
     /// The most transfers under way: one for each class of messages.
-    const LIMIT: usize = 4;
+    const LIMIT: usize = 5;
 
     /// Takes a piece. Gives the type and the payload of the message that it completes.
     pub(super) fn chunk(

@@ -90,6 +90,8 @@ impl Node {
             Message::Example(example) => self.example_came(id, example),
             Message::Gradient(gradient) => self.gradient_came(id, gradient),
             Message::Save(save) => self.save_came(id, &save),
+            Message::Want(want) => self.want_came(id, want),
+            Message::Part(part) => self.part_came(id, part),
             Message::Begun(_) | Message::Loss(_) | Message::Saved(_) => {
                 self.job_word_came(id, message);
             }

@@ -5,6 +5,7 @@ mod any;
 mod asking;
 mod base;
 mod commands;
+mod files;
 mod idle;
 mod job_ends;
 mod job_violations;

@@ -30,7 +30,7 @@ variants! {
 fields! {
     Config {
         node, capabilities, discovery, max_tokens, activations, decode, timing, limits, trains,
-        placement, pins, fetches, keep_loaded,
+        placement, pins, fetches, shares, keep_loaded,
     }
     Capabilities { model, chip, memory, flops, engine, speed }
     Speed { decode, prefill }

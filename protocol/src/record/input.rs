@@ -59,6 +59,10 @@ variants! {
         8 = Discovered { source, peers },
         9 = Files { call, news },
         10 = Unload { model },
+        11 = Want { want, name, from, length, prefer },
+        12 = Unwant { want },
+        13 = Blame { name, node },
+        14 = Part { read, size, code, content },
     }
     EngineEvent {
         0 = Progress { call, done, total },

@@ -5,7 +5,7 @@ use crate::engine::{
     EngineCommand, EngineInput, ExampleInput, Optimizer, Targets, TrainCommand, TrainSetup,
     Trainable,
 };
-use crate::node::{Event, Failure, FinishReason, JobFailure, Output, Rejection, Stage};
+use crate::node::{Event, Failure, FinishReason, Found, JobFailure, Output, Rejection, Stage};
 use crate::shard::Shard;
 use alloc::sync::Arc;
 
@@ -72,7 +72,10 @@ variants! {
         27 = LinkSlow { node, address, rtt, before },
         28 = FilesWanted { call, shard },
         29 = Unloaded { shard },
+        30 = Part { want, found },
+        31 = PartWanted { read, name, from, length },
     }
+    Found { 0 = Nowhere, 1 = At { node, size, content } }
     JobFailure {
         0 = Busy(most),
         1 = Duplicate(job),

@@ -129,7 +129,9 @@ fn blank_event(event: &Event) -> Event {
         | Event::Loading { .. }
         | Event::Loaded { .. }
         | Event::FilesWanted { .. }
-        | Event::Unloaded { .. } => {}
+        | Event::Unloaded { .. }
+        | Event::Part { .. }
+        | Event::PartWanted { .. } => {}
     }
     event
 }

@@ -334,7 +334,9 @@ impl Side<'_> {
             | Message::Begun(_)
             | Message::Loss(_)
             | Message::Save(_)
-            | Message::Saved(_) => message.clone(),
+            | Message::Saved(_)
+            | Message::Want(_)
+            | Message::Part(_) => message.clone(),
         }
     }
 
@@ -446,6 +448,8 @@ pub(super) fn tells(kind: MessageType) -> bool {
         | MessageType::Begun
         | MessageType::Loss
         | MessageType::Save
-        | MessageType::Saved => false,
+        | MessageType::Saved
+        | MessageType::Want
+        | MessageType::Part => false,
     }
 }

@@ -3,6 +3,7 @@
 
 pub(super) mod chunk;
 mod fields;
+pub(super) mod file;
 pub(super) mod notice;
 pub(super) mod small;
 pub(super) mod step;
@@ -166,6 +167,37 @@ pub struct Saved {
     pub file: String,
 }
 
+/// Asks for a piece of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Want {
+    /// The asker's number of it, which comes back in the answer.
+    pub want: u64,
+    /// Where the piece begins.
+    pub from: u64,
+    /// Most bytes of it.
+    pub length: u32,
+    /// The file, by its hash in hexadecimal digits; or a repository, whose files are listed.
+    pub name: String,
+}
+
+/// A piece of a file, or why there is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// What it answers.
+    pub want: u64,
+    /// Bytes of the whole file; zero when the sender does not know it.
+    pub size: u64,
+    /// One of the codes of [`part`].
+    pub code: u16,
+    /// At most [`Part::MAX`] bytes.
+    pub content: Bytes,
+}
+
+impl Part {
+    /// The most bytes of one piece.
+    pub const MAX: usize = 1 << 20;
+}
+
 /// A piece of a message that is too large to travel at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chunk {
@@ -258,6 +290,29 @@ pub mod end {
         (FINISHED, "FINISHED"),
         (CANCELLED, "CANCELLED"),
         (MOVED, "MOVED"),
+    ];
+}
+
+/// Codes of [`Message::Part`](super::Message::Part).
+pub mod part {
+    /// The file is here, and this is of it.
+    pub const HERE: u16 = 0;
+    /// The file is on its way; what is here of the piece follows, perhaps nothing.
+    pub const COMING: u16 = 1;
+    /// The sender looks for the file itself.
+    pub const SOUGHT: u16 = 2;
+    /// The file is not here, or not given.
+    pub const ABSENT: u16 = 3;
+    /// Too many pieces are wanted already: ask again.
+    pub const BUSY: u16 = 4;
+
+    /// Every code with its name.
+    pub const ALL: &[(u16, &str)] = &[
+        (HERE, "HERE"),
+        (COMING, "COMING"),
+        (SOUGHT, "SOUGHT"),
+        (ABSENT, "ABSENT"),
+        (BUSY, "BUSY"),
     ];
 }
 

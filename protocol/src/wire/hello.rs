@@ -40,6 +40,9 @@ impl Hello {
     /// The feature of a node whose engine trains: it understands the messages of training jobs.
     pub const TRAIN: &str = "train";
 
+    /// The feature of a node that gives out files of models: it understands their messages.
+    pub const FILES: &str = "files";
+
     /// Incarnations are below this: every reader of JSON keeps such integers exact.
     pub const INCARNATIONS: u64 = 1 << 53;
 

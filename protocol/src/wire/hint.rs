@@ -1,6 +1,6 @@
 //! How large a message will be.
 
-use super::extension::{chunk, notice, small, step, train};
+use super::extension::{chunk, file, notice, small, step, train};
 use super::{Message, TopologyReply};
 use crate::json::Json;
 use crate::tensor::Tensor;
@@ -71,6 +71,8 @@ impl Message {
             Self::Gradient(gradient) => gradient.payload_len(),
             Self::Loss(loss) => train::LOSS + loss.job.len(),
             Self::Save(save) => train::SAVE + save.job.len(),
+            Self::Want(want) => file::WANT + notice::fitting(&want.name, file::WANT).len(),
+            Self::Part(part) => file::PART + part.content.len(),
             Self::Saved(saved) => {
                 let before = train::SAVED + saved.job.len();
                 before + notice::fitting(&saved.file, before).len()

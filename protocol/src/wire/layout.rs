@@ -2,7 +2,7 @@
 //! dissector. Nothing is decoded by it; the tests hold the codec and this table to each other.
 
 use super::MessageType;
-use super::extension::{end, error, failed, goodbye, small, step, train};
+use super::extension::{end, error, failed, goodbye, part, small, step, train};
 use crate::tensor::DType;
 use alloc::string::String;
 
@@ -70,6 +70,8 @@ pub enum Kind {
     Json,
     /// A piece of another payload, to the end of this one.
     Piece,
+    /// Bytes that mean nothing here, to the end of the payload.
+    Bytes,
     /// Numbers of four bytes: as many as the product of these fields, or to the end of the payload
     /// if there are none.
     Numbers(&'static [&'static str]),
@@ -284,6 +286,26 @@ impl MessageType {
                         field("job_length", Kind::U16),
                         field("job", Kind::Text("job_length")),
                         field("file", Kind::Words),
+                    ]
+                },
+            ),
+            Self::Want => Layout::Fields(
+                const {
+                    &[
+                        field("want", Kind::U64),
+                        field("from", Kind::U64),
+                        field("length", Kind::U32),
+                        field("name", Kind::Words),
+                    ]
+                },
+            ),
+            Self::Part => Layout::Fields(
+                const {
+                    &[
+                        field("want", Kind::U64),
+                        field("size", Kind::U64),
+                        field("code", Kind::Code(part::ALL)),
+                        field("content", Kind::Bytes),
                     ]
                 },
             ),

@@ -1,6 +1,6 @@
 //! What a peer may make us hold.
 
-use super::extension::{chunk, notice, small};
+use super::extension::{Part, chunk, file, notice, small};
 use super::{Chunk, MessageType};
 
 /// Bounds on what a [`Decoder`](super::Decoder) accepts. Every one is checked against the announced
@@ -67,7 +67,9 @@ impl DecodeLimits {
             | MessageType::Begun
             | MessageType::Loss
             | MessageType::Save
-            | MessageType::Saved => notice::MOST as u32,
+            | MessageType::Saved
+            | MessageType::Want => notice::MOST as u32,
+            MessageType::Part => (file::PART + Part::MAX) as u32,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Every message as a value.
 
 use super::extension::{
-    Begin, Begun, Chunk, Ending, Example, Gradient, Loss, Notice, Open, Save, Saved, Step, Token,
+    Begin, Begun, Chunk, Ending, Example, Gradient, Loss, Notice, Open, Part, Save, Saved, Step,
+    Token, Want,
 };
 use crate::id::{NodeId, tidy};
 use crate::json::Json;
@@ -83,11 +84,15 @@ pub enum MessageType {
     Save = 0x94,
     /// It is written.
     Saved = 0x95,
+    /// Asks for a piece of a file.
+    Want = 0x97,
+    /// A piece of a file, or why there is none.
+    Part = 0x98,
 }
 
 impl MessageType {
     /// Every type, in the order of its number.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 35] = [
         Self::HealthCheckRequest,
         Self::HealthCheckResponse,
         Self::SendPromptRequest,
@@ -121,6 +126,8 @@ impl MessageType {
         Self::Loss,
         Self::Save,
         Self::Saved,
+        Self::Want,
+        Self::Part,
     ];
 
     /// Numbers of messages that whoever does not know them reads over. Any other unknown number
@@ -245,6 +252,10 @@ pub enum Message {
     Save(Save),
     /// 0x95, from a stage to the origin.
     Saved(Saved),
+    /// 0x97.
+    Want(Want),
+    /// 0x98.
+    Part(Part),
 }
 
 /// A prompt for the first stage.
@@ -362,6 +373,8 @@ impl Message {
             Self::Loss(_) => MessageType::Loss,
             Self::Save(_) => MessageType::Save,
             Self::Saved(_) => MessageType::Saved,
+            Self::Want(_) => MessageType::Want,
+            Self::Part(_) => MessageType::Part,
         }
     }
 }

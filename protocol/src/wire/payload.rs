@@ -1,6 +1,6 @@
 //! Payloads by message type.
 
-use super::extension::{Begin, chunk, notice, small, step, train};
+use super::extension::{Begin, chunk, file, notice, small, step, train};
 use super::header::{HEADER_LEN, Header};
 use super::{DecodeError, DecodeLimits, EncodeError, Message, MessageType};
 use super::{health, prompt, result, status, tensor, topology};
@@ -78,6 +78,8 @@ pub(super) fn decode(
         MessageType::Loss => train::decode_loss(bytes),
         MessageType::Save => train::decode_save(bytes),
         MessageType::Saved => train::decode_saved(bytes),
+        MessageType::Want => file::decode_want(bytes),
+        MessageType::Part => file::decode_part(payload),
     }
 }
 
@@ -197,6 +199,8 @@ fn write(message: &Message, head: &mut Vec<u8>) -> Result<Bytes, EncodeError> {
         Message::Loss(loss) => train::encode_loss(head, loss)?,
         Message::Save(save) => train::encode_save(head, save)?,
         Message::Saved(saved) => train::encode_saved(head, saved)?,
+        Message::Want(want) => file::encode_want(head, want),
+        Message::Part(part) => return Ok(file::encode_part(head, part)),
     }
     Ok(Bytes::new())
 }

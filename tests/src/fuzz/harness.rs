@@ -346,6 +346,7 @@ impl Harness {
                         | Timer::Ask
                         | Timer::Survey
                         | Timer::Idle
+                        | Timer::Files
                 ),
                 "nothing else is left to wait for: {deadline:?}"
             );

@@ -139,4 +139,21 @@ pub(crate) const TOLD: &[(&str, &[(&str, &str)])] = &[
             ("exo.file", "4-7-1.safetensors"),
         ],
     ),
+    (
+        "WANT",
+        &[
+            ("exo.want", "1"),
+            ("exo.from", "0"),
+            ("exo.length", "1048576"),
+            ("exo.name", "me/tiny"),
+        ],
+    ),
+    (
+        "PART",
+        &[
+            ("exo.size", "10"),
+            ("exo.part.code", "0"),
+            ("exo.content", "616263"),
+        ],
+    ),
 ];

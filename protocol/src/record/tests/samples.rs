@@ -181,6 +181,18 @@ pub(super) fn messages() -> Vec<Message> {
             iteration: 1,
             file: "file".into(),
         }),
+        Message::Want(wire::Want {
+            want: 1,
+            from: 2,
+            length: 3,
+            name: "me/tiny".into(),
+        }),
+        Message::Part(wire::Part {
+            want: 1,
+            size: 3,
+            code: 0,
+            content: Bytes::from_static(b"abc"),
+        }),
     ]
 }
 
@@ -248,6 +260,24 @@ fn training() -> Vec<Input> {
             news: crate::node::FilesNews::Here,
         }),
         Input::Command(Command::Unload { model: "m".into() }),
+        Input::Command(Command::Want {
+            want: 1,
+            name: "me/tiny".into(),
+            from: 2,
+            length: 3,
+            prefer: Some("n".into()),
+        }),
+        Input::Command(Command::Unwant { want: 1 }),
+        Input::Command(Command::Blame {
+            name: "me/tiny".into(),
+            node: "n".into(),
+        }),
+        Input::Command(Command::Part {
+            read: 1,
+            size: 3,
+            code: 0,
+            content: Bytes::from_static(b"abc"),
+        }),
     ];
     let events = [
         TrainEvent::Begun {

@@ -79,6 +79,24 @@ fn written() -> Vec<(Message, Vec<u8>)> {
             b"\x01\x02\x03\x04\x05\x06\x07\x08",
         ),
         (Message::Pong { id: 1 }, b"\0\0\0\0\0\0\0\x01"),
+        (
+            Message::Want(Want {
+                want: 1,
+                from: 2,
+                length: 3,
+                name: "né".into(),
+            }),
+            b"\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x02\0\0\0\x03n\xc3\xa9",
+        ),
+        (
+            Message::Part(Part {
+                want: 1,
+                size: 0x0102,
+                code: 0x0304,
+                content: Bytes::from_static(b"abc"),
+            }),
+            b"\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\x01\x02\x03\x04abc",
+        ),
         (Message::Error(notice.clone()), b"\x01\x02n\xc3\xa9"),
         (Message::Goodbye(notice), b"\x01\x02n\xc3\xa9"),
         (
@@ -161,7 +179,7 @@ fn the_bytes_are_those_of_the_tables() {
 
 #[test]
 fn codes_have_distinct_numbers_and_names() {
-    for codes in [error::ALL, goodbye::ALL, end::ALL, failed::ALL] {
+    for codes in [error::ALL, goodbye::ALL, end::ALL, failed::ALL, part::ALL] {
         assert!(!codes.is_empty());
         for (index, (code, name)) in codes.iter().enumerate() {
             for (other, other_name) in &codes[..index] {

@@ -222,6 +222,21 @@ pub(crate) fn message(rng: &mut Rng) -> Message {
         | MessageType::Loss
         | MessageType::Save
         | MessageType::Saved => training(rng, kind),
+        MessageType::Want => Message::Want(crate::wire::Want {
+            want: rng.next_u64(),
+            from: rng.next_u64(),
+            length: u32_of(rng),
+            name: text(rng),
+        }),
+        MessageType::Part => {
+            let length = below(rng, 60);
+            Message::Part(crate::wire::Part {
+                want: rng.next_u64(),
+                size: rng.next_u64(),
+                code: below(rng, 9) as u16,
+                content: bytes(rng, length),
+            })
+        }
         base => unreachable!("{base:?} is not of the extension"),
     };
     assert_eq!(message.message_type(), kind);

@@ -20,6 +20,8 @@ fn shape(kind: MessageType) -> (usize, bool) {
         MessageType::Begun | MessageType::Loss => (12, true),
         MessageType::Save => (4, true),
         MessageType::Saved => (6, true),
+        MessageType::Want => (20, true),
+        MessageType::Part => (18, true),
         MessageType::Example => (19, true),
         MessageType::Gradient => (26, true),
         other => unreachable!("{other:?} is JSON or of the base"),
@@ -92,6 +94,8 @@ fn what_a_frame_may_announce() {
         (MessageType::Loss, 65536),
         (MessageType::Save, 65536),
         (MessageType::Saved, 65536),
+        (MessageType::Want, 65536),
+        (MessageType::Part, (1 << 20) + 18),
     ] {
         assert_eq!(limits.payload(kind), limit, "{kind:?}");
         let payload = vec![0; limit as usize + 1];

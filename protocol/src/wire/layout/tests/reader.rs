@@ -96,7 +96,7 @@ impl<'a> Reader<'a> {
             }
             Kind::Words => self.text(all),
             // Whether a plan is JSON only the node reads.
-            Kind::Json | Kind::Piece => format!("{:?}", self.take(all)),
+            Kind::Json | Kind::Piece | Kind::Bytes => format!("{:?}", self.take(all)),
             Kind::Numbers([]) => self.list(all / 4),
             Kind::Numbers(factors) => {
                 let count = factors.iter().map(|name| self.number(name)).product();

@@ -151,6 +151,20 @@ pub(super) fn of_message(message: &Message) -> Option<Vec<(&'static str, String)
             ("file", saved.file.clone()),
         ]
         .into(),
+        Message::Want(want) => [
+            ("want", want.want.to_string()),
+            ("from", want.from.to_string()),
+            ("length", want.length.to_string()),
+            ("name", want.name.clone()),
+        ]
+        .into(),
+        Message::Part(part) => [
+            ("want", part.want.to_string()),
+            ("size", part.size.to_string()),
+            ("code", part.code.to_string()),
+            ("content", format!("{:?}", &part.content[..])),
+        ]
+        .into(),
         _ => return None,
     })
 }

@@ -1,0 +1,212 @@
+//! Files from other machines of the ring, and for them.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    fs::{self, File},
+    io::{self, Read, Seek, SeekFrom},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    BRANCH, Hub,
+    hash::Etag,
+    http::{FileInfo, RepoInfo},
+    layout::{RepoFolder, is_commit, is_file_name},
+    local::children,
+    progress::Cancel,
+};
+
+/// Bytes that are asked of a peer at once.
+pub(super) const PIECE: u32 = 1 << 20;
+
+/// A list of files that is longer is none.
+const MOST_LIST: usize = PIECE as usize;
+
+/// The other machines, as whoever fetches a file needs them.
+pub trait Peers: Send + Sync + fmt::Debug {
+    /// At most `length` bytes of a file from `from` on, of `prefer` if it has them; nothing when
+    /// nobody has the file and nobody is getting it. A file is named by its hash, the list of what
+    /// is in a repository by the repository. Waits, but not when `cancel` says to stop.
+    fn part(
+        &self,
+        name: &str,
+        from: u64,
+        length: u32,
+        prefer: Option<&str>,
+        cancel: &Cancel,
+    ) -> Option<PeerPart>;
+
+    /// What a peer sent of that file was wrong.
+    fn blame(&self, name: &str, node: &str);
+}
+
+/// A piece of a file, from a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerPart {
+    /// Whose.
+    pub node: String,
+    /// Bytes of the whole file.
+    pub size: u64,
+    /// At least one byte.
+    pub bytes: Vec<u8>,
+}
+
+/// What there is of a file, for a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shared {
+    /// Bytes of a whole file, and how many it has.
+    Here(u64, Vec<u8>),
+    /// Bytes of a file that is coming, perhaps none yet, and how many it will have.
+    Coming(u64, Vec<u8>),
+    /// Nothing.
+    Absent,
+}
+
+/// Files that are on their way here, with their sizes.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Comings(Arc<Mutex<BTreeMap<String, u64>>>);
+
+impl Comings {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on, until what is returned is dropped.
+    pub(super) fn begin(&self, tag: &Etag, size: u64) -> Coming {
+        self.lock().insert(tag.as_str().to_owned(), size);
+        Coming(self.clone(), tag.as_str().to_owned())
+    }
+}
+
+/// One of them.
+#[derive(Debug)]
+pub(super) struct Coming(Comings, String);
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        self.0.lock().remove(&self.1);
+    }
+}
+
+/// What a machine has of a repository, for another one.
+#[derive(Serialize, Deserialize)]
+struct List {
+    commit: String,
+    files: Vec<Listed>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Listed {
+    name: String,
+    hash: String,
+    size: u64,
+}
+
+impl Hub {
+    /// What there is of a file that a peer wants: only files of the hub's cache, which their hash
+    /// names, and lists of those.
+    #[must_use]
+    pub fn share(&self, name: &str, from: u64, length: u32) -> Shared {
+        if let Some(tag) = Etag::parse(name).filter(|tag| tag.as_str() == name) {
+            return self
+                .share_blob(&tag, from, length)
+                .unwrap_or(Shared::Absent);
+        }
+        let list = crate::catalog::is_repo(name)
+            .then(|| self.list(name))
+            .flatten();
+        match list {
+            Some(list) => {
+                let at = usize::try_from(from).unwrap_or(usize::MAX).min(list.len());
+                let end = at.saturating_add(length as usize).min(list.len());
+                let bytes = list.get(at..end).unwrap_or_default().to_vec();
+                Shared::Here(list.len() as u64, bytes)
+            }
+            None => Shared::Absent,
+        }
+    }
+
+    fn share_blob(&self, tag: &Etag, from: u64, length: u32) -> Option<Shared> {
+        let blobs = children(&self.options.cache)
+            .into_iter()
+            .filter(|(name, _)| name.starts_with("models--"))
+            .map(|(_, path)| path.join("blobs"));
+        let coming = self.comings.lock().get(tag.as_str()).copied();
+        for folder in blobs {
+            let blob = folder.join(tag.as_str());
+            if let Some(size) = plain_len(&blob) {
+                return Some(Shared::Here(size, read(&blob, from, length).ok()?));
+            }
+            let part = folder.join(format!("{}.incomplete", tag.as_str()));
+            if let Some(size) = coming.filter(|_| plain_len(&part).is_some()) {
+                return Some(Shared::Coming(size, read(&part, from, length).ok()?));
+            }
+        }
+        coming.map(|size| Shared::Coming(size, Vec::new()))
+    }
+
+    /// The files of a repository that are whole here, as JSON.
+    fn list(&self, repo: &str) -> Option<Vec<u8>> {
+        let folder = RepoFolder::new(&self.options.cache, repo);
+        let commit = folder.commit(BRANCH)?;
+        let listed = |(name, path): (String, PathBuf)| {
+            let blob = fs::read_link(&path).ok()?;
+            let tag = Etag::parse(blob.file_name()?.to_str()?)?;
+            let size = plain_len(&folder.blob(&tag))?;
+            let hash = tag.as_str().to_owned();
+            Some(Listed { name, hash, size })
+        };
+        let files = children(&folder.snapshot(&commit));
+        let files = files.into_iter().filter_map(listed).collect();
+        let list = serde_json::to_vec(&List { commit, files }).ok()?;
+        (list.len() <= MOST_LIST).then_some(list)
+    }
+
+    /// What a peer has of a repository.
+    pub(super) fn ask_list(
+        &self,
+        repo: &str,
+        cancel: &Cancel,
+    ) -> Option<(RepoInfo, BTreeMap<String, FileInfo>)> {
+        let peers = self.options.peers.as_deref()?;
+        let part = peers.part(repo, 0, PIECE, None, cancel)?;
+        let list: List = serde_json::from_slice(&part.bytes).ok()?;
+        if !is_commit(&list.commit) {
+            return None;
+        }
+        let mut known = BTreeMap::new();
+        for file in list.files {
+            let tag = Etag::parse(&file.hash).filter(|_| is_file_name(&file.name));
+            if let Some(tag) = tag {
+                let size = file.size;
+                known.insert(file.name, FileInfo { tag, size });
+            }
+        }
+        let files = known.iter();
+        let files = files.map(|(name, info)| (name.clone(), Some(info.size)));
+        let info = RepoInfo {
+            commit: list.commit,
+            files: files.collect(),
+        };
+        Some((info, known))
+    }
+}
+
+/// The length of a file that is no link: what a link leads to is not the cache's to give.
+fn plain_len(path: &Path) -> Option<u64> {
+    let metadata = fs::symlink_metadata(path).ok()?;
+    metadata.is_file().then(|| metadata.len())
+}
+
+fn read(path: &Path, from: u64, length: u32) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(from))?;
+    let mut bytes = Vec::new();
+    file.take(length.min(PIECE).into())
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

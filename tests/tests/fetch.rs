@@ -1,0 +1,180 @@
+//! Models that come to a ring of real nodes: from a hub on this machine, and from each other.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on stops"
+)]
+
+#[path = "../../models/src/hub/tests/server.rs"]
+#[expect(dead_code, reason = "not everything can go wrong here")]
+mod server;
+
+use exo_tests::process::ring::peer_config;
+use exo_tests::process::{self, Member, PATIENCE, Place, Ring, free_ports};
+use serde_json::{Value, json};
+use server::HubServer;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const REPO: &str = "me/stories";
+
+fn hub() -> HubServer {
+    let hub = HubServer::start();
+    let stories = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/stories");
+    for entry in fs::read_dir(stories).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        if entry.path().is_file() {
+            hub.put(REPO, &name, fs::read(entry.path()).unwrap());
+        }
+    }
+    hub
+}
+
+fn ring(hub: &HubServer, count: usize, flags: &[&str]) -> Ring {
+    let ports = free_ports(2 * count);
+    let place = |index: usize| Place {
+        host: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        port: ports[index],
+        api: ports[count + index],
+        namespace: None,
+    };
+    let places: Vec<Place> = (0..count).map(place).collect();
+    let addresses: Vec<SocketAddr> = places
+        .iter()
+        .map(|place| SocketAddr::new(place.host, place.port))
+        .collect();
+    let runtimes = ["smol", "std"];
+    let members: Vec<Member> = (0..count)
+        .map(|index| Member {
+            runtime: runtimes[index % 2],
+            memory: 4096,
+            engine: Some("cpu"),
+        })
+        .collect();
+    let flags = [&["--threads", "1"], flags].concat();
+    Ring::found(&places, &members, &flags, |index, folder| {
+        fs::write(folder.join("hub-endpoint"), hub.endpoint()).unwrap();
+        let file = folder.join(format!("peers-{index}.json"));
+        fs::write(&file, peer_config(&addresses, index)).unwrap();
+        let file = file.to_string_lossy().into_owned();
+        [
+            "--discovery-module",
+            "manual",
+            "--discovery-config-path",
+            &file,
+        ]
+        .map(str::to_owned)
+        .into()
+    })
+}
+
+fn ask(ring: &Ring, index: usize, model: &str) -> (u16, Value) {
+    let question = json!({
+        "model": model, "max_tokens": 12,
+        "messages": [{"role": "user", "content": "Tell me a story about a fox."}],
+    });
+    let api = ring.nodes[index].api;
+    let (status, body) = process::post(api, "/v1/chat/completions", &question).expect("a reply");
+    (status, serde_json::from_str(&body).expect("JSON"))
+}
+
+fn text(answer: &Value) -> &Value {
+    &answer["choices"][0]["message"]["content"]
+}
+
+/// Downloads the model on one node, and waits for its end.
+fn download(ring: &Ring, index: usize) -> Value {
+    let api = ring.nodes[index].api;
+    let wanted = json!({"model": REPO});
+    let (status, body) = process::post(api, "/v1/downloads", &wanted).expect("a reply");
+    assert_eq!(status, 202, "{body}");
+    let begun = Instant::now();
+    loop {
+        let (_, body) = process::get(api, "/v1/downloads").expect("a reply");
+        let list: Value = serde_json::from_str(&body).expect("JSON");
+        let item = list["downloads"][0].clone();
+        if item["state"] != "downloading" {
+            return item;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{list}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// How often bytes of the weights were asked of the hub.
+fn bodies(hub: &HubServer) -> usize {
+    let asked = hub.asked();
+    let body = |line: &str| line.starts_with("GET /cdn/") && line.contains("model.safetensors");
+    asked.iter().filter(|asked| body(&asked.line)).count()
+}
+
+/// Where a node has the weights.
+fn weights(ring: &Ring, index: usize) -> PathBuf {
+    let snapshot = ring
+        .folder()
+        .join(format!(
+            "node-{}/hf/hub/models--me--stories/snapshots",
+            index + 1
+        ))
+        .join(server::COMMIT);
+    fs::canonicalize(snapshot.join("model.safetensors")).expect("weights")
+}
+
+#[test]
+fn a_ring_fetches_a_model_that_it_is_asked_for_once() {
+    let hub = hub();
+    let ring = ring(&hub, 3, &[]);
+    let (status, answer) = ask(&ring, 0, REPO);
+    assert_eq!(status, 200, "{answer}");
+    let (_, built_in) = ask(&ring, 0, "stories");
+    assert_eq!(text(&answer), text(&built_in));
+    // Each of them has the weights now, and they left the hub once.
+    for index in 0..3 {
+        assert!(weights(&ring, index).is_file());
+    }
+    assert_eq!(bodies(&hub), 1, "{}", ring.nodes[1].log());
+}
+
+#[test]
+fn without_a_hub_the_ring_has_what_one_of_it_has() {
+    let hub = hub();
+    let ring = ring(&hub, 2, &[]);
+    assert_eq!(download(&ring, 0)["state"], "done");
+    drop(hub);
+    let item = download(&ring, 1);
+    assert_eq!(item["state"], "done", "{item}\n{}", ring.nodes[1].log());
+    assert!(weights(&ring, 1).is_file());
+}
+
+#[test]
+fn what_a_peer_spoiled_comes_from_elsewhere() {
+    let hub = hub();
+    let ring = ring(&hub, 2, &[]);
+    assert_eq!(download(&ring, 0)["state"], "done");
+    let file = weights(&ring, 0);
+    let mut bytes = fs::read(&file).unwrap();
+    let good = bytes.clone();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&file, bytes).unwrap();
+    bodies(&hub);
+    let item = download(&ring, 1);
+    assert_eq!(item["state"], "done", "{item}");
+    assert_eq!(fs::read(weights(&ring, 1)).unwrap(), good);
+    assert_eq!(bodies(&hub), 1);
+    let log = ring.nodes[1].log();
+    assert!(log.contains("what node-1 sent"), "{log}");
+}
+
+#[test]
+fn who_does_not_share_gives_and_takes_nothing() {
+    let hub = hub();
+    let ring = ring(&hub, 2, &["--no-share"]);
+    assert_eq!(download(&ring, 0)["state"], "done");
+    assert_eq!(download(&ring, 1)["state"], "done");
+    assert_eq!(bodies(&hub), 2);
+}
