@@ -1,4 +1,5 @@
-//! As much of an HTTP client as it takes to talk to our own API.
+//! As much of an HTTP client as it takes to talk to our own API: of HTTP/1.0, whose replies come as
+//! they are and end with their connection.
 
 use super::DemoError;
 use serde_json::Value;
@@ -41,7 +42,7 @@ impl Client {
             let mut stream = self.connect()?;
             stream.set_read_timeout(Some(Duration::from_secs(5)))?;
             stream.write_all(
-                format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.api).as_bytes(),
+                format!("GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n", self.api).as_bytes(),
             )?;
             let mut bytes = Vec::new();
             stream.take(LONGEST as u64).read_to_end(&mut bytes)?;
@@ -60,7 +61,7 @@ impl Client {
     pub(super) fn post(self, path: &str, body: &Value, check: Check<'_>) -> Result<Reply, Error> {
         let body = body.to_string();
         let request = format!(
-            "POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
+            "POST {path} HTTP/1.0\r\nHost: {}\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\n\r\n{body}",
             self.api,
             body.len()
