@@ -256,7 +256,7 @@ pub struct Args {
     /// further name of this machine that clients may use; may be given several times
     #[argh(option, arg_name = "HOST")]
     pub api_host_name: Vec<String>,
-    /// web site that may use the API from a browser, such as https://HOST; may be given several times
+    /// origin of a web site that may use the API from browsers; may be given several times
     #[argh(option, arg_name = "ORIGIN")]
     pub cors_origin: Vec<String>,
     /// answers that are computed at a time, others wait; default 32

@@ -135,7 +135,7 @@ impl<'a> Route<'a> {
     /// The line that it stands in.
     fn lane(self) -> Lane {
         match self {
-            Self::Post(Post::Encode | Post::Quit) => Lane::Quick,
+            Self::Post(Post::Quit) => Lane::Quick,
             Self::Events => Lane::Watch,
             Self::Post(_) => Lane::Answer,
             _ => Lane::Quick,
@@ -149,24 +149,25 @@ pub(super) struct Routes {
     pub(super) access: Access,
 }
 
+impl Routes {
+    /// A reply that no worker gives: counted and named as theirs are, and readable where theirs are.
+    fn dressed(&self, request: &Request, reply: Reply) -> Reply {
+        let name = Route::find(&request.path).map_or("other", Route::name);
+        let metrics = self.app.events().metrics();
+        Account::new(Arc::clone(metrics), name).replied(reply.status);
+        tracing::debug!("{} {}: {}", request.method, request.path, reply.status);
+        let reply = reply.with_header(REQUEST_ID, request.mark.id());
+        let headers = self.access.headers(request).into_iter();
+        headers.fold(reply, |reply, (name, value)| reply.with_header(name, value))
+    }
+}
+
 impl Service for Routes {
     fn admit(&self, request: &Request) -> Result<Lane, Reply> {
-        let admitted = check(&self.access, request).map(Route::lane);
-        admitted.map_err(|reply| {
-            tracing::debug!(
-                "{} {} from a client: {}",
-                request.method,
-                request.path,
-                reply.status
-            );
-            let name = Route::find(&request.path).map_or("other", Route::name);
-            Account::new(Arc::clone(self.app.events().metrics()), name).replied(reply.status);
-            let reply = reply.with_header(REQUEST_ID, request.mark.id());
-            self.access
-                .headers(request)
-                .into_iter()
-                .fold(reply, |reply, (name, value)| reply.with_header(name, value))
-        })
+        let route = check(&self.access, request);
+        route
+            .map(Route::lane)
+            .map_err(|reply| self.dressed(request, reply))
     }
 
     fn answer(&self, request: Request, responder: Responder) {
@@ -178,7 +179,7 @@ impl Service for Routes {
     }
 
     fn refuse(&self, request: &Request, error: &ApiError) -> Reply {
-        refuse(&request.path, error)
+        self.dressed(request, refuse(&request.path, error))
     }
 }
 

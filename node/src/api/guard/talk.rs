@@ -82,7 +82,10 @@ pub(super) fn talk(
         options: shared.options,
     };
     for number in 1..=shared.options.requests {
-        if !connection.wait(number == 1) || shared.places.closed() {
+        if shared.places.closed() {
+            break;
+        }
+        if !connection.wait(number == 1) {
             return Ok(());
         }
         let last = number == shared.options.requests;
