@@ -134,6 +134,7 @@ impl Model {
     }
 
     /// Whether anything is under way that changes by itself.
+    #[cfg(any(feature = "tui", test))]
     pub(crate) fn busy(facts: &Facts) -> bool {
         !(facts.requests.is_empty() && facts.loads.is_empty() && facts.jobs.is_empty())
             || facts.computing
