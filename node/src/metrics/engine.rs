@@ -4,6 +4,7 @@ use super::Metrics;
 use exo_protocol::engine::{Engine, EngineCommand, EngineEvent};
 use exo_protocol::id::{CallId, ModelId};
 use exo_protocol::shard::Shard;
+use exo_protocol::topology::Speed;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -81,6 +82,10 @@ fn about(command: &EngineCommand) -> Option<(CallId, About)> {
 }
 
 impl Engine for Timed {
+    fn measure(&mut self) -> Option<Speed> {
+        self.inner.measure()
+    }
+
     fn execute(
         &mut self,
         command: EngineCommand,
@@ -113,5 +118,22 @@ impl Engine for Timed {
             }
             tell(event);
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use exo_protocol::dummy::DummyEngine;
+
+    #[test]
+    fn an_engine_with_a_watch_tells_its_speed() {
+        let speed = Speed {
+            decode: 7,
+            prefill: 8,
+        };
+        let inner = Box::new(DummyEngine::with_speed(speed));
+        let mut timed = Timed::new(inner, Arc::default());
+        assert_eq!(timed.measure(), Some(speed));
     }
 }
