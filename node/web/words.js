@@ -56,7 +56,8 @@ const HELP = {
 
 /** An error in words, with what to do. */
 export function explain(error) {
-  const help = HELP[error.code] ?? (error.status >= 500 ? "Retry; the node's log tells more." : "");
+  const known = Object.hasOwn(HELP, error.code) ? HELP[error.code] : null;
+  const help = known ?? (error.status >= 500 ? "Retry; the node's log tells more." : "");
   return { what: sentence(error.message || "Something went wrong"), help };
 }
 

@@ -1,6 +1,7 @@
 //! Real `exo-node` processes, [`ring`]s of them, a small [`http`] client to talk with them, the
 //! [`story`] that they are asked for, and a [`stand`] where they are disturbed at it.
 
+pub mod browser;
 #[cfg(target_os = "linux")]
 pub mod find;
 pub mod http;

@@ -14,6 +14,15 @@ pub fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
     whole(send(address, &text)?)
 }
 
+/// `DELETE`: status and body.
+///
+/// # Errors
+/// Of the connection, or when what comes back is not HTTP.
+pub fn delete(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
+    let text = format!("DELETE {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    whole(send(address, &text)?)
+}
+
 /// `POST` of a JSON document: status and body.
 ///
 /// # Errors
@@ -74,6 +83,7 @@ fn send(address: SocketAddr, text: &str) -> io::Result<Response> {
         .and_then(|code| code.parse().ok())
         .ok_or_else(bad)?;
     let mut chunked = false;
+    let mut length = None;
     loop {
         line.clear();
         if reader.read_line(&mut line)? == 0 {
@@ -84,6 +94,8 @@ fn send(address: SocketAddr, text: &str) -> io::Result<Response> {
         }
         let header = line.to_ascii_lowercase();
         chunked |= header.starts_with("transfer-encoding:") && header.contains("chunked");
+        let value = header.strip_prefix("content-length:");
+        length = value.and_then(|value| value.trim().parse().ok()).or(length);
     }
     let body: Box<dyn BufRead> = if chunked {
         Box::new(BufReader::new(Chunks {
@@ -91,6 +103,9 @@ fn send(address: SocketAddr, text: &str) -> io::Result<Response> {
             left: 0,
             done: false,
         }))
+    } else if let Some(length) = length {
+        // Not every server hangs up when it is asked to.
+        Box::new(reader.take(length))
     } else {
         Box::new(reader)
     };
