@@ -21,13 +21,18 @@ export const seconds = (ms) => `${ms < 10_000 ? (ms / 1000).toFixed(2) : Math.ro
 /** Tokens per second: `45.2`, `702`. */
 export const rate = (value) => (value < 100 ? value.toFixed(1) : String(Math.round(value)));
 
+/** In milliseconds: shorter times between the first and the last token are no measure. */
+const SPAN = 50;
+
 /** What an answer took, from its figures. */
 export function figures(stats) {
   const parts = [];
   if (stats.tokens > 0) parts.push(counted(stats.tokens, "token"));
-  if (stats.tokens > 1 && stats.last > stats.first) {
-    const each = (stats.tokens - 1) / ((stats.last - stats.first) / 1000);
-    parts.push(`${rate(each)} tokens/s`);
+  if (stats.tokens > 1) {
+    // What came all at once, from a proxy that collects, says nothing of the time between two.
+    const span = stats.last - stats.first;
+    const each = span > SPAN ? (stats.tokens - 1) / span : stats.tokens / stats.last;
+    parts.push(`${rate(1000 * each)} tokens/s`);
   }
   if (stats.first > 0) parts.push(`first after ${seconds(stats.first)}`);
   return parts.join(" · ");
