@@ -85,7 +85,8 @@ export class Ring {
     });
     outside.slice(0, 8).forEach(({ node_id }, at, all) => {
       const place = { x: (WIDTH * (at + 0.5)) / all.length, y: height + 12 };
-      const group = node({ node_id }, place, 8, known.get(node_id), WIDTH / all.length / 8);
+      const letters = Math.min(LETTERS - 1, WIDTH / all.length / 8);
+      const group = node({ node_id }, place, 8, known.get(node_id), letters);
       this.groups.set(node_id, group);
       parts.push(group);
     });
@@ -180,7 +181,7 @@ function node(stage, { x, y }, radius, facts, letters = LETTERS) {
     group.append(svg("text", { x, y: y + 4.5, class: "range", text: range }));
   }
   if (radius > 15 || letters < LETTERS) {
-    const text = letters < LETTERS && name.length > letters + 6 ? `${name.slice(0, letters + 5)}…` : short(name);
+    const text = letters < LETTERS && name.length > letters + 5 ? `${name.slice(0, letters + 4)}…` : short(name);
     group.append(svg("text", { x, y: y + radius + 17, class: "name", text }));
   }
   return group;
