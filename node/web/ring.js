@@ -143,19 +143,32 @@ function edge(from, to, radius, bends) {
   const round = (value) => value.toFixed(1);
   return {
     path: `M${round(a.x)} ${round(a.y)}Q${round(control.x)} ${round(control.y)} ${round(b.x)} ${round(b.y)}`,
-    middle: { x: (a.x + 2 * control.x + b.x) / 4, y: (a.y + 2 * control.y + b.y) / 4 },
+    // Beside the way: words are wider than they are high.
+    middle: {
+      x: (a.x + 2 * control.x + b.x) / 4 + (36 * dy) / length,
+      y: (a.y + 2 * control.y + b.y) / 4 - (14 * dx) / length,
+    },
   };
 }
 
 /** What travels from stage to stage while tokens are made. */
 function pulse(path, at, count) {
   const each = 0.5;
-  return svg("circle", { r: 3.5, class: "pulse" }, svg("animateMotion", {
-    path, dur: `${each * count}s`, begin: "0s", repeatCount: "indefinite", calcMode: "linear",
-    keyPoints: at === 0 ? `0;1;1` : at === count - 1 ? "0;0;1" : "0;0;1;1",
-    keyTimes: at === 0 ? `0;${1 / count};1` : at === count - 1 ? `0;${at / count};1`
-      : `0;${at / count};${(at + 1) / count};1`,
-  }));
+  const common = { dur: `${each * count}s`, begin: "0s", repeatCount: "indefinite" };
+  // Before its turn it waits at the beginning, after it at the end, and is not seen.
+  const [begin, end] = [at / count, (at + 1) / count];
+  const [first, last] = [at === 0, at === count - 1];
+  return svg("circle", { r: 3.5, class: "pulse" },
+    svg("animateMotion", {
+      ...common, path, calcMode: "linear",
+      keyPoints: [0, ...(first ? [] : [0]), 1, ...(last ? [] : [1])].join(";"),
+      keyTimes: [0, ...(first ? [] : [begin]), end, ...(last ? [] : [1])].join(";"),
+    }),
+    svg("animate", {
+      ...common, attributeName: "opacity", calcMode: "discrete",
+      values: [...(first ? [] : [0]), 1, ...(last ? [] : [0])].join(";"),
+      keyTimes: [0, ...(first ? [] : [begin]), ...(last ? [] : [end])].join(";"),
+    }));
 }
 
 /** How far it is between two nodes, where this node measured it. */

@@ -60,6 +60,16 @@ fn text(browser: &Browser, expression: &str) -> String {
     value.as_str().map(str::to_owned).unwrap_or_default()
 }
 
+/// Writes a message, and sends it once it stands there.
+fn say_in(browser: &Browser, field: &str, words: &str) {
+    browser.keys(field, words);
+    browser.wait(&format!(
+        "document.querySelector('{field}').value === {}",
+        json!(words)
+    ));
+    browser.keys(field, ENTER);
+}
+
 fn quiet(browser: &Browser) {
     assert_eq!(browser.console(), Vec::<String>::new());
 }
@@ -104,7 +114,7 @@ fn a_conversation() {
     browser.press(ESCAPE);
     browser.wait("!document.querySelector('dialog')");
 
-    browser.keys("#prompt", &format!("{PROMPT}{ENTER}"));
+    say_in(&browser, "#prompt", PROMPT);
     browser.wait(BEGUN);
     browser
         .wait("document.querySelector('#picture.turning .node.busy, #picture.turning .computing')");
@@ -140,7 +150,7 @@ fn a_conversation() {
     // Said otherwise, it goes on from there.
     browser.press(&format!("{ALT}e"));
     browser.script("document.querySelector('.edit').select()", &json!([]));
-    browser.keys(".edit", &format!("Tell me a story about a frog.{ENTER}"));
+    say_in(&browser, ".edit", "Tell me a story about a frog.");
     browser.wait(BEGUN);
     browser.click("#send");
     browser.wait(DONE);
@@ -196,7 +206,7 @@ fn a_node_that_leaves_is_seen_to_leave() {
         ),
         "1"
     );
-    browser.keys("#prompt", &format!("And one about a bear.{ENTER}"));
+    say_in(&browser, "#prompt", "And one about a bear.");
     browser.wait(&format!(
         "document.querySelectorAll('.theirs').length === 2 && {}",
         stages(1)
@@ -247,7 +257,7 @@ fn what_strangers_say_is_text() {
            ? Promise.resolve(new Response(stream)) : real(path, options);",
         &json!([event(chunk) + &event(error)]),
     );
-    browser.keys("#prompt", &format!("{HOSTILE}{ENTER}"));
+    say_in(&browser, "#prompt", HOSTILE);
     browser.wait("document.querySelector('.trouble')");
     let shown = text(&browser, "document.getElementById('messages').textContent");
     assert_eq!(shown.matches(HOSTILE).count(), 8, "{shown:.1000}");

@@ -8,8 +8,8 @@ mod answers;
 mod anything;
 mod dialects;
 mod downloads;
-mod seen;
 mod live;
+mod seen;
 #[path = "../../../models/src/hub/tests/server.rs"]
 #[expect(dead_code, reason = "not everything can go wrong here")]
 mod server;

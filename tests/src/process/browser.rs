@@ -205,7 +205,7 @@ impl Browser {
     /// # Panics
     /// When the browser refuses.
     pub fn resize(&self, width: u32, height: u32, phone: bool) {
-        let scale = if phone { 2 } else { 1 };
+        let scale = if phone { 1.5 } else { 1.0 };
         self.develop(
             "Emulation.setDeviceMetricsOverride",
             &json!({"width": width, "height": height, "deviceScaleFactor": scale, "mobile": phone}),
