@@ -20,6 +20,10 @@ const HASH = /^(py|python|sh|bash|shell|zsh|console|ruby|rb|r|perl|yaml|yml|toml
 const DASH = /^(sql|lua|haskell|hs|ada|elm)$/i;
 const PLAIN = /^(|text|txt|plain|plaintext|markdown|md|output|log|diff)$/i;
 
+const RUST = /^(rust|rs)$/i;
+
+/** In Rust a single quote begins a lifetime as often as a letter. */
+const LETTER = /"(?:\\.|[^"\\\n])*"?|'(?:\\[^'\n]+|[^'\\\n])'/y;
 const STRING = /"(?:\\.|[^"\\\n])*"?|'(?:\\.|[^'\\\n])*'?|`(?:\\.|[^`\\])*`?/y;
 const NUMBER = /\b(?:0[xXbBoO][\da-fA-F_]+|\d[\d_]*(?:\.\d+)?(?:[eE][+-]?\d+)?)/y;
 const WORD = /[A-Za-z_$][\w$]*/y;
@@ -34,7 +38,7 @@ export function highlight(text, language, into) {
     return into;
   }
   const comment = HASH.test(language) ? HASHES : DASH.test(language) ? DASHES : SLASHES;
-  const kinds = [[comment, "comment"], [STRING, "string"], [WORD, "word"], [NUMBER, "number"]];
+  const kinds = [[comment, "comment"], [RUST.test(language) ? LETTER : STRING, "string"], [WORD, "word"], [NUMBER, "number"]];
   let plain = "";
   let at = 0;
   const flush = () => {

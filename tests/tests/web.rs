@@ -48,6 +48,7 @@ fn far_apart(members: &[Member]) -> Ring {
 
 /// Opens the page of a node, which sees `nodes` in all.
 fn open(browser: &Browser, node: &NodeProcess, nodes: usize) {
+    browser.resize(1360, 860, false);
     browser.open(&format!("http://{}/", node.api));
     browser.wait(&format!(
         "document.querySelectorAll('.row-node').length === {nodes}
@@ -119,6 +120,7 @@ fn a_conversation() {
     browser
         .wait("document.querySelector('#picture.turning .node.busy, #picture.turning .computing')");
     browser.wait("Number(document.getElementById('figure-rate').textContent) > 0");
+    browser.wait("document.querySelector('.theirs.running .markdown').innerText.length > 300");
     picture(&browser, "web-light");
     let took = browser.wait(DONE).to_string();
     for words in [" tokens · ", " tokens/s", "first after "] {
@@ -128,6 +130,11 @@ fn a_conversation() {
     browser.dark(true);
     picture(&browser, "web-dark");
     browser.dark(false);
+    browser.resize(390, 844, true);
+    browser.wait("innerWidth === 390");
+    picture(&browser, "web-phone");
+    browser.resize(1360, 860, false);
+    browser.wait("innerWidth === 1360");
 
     // Stopped in the middle; what came stays, and no node goes on.
     browser.click(".theirs button[aria-label=Retry]");
@@ -327,7 +334,6 @@ fn it_fits_phones_and_the_dark() {
     assert_eq!(browser.value(wide), json!([]));
     browser.click("#close-ring");
     browser.wait("document.getElementById('ring').getBoundingClientRect().left >= innerWidth");
-    picture(&browser, "web-phone");
 
     let light = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).every((part) => part > 128)";
     assert_eq!(browser.value(light), true);
