@@ -10,6 +10,7 @@ use crate::measure;
 use crate::options::CpuOptions;
 use crate::pass::Buffers;
 use crate::shard::ShardModel;
+use exo_models::guide::Guides;
 use exo_models::{Model, ModelError};
 use exo_protocol::Shard;
 use exo_protocol::engine::{Engine, EngineCommand, EngineEvent, EngineOutput};
@@ -36,6 +37,8 @@ pub struct CpuEngine {
     logits: Vec<f32>,
     shards: BTreeMap<Shard, Loaded>,
     requests: BTreeMap<RequestId, BTreeMap<Shard, Kv>>,
+    /// Of requests whose answers have a form.
+    guides: Guides,
 }
 
 #[derive(Debug)]
@@ -98,6 +101,7 @@ impl CpuEngine {
             logits: Vec::new(),
             shards: BTreeMap::new(),
             requests: BTreeMap::new(),
+            guides: Guides::default(),
         })
     }
 
@@ -253,6 +257,7 @@ impl Engine for CpuEngine {
             }
             EngineCommand::Free { request, .. } => {
                 self.requests.remove(&request);
+                self.guides.forget(&request);
                 Ok(EngineEvent::Freed { call })
             }
             EngineCommand::Train(_) => Err(CpuError::Training),

@@ -114,9 +114,8 @@ impl From<CpuError> for EngineFailure {
             {
                 FailureKind::ModelNotFound
             }
-            CpuError::Model(ModelError::TextTooLong { .. }) | CpuError::Input(_) => {
-                FailureKind::BadInput
-            }
+            CpuError::Model(ModelError::TextTooLong { .. } | ModelError::Grammar(_))
+            | CpuError::Input(_) => FailureKind::BadInput,
             CpuError::Model(_)
             | CpuError::WeightKind { .. }
             | CpuError::WeightShape { .. }

@@ -18,6 +18,7 @@ const SAMPLING: Sampling = Sampling {
     top_k: 50,
     seed: 11,
     shaping: None,
+    scores: None,
 };
 
 /// A model cut in two.

@@ -11,6 +11,7 @@ fn sampling(temperature: f32, top_p: f32, top_k: u32, seed: u64) -> Sampling {
         top_k,
         seed,
         shaping: None,
+        scores: None,
     }
 }
 

@@ -4,11 +4,12 @@ use crate::MlxError;
 use crate::cache::KvCache;
 use crate::input::Checked;
 use crate::model::Step;
-use crate::sampling::{choose, shaped};
+use crate::sampling::{choose, on_host, shaped};
 use crate::shard::ShardModel;
 use crate::tensor::{to_bytes, to_tensor};
+use exo_models::guide::Allowed;
 use exo_protocol::Shard;
-use exo_protocol::engine::{EngineCommand, EngineInput, EngineOutput, Sampling};
+use exo_protocol::engine::{EngineCommand, EngineInput, EngineOutput, Sampling, Scores};
 use exo_protocol::id::{CallId, RequestId};
 use mlx_rs::error::{Exception, Result};
 use mlx_rs::ops::concatenate;
@@ -22,6 +23,8 @@ pub(crate) struct Job {
     pub(crate) request: RequestId,
     pub(crate) input: Checked,
     pub(crate) sampling: Option<Sampling>,
+    /// The tokens that may be chosen, if not all.
+    pub(crate) allowed: Option<Allowed>,
     pub(crate) cache: KvCache,
 }
 
@@ -116,16 +119,17 @@ impl ShardModel {
             } else if let (Some(sampling), true) = (&job.sampling, end == total) {
                 let logits = self.logits(&x)?.reshape(&[-1])?;
                 let logits = logits.as_dtype(Dtype::Float32)?;
-                let token = choose(&shaped(&logits, sampling)?, sampling, position(&job.cache))?;
+                let shaped = shaped(&logits, sampling, job.allowed.as_ref())?;
+                let token = choose(&shaped, sampling, position(&job.cache))?;
                 eval([&token, &logits])?;
-                answer = Some((token, logits));
+                answer = Some((token, logits, sampling.scores));
             } else {
                 // Of the last layer nothing but keys and values is computed.
                 eval(job.cache.arrays())?;
             }
         }
         let (output, logits) = match answer {
-            Some((token, logits)) => (self.token(&token)?, Some(logits)),
+            Some((token, logits, scores)) => (self.token(&token, &logits, scores)?, Some(logits)),
             None if self.is_last() => (EngineOutput::Nothing, None),
             None => (self.hidden(hidden, total)?, None),
         };
@@ -149,19 +153,22 @@ impl ShardModel {
             let asked = logits.as_ref().zip(job.sampling.as_ref());
             let answer = asked.map(|(logits, sampling)| {
                 let logits = logits.try_index((row, 0, ..))?.as_dtype(Dtype::Float32)?;
-                let token = choose(&shaped(&logits, sampling)?, sampling, position(&job.cache))?;
-                Ok::<_, Exception>((token, logits))
+                let shaped = shaped(&logits, sampling, job.allowed.as_ref())?;
+                let token = choose(&shaped, sampling, position(&job.cache))?;
+                Ok::<_, Exception>((token, logits, sampling.scores))
             });
             outputs.push(answer.transpose()?);
         }
-        let chosen = outputs.iter().flatten().map(|(token, _)| token);
+        let chosen = outputs.iter().flatten().map(|(token, ..)| token);
         let caches = jobs.iter().flat_map(|job| job.cache.arrays());
         let states = (!self.is_last()).then_some(&x);
         eval(chosen.chain(caches).chain(states))?;
         let mut done = Vec::with_capacity(jobs.len());
         for (row, answer) in (0..).zip(outputs) {
             let (output, logits) = match answer {
-                Some((token, logits)) => (self.token(&token)?, Some(logits)),
+                Some((token, logits, scores)) => {
+                    (self.token(&token, &logits, scores)?, Some(logits))
+                }
                 None if self.is_last() => (EngineOutput::Nothing, None),
                 None => {
                     let row = to_bytes(&x.try_index((row..row + 1, ..))?)?;
@@ -177,11 +184,17 @@ impl ShardModel {
         Ok(done)
     }
 
-    fn token(&self, token: &Array) -> Result<EngineOutput> {
+    /// The token that was chosen from `logits`; with `scores`, how likely it was.
+    fn token(&self, token: &Array, logits: &Array, scores: Option<u8>) -> Result<EngineOutput> {
         let token = token.try_item_cast::<u32>();
         let token = token.map_err(|error| Exception::custom(error.to_string()))?;
         let end = self.config.eos.contains(&token);
-        Ok(EngineOutput::Token { token, end })
+        let Some(most) = scores else {
+            return Ok(EngineOutput::Token { token, end });
+        };
+        let logits = on_host(logits)?;
+        let scores = Scores::of(&logits, token, most);
+        Ok(EngineOutput::Scored { token, end, scores })
     }
 
     fn hidden(&self, data: Vec<u8>, positions: usize) -> Result<EngineOutput> {

@@ -10,6 +10,7 @@ use crate::shard::ShardModel;
 use crate::train::{Base, Room, Trainer};
 use crate::{MlxError, MlxOptions, OpenModel};
 use exo_models::Model;
+use exo_models::guide::Guides;
 use exo_protocol::Shard;
 use exo_protocol::engine::{Engine, EngineCommand, EngineEvent, TrainCommand, TrainEvent};
 use exo_protocol::id::{CallId, RequestId};
@@ -34,6 +35,8 @@ pub struct MlxEngine {
     shards: BTreeMap<Shard, Loaded>,
     requests: BTreeMap<RequestId, BTreeMap<Shard, KvCache>>,
     logits: Option<Array>,
+    /// Of requests whose answers have a form.
+    guides: Guides,
     trainer: Trainer,
 }
 
@@ -85,6 +88,7 @@ impl MlxEngine {
             shards: BTreeMap::new(),
             requests: BTreeMap::new(),
             logits: None,
+            guides: Guides::default(),
             trainer,
         })
     }
@@ -141,6 +145,7 @@ impl MlxEngine {
     }
 
     fn free(&mut self, request: &RequestId) {
+        self.guides.forget(request);
         if self.requests.remove(request).is_some() {
             self.give_back();
         }

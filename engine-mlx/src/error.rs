@@ -142,7 +142,7 @@ impl From<MlxError> for EngineFailure {
             {
                 FailureKind::ModelNotFound
             }
-            MlxError::Model(ModelError::TextTooLong { .. })
+            MlxError::Model(ModelError::TextTooLong { .. } | ModelError::Grammar(_))
             | MlxError::Input(_)
             | MlxError::Forgotten { .. } => FailureKind::BadInput,
             MlxError::Model(_)

@@ -1,25 +1,41 @@
 //! Choosing a token from logits, on the device.
 
+use exo_models::guide::Allowed;
 use exo_protocol::engine::Sampling;
-use mlx_rs::error::Result;
+use mlx_rs::error::{Exception, Result};
 use mlx_rs::ops::indexing::{TryIndexOp, argmax_axis};
 use mlx_rs::ops::{argsort_axis, is_nan, logical_and, select};
 use mlx_rs::{Array, Dtype};
 
 /// `logits`, `[vocab]` in single precision, as [`Sampling::shape`] changes them: on the host, by the
 /// rules that all engines share.
-pub(crate) fn shaped(logits: &Array, sampling: &Sampling) -> Result<Array> {
+pub(crate) fn shaped(
+    logits: &Array,
+    sampling: &Sampling,
+    allowed: Option<&Allowed>,
+) -> Result<Array> {
     if sampling.shaping.is_none() {
         return Ok(logits.clone());
     }
-    mlx_rs::transforms::eval([logits])?;
-    let mut shaped = logits
-        .try_as_slice::<f32>()
-        .map_err(|error| mlx_rs::error::Exception::custom(error.to_string()))?
-        .to_vec();
-    sampling.shape(&mut shaped);
+    let mut shaped = on_host(logits)?;
+    sampling.shape(&mut shaped, |_, _, logits| match allowed {
+        Some(allowed) => {
+            allowed.apply(logits);
+            Ok(())
+        }
+        None => Err(Exception::custom("nobody said what the grammar allows")),
+    })?;
     let size = i32::try_from(shaped.len()).unwrap_or(i32::MAX);
     Ok(Array::from_slice(&shaped, &[size]))
+}
+
+/// Logits of single precision as the host sees them.
+pub(crate) fn on_host(logits: &Array) -> Result<Vec<f32>> {
+    let logits = logits.contiguous()?;
+    mlx_rs::transforms::eval([&logits])?;
+    let values = logits.try_as_slice::<f32>();
+    let values = values.map_err(|error| Exception::custom(error.to_string()))?;
+    Ok(values.to_vec())
 }
 
 /// The token that `sampling` chooses from `logits`, `[vocab]`, for `position` (of the token that is

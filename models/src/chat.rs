@@ -13,7 +13,7 @@ use minijinja::{
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::source::{from_folder, from_gguf};
-pub use self::tools::{CallReader, Piece as AnswerPiece, ToolCall, ToolFormat};
+pub use self::tools::{CallReader, Calling, Piece as AnswerPiece, ToolCall, ToolFormat};
 use crate::ModelError;
 
 /// What a template may spend on one conversation, in minijinja's units: an instruction, or 64 bytes of

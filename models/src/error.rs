@@ -212,6 +212,10 @@ pub enum ModelError {
         why: String,
     },
 
+    /// A format cannot be held, or an answer is not of it.
+    #[error("{0}")]
+    Grammar(String),
+
     /// A text is too long to be worth tokenizing.
     #[error("the text has {bytes} bytes, more than the {limit} that are tokenized at once")]
     TextTooLong {
@@ -301,6 +305,16 @@ impl ModelError {
             what: shorten(what.into()),
             supported: supported.into(),
         }
+    }
+
+    pub(crate) fn grammar(why: impl ToString) -> Self {
+        // Some errors show where in a text that nobody here wrote; people are told the words alone.
+        let why = why.to_string();
+        let words = why.split_once("failed to compile JSON schema: ");
+        let lines = words.map_or(why.as_str(), |(_, words)| words).lines();
+        let shows = |line: &&str| line.contains(" | ") || line.trim_matches([' ', '^']).is_empty();
+        let words: Vec<&str> = lines.filter(|line| !shows(line)).map(str::trim).collect();
+        Self::Grammar(words.join(" ").chars().take(500).collect())
     }
 
     pub(crate) fn tokenizer(file: &Path, why: impl ToString) -> Self {

@@ -49,6 +49,7 @@ mod family;
 mod fingerprint;
 mod folder;
 pub mod gguf;
+pub mod guide;
 pub mod hub;
 mod map;
 mod model;
@@ -59,7 +60,7 @@ mod weights;
 
 pub use self::{
     catalog::{Catalog, CatalogEntry},
-    chat::{AnswerPiece, CallReader, ChatMessage, ChatTemplate, ToolCall, ToolFormat},
+    chat::{AnswerPiece, CallReader, Calling, ChatMessage, ChatTemplate, ToolCall, ToolFormat},
     config::{
         Activation, Biases, Experts, Family, LatentAttention, LayerKind, MlxQuantization,
         ModelConfig, Packing, RopeConfig, RopeLayout, RopeScaling, Scoring,

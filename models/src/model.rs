@@ -13,6 +13,7 @@ use crate::{
     embedded, fingerprint,
     folder::Folder,
     gguf::{Gguf, GgufError},
+    guide::Vocabulary,
     map::FileBytes,
     safetensors::SafetensorsFiles,
     tokenizer,
@@ -31,6 +32,8 @@ struct Inner {
     config: Arc<ModelConfig>,
     /// Built on first use: it takes a while, and stages in the middle of a ring never need it.
     tokenizer: Mutex<Option<Arc<Tokenizer>>>,
+    /// Built on first use, which most requests have none for.
+    vocabulary: Mutex<Option<Arc<Vocabulary>>>,
     /// Found on first use: headers and the tokenizer's file are read for it.
     fingerprint: OnceLock<u64>,
 }
@@ -133,6 +136,7 @@ impl Model {
                 source,
                 config,
                 tokenizer: Mutex::default(),
+                vocabulary: Mutex::default(),
                 fingerprint: OnceLock::new(),
             }),
         }
@@ -206,6 +210,19 @@ impl Model {
             Source::HuggingFace(folder) => tokenizer::from_folder(folder, config)?,
             Source::Gguf(file) => tokenizer::from_gguf(&file.path, &file.header, config)?,
         });
+        *cached = Some(built.clone());
+        Ok(built)
+    }
+
+    /// Its tokens as grammars need them; built once.
+    pub fn vocabulary(&self) -> Result<Arc<Vocabulary>, ModelError> {
+        let tokenizer = self.tokenizer()?;
+        let cached = self.inner.vocabulary.lock();
+        let mut cached = cached.unwrap_or_else(PoisonError::into_inner);
+        if let Some(vocabulary) = &*cached {
+            return Ok(vocabulary.clone());
+        }
+        let built = Arc::new(Vocabulary::new(&tokenizer, &self.inner.config.eos)?);
         *cached = Some(built.clone());
         Ok(built)
     }

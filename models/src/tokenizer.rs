@@ -27,12 +27,16 @@ pub struct Tokenizer {
     bos: Option<u32>,
     /// Tokens are bytes written as characters: the decoder of all current models.
     byte_level: bool,
+    /// The same, perhaps among other steps of the decoder.
+    writes_bytes: bool,
     file: PathBuf,
 }
 
 impl Tokenizer {
     fn new(inner: tokenizers::Tokenizer, config: &ModelConfig, file: PathBuf) -> Self {
         Self {
+            writes_bytes: serde_json::to_string(&inner.get_decoder())
+                .is_ok_and(|decoder| decoder.contains("\"ByteLevel\"")),
             byte_level: matches!(inner.get_decoder(), Some(DecoderWrapper::ByteLevel(_))),
             inner,
             bos: config.bos.filter(|_| config.add_bos),
@@ -79,6 +83,24 @@ impl Tokenizer {
     /// The number of a token by its text, special ones included.
     pub fn token(&self, text: &str) -> Option<u32> {
         self.inner.token_to_id(text)
+    }
+
+    /// The bytes of a token's text, as it stands within an answer. Of a special token they begin with
+    /// 0xff, which no text has; `None` for numbers that are no tokens.
+    pub fn bytes(&self, token: u32) -> Option<Vec<u8>> {
+        let text = self.inner.id_to_token(token)?;
+        let added = self.inner.get_added_vocabulary();
+        if added.is_special_token(&text) {
+            return Some([&[0xff], text.as_bytes()].concat());
+        }
+        if added.get_vocab().contains_key(&text) {
+            return Some(text.into_bytes());
+        }
+        Some(if self.writes_bytes {
+            byte_level::bytes(&text)
+        } else {
+            sentence_piece::bytes(&text)
+        })
     }
 
     /// The text of a token if it is not a special one, as its vocabulary writes it.

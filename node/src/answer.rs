@@ -79,6 +79,8 @@ pub struct Answer {
     events: Arc<Events>,
     news: Receiver<Event>,
     model: String,
+    /// Who knows the texts of tokens, if scores are to be told.
+    scorer: Option<Box<Speaker>>,
     choices: Vec<Choice>,
     /// Finds calls of functions in an answer, if there are functions; copied for each choice.
     calls: Option<CallReader>,
@@ -98,6 +100,33 @@ struct Choice {
     tokens: u32,
     first: Option<Duration>,
     ended: bool,
+    /// Of tokens since they were last asked for.
+    scores: Vec<TokenScore>,
+}
+
+/// How likely a token was.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenScore {
+    /// Its text; of a token that ends within a character, with U+FFFD.
+    pub text: String,
+    /// The same as bytes.
+    pub bytes: Vec<u8>,
+    /// The natural logarithm of its probability.
+    pub score: f32,
+    /// The likeliest tokens in its place, the likeliest one first; these have none of their own.
+    pub likeliest: Vec<TokenScore>,
+}
+
+impl TokenScore {
+    fn new(speaker: &Speaker, token: u32, score: f32) -> Self {
+        let bytes = speaker.bytes_of(token);
+        Self {
+            text: String::from_utf8_lossy(&bytes).into_owned(),
+            bytes,
+            score,
+            likeliest: Vec::new(),
+        }
+    }
 }
 
 impl Answer {
@@ -118,12 +147,14 @@ impl Answer {
             tokens: 0,
             first: None,
             ended: false,
+            scores: Vec::new(),
         };
         let answer = Self {
             handle,
             events,
             news,
             model: speaker.id().to_string(),
+            scorer: ask.scores.map(|_| Box::new(speaker.clone())),
             choices: submits.iter().map(choice).collect(),
             calls: call_reader(speaker, ask),
             prompt_tokens,
@@ -160,6 +191,12 @@ impl Answer {
     #[must_use]
     pub fn choices(&self) -> usize {
         self.choices.len()
+    }
+
+    /// How likely the tokens of a choice were that came since this was last asked.
+    pub fn take_scores(&mut self, choice: usize) -> Vec<TokenScore> {
+        let choice = self.choices.get_mut(choice);
+        choice.map_or_else(Vec::new, |choice| std::mem::take(&mut choice.scores))
     }
 
     /// What finds calls of functions in the text of a choice, if there are functions.
@@ -228,8 +265,17 @@ impl Answer {
         let Some((at, choice)) = found.filter(|(_, choice)| !choice.ended) else {
             return;
         };
-        if let Event::Token { .. } = event {
+        if let Event::Token { token, scores, .. } = &event {
             choice.first.get_or_insert_with(|| self.started.elapsed());
+            if let (Some(speaker), Some(scores)) = (&self.scorer, scores) {
+                let likeliest = scores.likeliest.iter();
+                let likeliest =
+                    likeliest.map(|&(token, score)| TokenScore::new(speaker, token, score));
+                choice.scores.push(TokenScore {
+                    likeliest: likeliest.collect(),
+                    ..TokenScore::new(speaker, *token, scores.chosen)
+                });
+            }
         }
         let mut out = Vec::new();
         let cancel = choice.take(event, &mut out);

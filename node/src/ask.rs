@@ -6,10 +6,11 @@ use crate::random;
 use crate::runtime::CommandError;
 use crate::settings::Answering;
 use crate::speaker::Speaker;
-use exo_models::{ChatMessage, ModelError};
+use exo_models::guide::{self, Grammar};
+use exo_models::{Calling, ChatMessage, ModelError};
 use exo_protocol::engine::{Sampling, Shaping};
 use exo_protocol::{RequestId, Submit};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// What is asked.
@@ -35,6 +36,10 @@ pub struct Ask {
     pub seed: Option<u64>,
     /// Texts at which an answer ends.
     pub stop: Vec<String>,
+    /// The schema of the JSON that the answer has to be, if it has to.
+    pub format: Option<Value>,
+    /// Whether to tell how likely tokens were, and of how many of the likeliest ones.
+    pub scores: Option<u8>,
 }
 
 /// What comes before an answer.
@@ -64,6 +69,8 @@ pub struct Tools {
     pub forced: Option<Option<String>>,
     /// Whether it may call several.
     pub parallel: bool,
+    /// Those whose arguments are always held to their schema.
+    pub strict: Vec<String>,
 }
 
 impl Tools {
@@ -73,6 +80,39 @@ impl Tools {
         forced.map_or_else(String::new, |name| {
             speaker.tool_format().beginning(name.as_deref())
         })
+    }
+
+    /// What an answer has to be, if it is held to anything.
+    fn grammar(&self, speaker: &Speaker) -> Option<Grammar> {
+        let calling = match &self.forced {
+            Some(Some(name)) => Calling::Named(name),
+            Some(None) => Calling::Any,
+            None if self.strict.is_empty() => return None,
+            None => Calling::Free,
+        };
+        let list = self.list.as_array().map_or(&[][..], Vec::as_slice);
+        let functions: Vec<(String, Value)> = self
+            .names
+            .iter()
+            .zip(list)
+            .map(|(name, tool)| (name.clone(), self.schema(name, tool)))
+            .collect();
+        Some(speaker.tool_format().grammar(&functions, calling))
+    }
+
+    /// The schema of a function's arguments. Of one that is not strict it need not be one that can
+    /// be held: then they are any object.
+    fn schema(&self, name: &str, tool: &Value) -> Value {
+        let any = || json!({"type": "object"});
+        let schema = tool.pointer("/function/parameters").cloned();
+        let Some(schema) = schema.filter(Value::is_object) else {
+            return any();
+        };
+        let strict = self.strict.iter().any(|strict| strict == name);
+        match strict || guide::check(&Grammar::json(schema.clone())).is_ok() {
+            true => schema,
+            false => any(),
+        }
     }
 }
 
@@ -109,6 +149,14 @@ pub enum AskError {
     /// The model does not take this conversation.
     #[error("{0}")]
     Conversation(ModelError),
+    /// A format that answers cannot be held to.
+    #[error("{field}: answers cannot be held to it: {why}")]
+    Format {
+        /// The field of the question.
+        field: &'static str,
+        /// Why not.
+        why: String,
+    },
     /// A token that the model does not have.
     #[error("{field}: token {token} is none of {model}, which has {vocab}, from 0")]
     Token {
@@ -162,6 +210,10 @@ impl Ask {
                 model: speaker.id().to_string(),
             })?;
         let seed = self.seed.unwrap_or_else(random::number);
+        let shaping = Shaping {
+            grammar: self.grammar(speaker)?,
+            ..self.shaping.clone()
+        };
         let first = Submit {
             request: RequestId::from(random::uuid()),
             model: speaker.id(),
@@ -177,7 +229,8 @@ impl Ask {
                 top_p: self.top_p.unwrap_or(1.0),
                 top_k: self.top_k.unwrap_or(0),
                 seed,
-                shaping: (!self.shaping.is_nothing()).then(|| Arc::new(self.shaping.clone())),
+                shaping: (!shaping.is_nothing()).then(|| Arc::new(shaping)),
+                scores: self.scores,
             },
             max_tokens: room
                 .min(self.max_tokens.unwrap_or(u32::MAX))
@@ -192,6 +245,48 @@ impl Ask {
             submits.push(submit);
         }
         Ok((submits, prompt_tokens))
+    }
+
+    /// What the answer has to be, if it is held to anything, in the form that travels.
+    fn grammar(&self, speaker: &Speaker) -> Result<Option<Arc<str>>, AskError> {
+        let tools = match &self.input {
+            // The dummy engine says the same whatever it is asked.
+            Input::Chat {
+                tools: Some(tools), ..
+            } if !matches!(speaker, Speaker::Dummy) => {
+                tools.grammar(speaker).map(|grammar| ("tools", grammar))
+            }
+            _ => None,
+        };
+        let format = self.format.as_ref();
+        let format = format.map(|schema| ("response_format", Grammar::json(schema.clone())));
+        let (field, grammar) = match (tools, format) {
+            (None, None) => return Ok(None),
+            (Some(only), None) | (None, Some(only)) => only,
+            // Whoever has to call says nothing else; whoever may, says it in the form.
+            (Some((field, mut grammar)), Some((_, format))) => {
+                let forced = matches!(&self.input,
+                    Input::Chat { tools: Some(tools), .. } if tools.forced.is_some());
+                if !forced {
+                    grammar.any.extend(format.any);
+                    grammar.free = guide::Free::None;
+                }
+                (field, grammar)
+            }
+        };
+        let failed = |error: ModelError| AskError::Format {
+            field,
+            why: error.to_string(),
+        };
+        if matches!(speaker, Speaker::Dummy) {
+            let why = "the dummy engine has no format".to_owned();
+            return Err(AskError::Format { field, why });
+        }
+        guide::check(&grammar).map_err(failed)?;
+        grammar
+            .write()
+            .map(|text| Some(text.into()))
+            .map_err(failed)
     }
 
     /// The text and the tokens before the answer.

@@ -374,6 +374,7 @@ mod tests {
             request: request.into(),
             index,
             token: 7,
+            scores: None,
         }
     }
 

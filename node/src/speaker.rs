@@ -181,6 +181,21 @@ impl Speaker {
         }
     }
 
+    /// The bytes of a token's text.
+    #[must_use]
+    pub fn bytes_of(&self, token: u32) -> Vec<u8> {
+        match self {
+            Self::Model { tokenizer, .. } => {
+                let bytes = tokenizer.bytes(token).unwrap_or_default();
+                match bytes.strip_prefix(&[0xff]) {
+                    Some(special) => special.to_vec(),
+                    None => bytes,
+                }
+            }
+            Self::Dummy => dummy::TOKEN_TEXT.into(),
+        }
+    }
+
     /// A fresh way from tokens to text.
     #[must_use]
     pub fn text(&self) -> Text {

@@ -11,6 +11,7 @@ mod training;
 
 use crate::engine::{
     Engine, EngineCommand, EngineEvent, EngineFailure, EngineInput, EngineOutput, FailureKind,
+    Sampling, Scores,
 };
 use crate::id::RequestId;
 use crate::shard::Shard;
@@ -73,7 +74,7 @@ impl DummyEngine {
         request: RequestId,
         position: u32,
         input: &EngineInput,
-        sample: bool,
+        sampling: Option<&Sampling>,
     ) -> Result<(EngineOutput, u32), EngineFailure> {
         let bad = |message| EngineFailure::new(FailureKind::BadInput, message);
         if !self.loaded.contains(&shard) {
@@ -112,18 +113,26 @@ impl DummyEngine {
                 positions,
             ));
         }
-        if !sample {
+        let Some(sampling) = sampling else {
             return Ok((EngineOutput::Nothing, positions));
+        };
+        let grammar = sampling.shaping.as_ref().map(|shaping| &shaping.grammar);
+        if grammar.is_some_and(Option::is_some) {
+            let message = "the dummy engine holds answers to no format";
+            return Err(EngineFailure::new(FailureKind::BadInput, message));
         }
         let next = value.saturating_add(1);
         let token = if next > LAST_VALUE { END_TOKEN } else { next };
-        Ok((
-            EngineOutput::Token {
-                token,
-                end: token == END_TOKEN,
-            },
-            positions,
-        ))
+        let end = token == END_TOKEN;
+        if let Some(most) = sampling.scores {
+            // It is certain of what it says.
+            let scores = Scores {
+                chosen: 0.0,
+                likeliest: vec![(token, 0.0); usize::from(most.min(1))],
+            };
+            return Ok((EngineOutput::Scored { token, end, scores }, positions));
+        }
+        Ok((EngineOutput::Token { token, end }, positions))
     }
 }
 
@@ -165,7 +174,7 @@ impl Engine for DummyEngine {
                 position,
                 input,
                 sampling,
-            } => match self.forward(shard, request, position, &input, sampling.is_some()) {
+            } => match self.forward(shard, request, position, &input, sampling.as_ref()) {
                 Ok((output, positions)) => EngineEvent::Forwarded {
                     call,
                     output,
@@ -191,7 +200,6 @@ impl Engine for DummyEngine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Sampling;
     use crate::id::CallId;
     use alloc::vec::Vec;
 

@@ -6,9 +6,11 @@
 //! block, and need not be `Send` once built.
 
 mod sampling;
+mod scores;
 mod training;
 
 pub use sampling::{Sampling, Shaping};
+pub use scores::Scores;
 pub use training::{
     ExampleInput, Optimizer, Targets, TrainCommand, TrainEvent, TrainSetup, Trainable,
 };
@@ -182,6 +184,15 @@ pub enum EngineOutput {
         token: u32,
         /// Whether the model ends its answer with it.
         end: bool,
+    },
+    /// The same, with how likely it was: where [`Sampling::scores`] wants that.
+    Scored {
+        /// Its id.
+        token: u32,
+        /// Whether the model ends its answer with it.
+        end: bool,
+        /// How likely it was, and which were likeliest.
+        scores: Scores,
     },
     /// Nothing: the last stage was not asked to choose.
     Nothing,

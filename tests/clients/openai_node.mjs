@@ -38,6 +38,59 @@ async function helper() {
   assert.equal(final.choices[0].message.content, await whole());
 }
 
+async function structured() {
+  const schema = {
+    type: "object",
+    properties: { name: { type: "string", maxLength: 20 }, age: { type: "integer" } },
+    required: ["name", "age"],
+    additionalProperties: false,
+  };
+  const format = { type: "json_schema", json_schema: { name: "person", strict: true, schema } };
+  const about = [{ role: "user", content: "Tell me about Ann, who is 30." }];
+  const request = { ...same, messages: about, max_completion_tokens: 200, response_format: format };
+  const answer = await client.chat.completions.create({ ...request, logprobs: true, top_logprobs: 2 });
+  const [choice] = answer.choices;
+  assert.equal(choice.finish_reason, "stop");
+  const person = JSON.parse(choice.message.content);
+  assert.deepEqual(Object.keys(person), ["name", "age"]);
+  assert.ok(Number.isInteger(person.age));
+  const told = choice.logprobs.content.map((token) => token.token).join("");
+  assert.equal(told, choice.message.content);
+}
+
+async function called() {
+  const parameters = {
+    type: "object",
+    properties: { city: { type: "string", maxLength: 20 } },
+    required: ["city"],
+    additionalProperties: false,
+  };
+  const tool = { type: "function", function: { name: "weather", parameters, strict: true } };
+  const stream = client.chat.completions.stream({
+    ...same,
+    messages: [{ role: "user", content: "What is the weather in Paris?" }],
+    max_completion_tokens: 64,
+    tools: [tool],
+    tool_choice: "required",
+  });
+  const { choices } = await stream.finalChatCompletion();
+  assert.equal(choices[0].finish_reason, "tool_calls");
+  const [call] = choices[0].message.tool_calls;
+  assert.deepEqual(Object.keys(JSON.parse(call.function.arguments)), ["city"]);
+}
+
+async function responses() {
+  const request = { model, input: "Say hello.", max_output_tokens: 12, temperature: 0 };
+  const answer = await client.responses.create(request);
+  assert.ok(answer.output_text.length > 0);
+  const stream = client.responses.stream(request);
+  let text = "";
+  stream.on("response.output_text.delta", (event) => (text += event.delta));
+  const final = await stream.finalResponse();
+  assert.equal(text, answer.output_text);
+  assert.equal(final.usage.output_tokens, answer.usage.output_tokens);
+}
+
 async function listed() {
   const ids = [];
   for await (const one of client.models.list()) ids.push(one.id);
@@ -77,7 +130,8 @@ async function cancelled() {
   }
 }
 
-for (const part of [whole, streamed, helper, listed, refused, cancelled]) {
+const parts = [whole, streamed, helper, structured, called, responses, listed, refused, cancelled];
+for (const part of parts) {
   const begin = Date.now();
   await part();
   console.log(`${part.name}: ${((Date.now() - begin) / 1000).toFixed(1)} s`);

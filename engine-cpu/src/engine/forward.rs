@@ -1,14 +1,15 @@
 //! Steps of requests: checked one by one, computed together where that is faster.
 
-use super::CpuEngine;
+use super::{CpuEngine, Loaded};
 use crate::error::CpuError;
 use crate::input::{Checked, to_tensor};
 use crate::kernels::GROUP;
 use crate::kv::Kv;
 use crate::pass::{Run, forward};
 use crate::sampling::choose;
+use exo_models::guide::Guides;
 use exo_protocol::Shard;
-use exo_protocol::engine::{EngineInput, EngineOutput, Sampling};
+use exo_protocol::engine::{EngineInput, EngineOutput, Sampling, Scores};
 use exo_protocol::id::{CallId, RequestId};
 
 /// Inputs up to this length are computed together: they read the weights once then. Longer ones
@@ -161,14 +162,41 @@ impl CpuEngine {
                 None => Ok(EngineOutput::Nothing),
                 Some(sampling) => {
                     let position = u32::try_from(step.positions).unwrap_or(u32::MAX);
-                    sampling.shape(&mut out);
-                    let token = choose(&out, &sampling, position);
+                    let guides = &mut self.guides;
+                    let chosen =
+                        sample(loaded, guides, &step.request, &sampling, &mut out, position);
                     self.logits = out;
-                    let end = loaded.shard.config.eos.contains(&token);
-                    Ok(EngineOutput::Token { token, end })
+                    chosen
                 }
             };
             tell(step.call, output.map(|output| (output, step.added)));
         }
     }
+}
+
+/// Chooses the token that `sampling` wants at `position` from `logits`, which are changed as it says.
+fn sample(
+    loaded: &Loaded,
+    guides: &mut Guides,
+    request: &RequestId,
+    sampling: &Sampling,
+    logits: &mut [f32],
+    position: u32,
+) -> Result<EngineOutput, CpuError> {
+    let raw = sampling.scores.map(|most| (most, logits.to_vec()));
+    sampling.shape(logits, |shaping, grammar, logits| {
+        let allowed = guides.allowed(request, &loaded.model, grammar, &shaping.answer)?;
+        allowed.apply(logits);
+        Ok::<_, CpuError>(())
+    })?;
+    let token = choose(logits, sampling, position);
+    let end = loaded.shard.config.eos.contains(&token);
+    Ok(match raw {
+        Some((most, raw)) => EngineOutput::Scored {
+            token,
+            end,
+            scores: Scores::of(&raw, token, most),
+        },
+        None => EngineOutput::Token { token, end },
+    })
 }

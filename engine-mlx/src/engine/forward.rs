@@ -98,6 +98,17 @@ impl MlxEngine {
         };
         let used = self.memory_used().saturating_sub(before);
         self.check_memory("the KV cache", after, used.saturating_add(reserved))?;
+        let shaping = sampling
+            .as_ref()
+            .and_then(|sampling| sampling.shaping.as_ref());
+        let shaping = shaping.filter(|_| loaded.shard.is_last());
+        let allowed = match shaping.and_then(|shaping| Some((shaping, shaping.grammar.as_ref()?))) {
+            Some((shaping, grammar)) => {
+                let guides = &mut self.guides;
+                Some(guides.allowed(&request, &loaded.model, grammar, &shaping.answer)?)
+            }
+            None => None,
+        };
         let mine = self.requests.get_mut(&request);
         let taken = mine.and_then(|caches| caches.remove(shard));
         let mut cache = taken.unwrap_or_else(|| KvCache::new(shape));
@@ -107,6 +118,7 @@ impl MlxEngine {
             request,
             input,
             sampling,
+            allowed,
             cache,
         })
     }

@@ -147,7 +147,7 @@ pub(crate) fn hidden(output: EngineOutput) -> Tensor {
 /// The token in an output.
 pub(crate) fn token(output: EngineOutput) -> u32 {
     match output {
-        EngineOutput::Token { token, .. } => token,
+        EngineOutput::Token { token, .. } | EngineOutput::Scored { token, .. } => token,
         other => panic!("{other:?}, not a token"),
     }
 }

@@ -15,6 +15,8 @@ mod reader;
 
 use serde_json::{Value, json};
 
+use crate::guide::{Free, Grammar, Part};
+
 pub use self::reader::{CallReader, Piece, ToolCall};
 use super::ChatMessage;
 
@@ -32,6 +34,17 @@ pub enum ToolFormat {
     /// The template knows no tools: they are explained in the system message.
     #[default]
     Explained,
+}
+
+/// How free a model is to call functions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Calling<'a> {
+    /// It calls this one: its answer has [begun](ToolFormat::beginning) so.
+    Named(&'a str),
+    /// It calls one: its answer has begun so.
+    Any,
+    /// It may call some, or say something.
+    Free,
 }
 
 pub(super) const OPEN: &str = "<tool_call>";
@@ -72,6 +85,46 @@ impl ToolFormat {
                 format!("{before}{{\"name\": {name}, \"{key}\": {after}")
             }
             None => format!("{before}{{\"name\": \""),
+        }
+    }
+
+    /// What an answer has to be that calls one of `functions`, each with the schema of its arguments.
+    #[must_use]
+    pub fn grammar(self, functions: &[(String, Value)], calling: Calling<'_>) -> Grammar {
+        let close = match self {
+            Self::Hermes => "}\n</tool_call>",
+            Self::Mistral => "}]",
+            Self::Llama | Self::Json | Self::Explained => "}",
+        };
+        let call = |(name, schema): &(String, Value)| {
+            let whole = self.beginning(Some(name));
+            let begun = match calling {
+                Calling::Named(name) => self.beginning(Some(name)),
+                Calling::Any => self.beginning(None),
+                // The tag is the mark; the text of a special token is never seen.
+                Calling::Free => match self {
+                    Self::Hermes => OPEN.to_owned(),
+                    Self::Mistral => format!("{MISTRAL}["),
+                    _ => String::new(),
+                },
+            };
+            let rest = whole.strip_prefix(&begun).unwrap_or(&whole).to_owned();
+            let arguments = Part::Json {
+                json: schema.clone(),
+            };
+            vec![Part::Text(rest), arguments, Part::Text(close.to_owned())]
+        };
+        let wanted = |(name, _): &&(String, Value)| match calling {
+            Calling::Named(named) => name == named,
+            Calling::Any | Calling::Free => true,
+        };
+        Grammar {
+            any: functions.iter().filter(wanted).map(call).collect(),
+            free: match (calling, self) {
+                (Calling::Free, Self::Hermes) => Free::Mark(OPEN.to_owned()),
+                (Calling::Free, _) => Free::Instead,
+                _ => Free::None,
+            },
         }
     }
 

@@ -21,6 +21,18 @@ use crate::{
 
 /// How a space is written.
 pub(super) const SPACE: &str = "▁";
+
+/// The bytes of a piece: spaces as themselves, and what stands for one byte as that.
+pub(super) fn bytes(piece: &str) -> Vec<u8> {
+    let byte = piece
+        .strip_prefix("<0x")
+        .and_then(|rest| rest.strip_suffix('>'));
+    match byte.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+        Some(byte) => vec![byte],
+        None => piece.replace(SPACE, " ").into_bytes(),
+    }
+}
+
 /// Pieces of more bytes are found in no text: to look for all their halves would take too long, and
 /// the longest real ones have a hundred.
 const MAX_PIECE: usize = 256;

@@ -337,3 +337,26 @@ proptest! {
         prop_assert_eq!(letters(&text), letters(&tokenizer.decode(&tokens).unwrap()));
     }
 }
+
+#[test]
+fn the_bytes_of_tokens_are_those_of_their_text() {
+    let (bytes, pieces) = (
+        Arc::new(gguf_tokenizer(&GgufFile::tiny()).unwrap()),
+        byte_fallback(),
+    );
+    for tokenizer in [bytes, pieces] {
+        for text in ["ab a b", "é🎉 a", "x\ny"] {
+            let tokens = tokenizer.encode(text).unwrap();
+            let all = tokens
+                .iter()
+                .flat_map(|&token| tokenizer.bytes(token).unwrap());
+            let all = String::from_utf8(all.collect()).unwrap();
+            // Where a text begins with a space of its own, decoders drop it.
+            assert_eq!(all.trim_start(), text, "{tokenizer:?}");
+        }
+        assert_eq!(tokenizer.bytes(99_999), None);
+    }
+    let special = gguf_tokenizer(&GgufFile::tiny()).unwrap();
+    let bytes = special.bytes(IM_END).unwrap();
+    assert_eq!((bytes[0], &bytes[1..]), (0xff, &b"<|im_end|>"[..]));
+}

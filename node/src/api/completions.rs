@@ -4,12 +4,14 @@ use super::dialect::{Dialect, Ending, Info, Part, Usage, Whole, sse};
 use super::error::ApiError;
 use super::fields::{Fields, body, wrong};
 use super::http::{Request, Responder};
-use super::openai::{FINGERPRINT, STOPS, choices, include_usage, last_events, shaping};
+use super::openai::{FINGERPRINT, STOPS, choices, include_usage, last_events, logprob, shaping};
 use super::serve::{Wish, serve};
+use crate::answer::TokenScore;
 use crate::app::App;
 use crate::ask::{Ask, Input};
 use crate::random;
-use serde_json::{Value, json};
+use exo_protocol::engine::Scores;
+use serde_json::{Map, Value, json};
 
 /// As many tokens as OpenAI's generate when nothing else is said.
 const MAX_TOKENS: u32 = 16;
@@ -24,7 +26,7 @@ fn parse(bytes: &[u8]) -> Result<Wish<Completion>, ApiError> {
     let object = body(bytes)?;
     let fields = Fields::new(&object);
     fields.refuse("suffix", "texts are only continued at their end here")?;
-    fields.refuse("logprobs", "are not told here")?;
+    let scores = scores(&fields)?;
     let choices = choices(&fields)?;
     let best_of = fields.count("best_of", 1)?;
     if best_of.is_some_and(|best| usize::try_from(best).ok() != Some(choices.unwrap_or(1))) {
@@ -38,6 +40,10 @@ fn parse(bytes: &[u8]) -> Result<Wish<Completion>, ApiError> {
         (true, Input::Text(text)) => text.clone(),
         (true, _) => return Err(fields.unsupported("echo", "needs a prompt that is a text")),
     };
+    if scores.is_some() && !echo.is_empty() {
+        let why = "how likely the prompt was is not told here; leave echo or logprobs away";
+        return Err(fields.unsupported("logprobs", why));
+    }
     let ask = Ask {
         model: fields.text("model")?,
         input,
@@ -49,16 +55,55 @@ fn parse(bytes: &[u8]) -> Result<Wish<Completion>, ApiError> {
         shaping: shaping(&fields)?,
         seed: fields.seed("seed")?,
         stop: fields.stops("stop", STOPS)?,
+        format: None,
+        scores,
     };
     let dialect = Completion {
         id: format!("cmpl-{}", random::uuid()),
         include_usage: include_usage(&fields, stream)?,
         echo,
+        scored: scores.map(|_| Vec::new()),
     };
     Ok(Wish {
         ask,
         stream,
         dialect,
+    })
+}
+
+/// `logprobs`: of how many of the likeliest tokens.
+fn scores(fields: &Fields<'_>) -> Result<Option<u8>, ApiError> {
+    let Some(most) = fields.count("logprobs", 0)? else {
+        return Ok(None);
+    };
+    let fits = u8::try_from(most).ok();
+    let fits = fits.filter(|&most| usize::from(most) <= Scores::MOST);
+    fits.map(Some).ok_or_else(|| {
+        let message = format!("logprobs must be at most {}, not {most}", Scores::MOST);
+        ApiError::field("logprobs", message)
+    })
+}
+
+/// The shape that scores have here; `told` counts the characters of the tokens before.
+fn logprobs(scores: &[TokenScore], told: &mut usize) -> Value {
+    let (mut tokens, mut offsets) = (Vec::new(), Vec::new());
+    let (mut logprobs, mut likeliest) = (Vec::new(), Vec::new());
+    for token in scores {
+        tokens.push(token.text.as_str());
+        offsets.push(*told);
+        *told += token.text.chars().count();
+        logprobs.push(logprob(token.score));
+        let top = token.likeliest.iter();
+        let top: Map<String, Value> = top
+            .map(|other| (other.text.clone(), json!(logprob(other.score))))
+            .collect();
+        likeliest.push(top);
+    }
+    json!({
+        "tokens": tokens,
+        "token_logprobs": logprobs,
+        "top_logprobs": likeliest,
+        "text_offset": offsets,
     })
 }
 
@@ -97,6 +142,9 @@ struct Completion {
     include_usage: bool,
     /// What every choice begins with.
     echo: String,
+    /// If scores are told: for each choice those that wait for their text, and how many characters
+    /// were told.
+    scored: Option<Vec<(Vec<TokenScore>, usize)>>,
 }
 
 impl Completion {
@@ -111,9 +159,16 @@ impl Completion {
         })
     }
 
-    fn chunk(&self, info: &Info, choice: usize, text: &str, finish: Option<&str>) -> String {
+    fn chunk(&mut self, info: &Info, choice: usize, text: &str, finish: Option<&str>) -> String {
+        let scored = self.scored.as_mut().and_then(|all| all.get_mut(choice));
+        let scores = match scored {
+            Some((waiting, told)) if !waiting.is_empty() => {
+                logprobs(&std::mem::take(waiting), told)
+            }
+            _ => Value::Null,
+        };
         let choice =
-            json!({"text": text, "index": choice, "logprobs": null, "finish_reason": finish});
+            json!({"text": text, "index": choice, "logprobs": scores, "finish_reason": finish});
         let mut value = self.wrap(info, json!([choice]));
         if self.include_usage {
             value["usage"] = Value::Null;
@@ -124,12 +179,24 @@ impl Completion {
 
 impl Dialect for Completion {
     fn begin(&mut self, info: &Info) -> String {
-        if self.echo.is_empty() {
+        let echo = self.echo.clone();
+        if echo.is_empty() {
             return String::new();
         }
         (0..info.choices)
-            .map(|choice| self.chunk(info, choice, &self.echo, None))
+            .map(|choice| self.chunk(info, choice, &echo, None))
             .collect()
+    }
+
+    fn scores(&mut self, choice: usize, scores: &[TokenScore]) {
+        if let Some(all) = &mut self.scored {
+            if all.len() <= choice {
+                all.resize(choice + 1, (Vec::new(), 0));
+            }
+            if let Some((waiting, _)) = all.get_mut(choice) {
+                waiting.extend_from_slice(scores);
+            }
+        }
     }
 
     fn part(&mut self, info: &Info, choice: usize, part: &Part) -> String {
@@ -158,7 +225,10 @@ impl Dialect for Completion {
             json!({
                 "text": format!("{}{}", self.echo, whole.text),
                 "index": index,
-                "logprobs": null,
+                "logprobs": match self.scored {
+                    Some(_) => logprobs(&whole.scores, &mut 0),
+                    None => Value::Null,
+                },
                 "finish_reason": whole.ending.word(),
             })
         };

@@ -2,6 +2,7 @@
 
 use super::error::ApiError;
 use super::http::Reply;
+use crate::answer::TokenScore;
 use exo_protocol::FinishReason;
 use serde_json::{Value, json};
 
@@ -21,6 +22,9 @@ pub(super) trait Dialect {
 
     /// What a stream begins with.
     fn begin(&mut self, info: &Info) -> String;
+
+    /// How likely tokens of a choice were; what they say comes next. Only where it was asked for.
+    fn scores(&mut self, _choice: usize, _scores: &[TokenScore]) {}
 
     /// Some more of a choice.
     fn part(&mut self, info: &Info, choice: usize, part: &Part) -> String;
@@ -123,6 +127,8 @@ pub(super) struct Whole {
     pub(super) calls: Vec<Call>,
     /// How it ended.
     pub(super) ending: Ending,
+    /// How likely its tokens were, if that is to be told.
+    pub(super) scores: Vec<TokenScore>,
 }
 
 /// How many tokens an answer took.

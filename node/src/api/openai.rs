@@ -7,6 +7,8 @@ mod tools;
 
 pub(super) use messages::messages;
 
-pub(super) use reply::{ChatReply, FINGERPRINT, last_events};
-pub(super) use request::{ChatRequest, STOPS, choices, include_usage, shaping};
+pub(super) use reply::{ChatReply, FINGERPRINT, last_events, logprob, scored};
+pub(super) use request::{
+    ChatRequest, STOPS, choices, include_usage, json_schema, shaping, top_logprobs,
+};
 pub(super) use tools::tools;

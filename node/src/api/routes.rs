@@ -5,7 +5,9 @@ use super::error::ApiError;
 use super::http::{REQUEST_ID, Reply, Request, Responder};
 use super::mark::Account;
 use super::service::{Lane, Service};
-use super::{anthropic, chat, completions, encode, health, live, models, ollama, views, web};
+use super::{
+    anthropic, chat, completions, encode, health, live, models, ollama, responses, views, web,
+};
 use crate::app::App;
 use crate::metrics;
 use serde_json::json;
@@ -42,6 +44,7 @@ enum Post {
     Chat,
     Completions,
     Messages,
+    Responses,
     Ollama(ollama::Kind),
     Encode,
     Quit,
@@ -64,6 +67,7 @@ impl<'a> Route<'a> {
             "/chat/completions" | "/v1/chat/completions" => Self::Post(Post::Chat),
             "/completions" | "/v1/completions" => Self::Post(Post::Completions),
             "/v1/messages" => Self::Post(Post::Messages),
+            "/responses" | "/v1/responses" => Self::Post(Post::Responses),
             "/api/chat" => Self::Post(Post::Ollama(ollama::Kind::Chat)),
             "/api/generate" => Self::Post(Post::Ollama(ollama::Kind::Generate)),
             "/api/tags" => Self::Tags,
@@ -116,6 +120,7 @@ impl<'a> Route<'a> {
             Self::Post(Post::Chat) => "/v1/chat/completions",
             Self::Post(Post::Completions) => "/v1/completions",
             Self::Post(Post::Messages) => "/v1/messages",
+            Self::Post(Post::Responses) => "/v1/responses",
             Self::Post(Post::Ollama(ollama::Kind::Chat)) => "/api/chat",
             Self::Post(Post::Ollama(ollama::Kind::Generate)) => "/api/generate",
             Self::Post(Post::Encode) => "/v1/chat/token/encode",
@@ -213,6 +218,7 @@ fn handle(app: &App, request: &Request, mut responder: Responder) {
             return completions::handle(app, request, responder);
         }
         Some(Route::Post(Post::Messages)) => return anthropic::handle(app, request, responder),
+        Some(Route::Post(Post::Responses)) => return responses::handle(app, request, responder),
         Some(Route::Post(Post::Ollama(kind))) => {
             return ollama::handle(app, request, responder, kind);
         }
@@ -385,6 +391,8 @@ mod tests {
             "/chat/completions",
             "/v1/completions",
             "/v1/messages",
+            "/v1/responses",
+            "/responses",
             "/api/chat",
             "/api/generate",
             "/v1/chat/token/encode",

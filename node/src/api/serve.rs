@@ -134,6 +134,7 @@ impl Course {
             text: String::new(),
             calls: Vec::new(),
             ending,
+            scores: Vec::new(),
         };
         let mut choices = vec![whole; self.info.choices];
         while !client.gone() {
@@ -142,6 +143,7 @@ impl Course {
             let Some(choice) = choices.get_mut(at) else {
                 continue;
             };
+            choice.scores.extend(self.answer.take_scores(at));
             for part in parts {
                 match part {
                     Part::Text(text) => choice.text.push_str(&text),
@@ -185,6 +187,10 @@ impl Course {
         out.write(&dialect.begin(&self.info))?;
         loop {
             let (choice, progress) = next;
+            let scores = self.answer.take_scores(choice);
+            if !scores.is_empty() {
+                dialect.scores(choice, &scores);
+            }
             for part in self.parts(choice, &progress) {
                 out.write(&dialect.part(&self.info, choice, &part))?;
             }
@@ -344,6 +350,7 @@ pub(super) fn refusal(error: &AskError) -> ApiError {
             ApiError::new(500, "model_broken", message)
         }
         AskError::Conversation(_) => ApiError::field("messages", message),
+        AskError::Format { field, .. } => ApiError::unsupported(*field, message),
         AskError::Token { field, .. } => ApiError::field(*field, message),
         AskError::TooLong { .. } => {
             ApiError::new(400, "context_length_exceeded", message).with_param("messages")

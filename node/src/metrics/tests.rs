@@ -35,6 +35,7 @@ fn an_answer_leaves_its_times_and_tokens() {
             request,
             index,
             token,
+            scores: None,
         });
     }
     metrics.hear(&Event::Finished {
@@ -48,6 +49,7 @@ fn an_answer_leaves_its_times_and_tokens() {
         request: request.clone(),
         index: 3,
         token: 7,
+        scores: None,
     });
     let text = text(&metrics);
     assert_eq!(value(&text, "exo_prompt_tokens_total{model=\"m\"}"), 5.0);

@@ -1,5 +1,6 @@
 //! How a token is chosen: by rules that all engines share.
 
+use super::scores::logarithm;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -18,6 +19,9 @@ pub struct Sampling {
     pub seed: u64,
     /// What changes the logits before all that; `None` is nothing.
     pub shaping: Option<Arc<Shaping>>,
+    /// How likely the token was is told with it, and the same of this many of the likeliest ones
+    /// ([`Scores`](super::Scores)); `None` tells nothing.
+    pub scores: Option<u8>,
 }
 
 impl Sampling {
@@ -36,11 +40,32 @@ impl Sampling {
     }
 
     /// Changes `logits` (one for each token id) as [`Shaping`] says. Engines do this before they
-    /// choose.
-    pub fn shape(&self, logits: &mut [f32]) {
-        if let Some(shaping) = &self.shaping {
-            shaping.apply(logits, self.temperature);
+    /// choose. `mask` makes those of tokens negative infinity that the
+    /// [grammar](Shaping::grammar) does not allow next; it is called if there is one.
+    ///
+    /// # Errors
+    /// Those of `mask`.
+    pub fn shape<E>(
+        &self,
+        logits: &mut [f32],
+        mask: impl FnOnce(&Shaping, &str, &mut [f32]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Some(shaping) = &self.shaping else {
+            return Ok(());
+        };
+        shaping.penalise(logits);
+        if let Some(grammar) = &shaping.grammar {
+            mask(shaping, grammar, logits)?;
         }
+        shaping.drop_unlikely(logits, self.temperature);
+        Ok(())
+    }
+
+    /// Whether an earlier version, or a reference node, would choose otherwise or tell less.
+    #[must_use]
+    pub fn is_demanding(&self) -> bool {
+        let shapes = self.shaping.as_ref();
+        self.scores.is_some() || shapes.is_some_and(|shaping| !shaping.is_nothing())
     }
 
     /// Whether the choice depends on the tokens of the answer so far.
@@ -60,12 +85,13 @@ impl Default for Sampling {
             top_k: 0,
             seed: 0,
             shaping: None,
+            scores: None,
         }
     }
 }
 
 /// What changes logits before a token is chosen, in this order: the repetition penalty, the other
-/// two, the biases, and then `min_p` by what came of it.
+/// two, the biases, the grammar, and then `min_p` by what came of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shaping {
     /// Drops tokens that are less likely than the likeliest times this; zero keeps all. Without
@@ -80,6 +106,9 @@ pub struct Shaping {
     pub presence: f32,
     /// Added to the logits of these tokens.
     pub bias: Vec<(u32, f32)>,
+    /// What the answer's text has to be, in the form of `docs/PROTOCOL.md` §15. Engines compile it
+    /// for their tokenizer, or fail.
+    pub grammar: Option<Arc<str>>,
     /// The tokens of the answer so far, where that matters; the node fills it in.
     pub answer: Vec<u32>,
 }
@@ -87,10 +116,16 @@ pub struct Shaping {
 impl Shaping {
     /// As many tokens as may have a bias.
     pub const BIASES: usize = 1024;
+    /// As many bytes as a grammar may have.
+    pub const GRAMMAR: usize = 256 << 10;
 
     /// Whether the tokens of the answer matter.
     #[must_use]
     pub fn looks_back(&self) -> bool {
+        self.penalises() || self.grammar.is_some()
+    }
+
+    fn penalises(&self) -> bool {
         self.repetition != 1.0 || self.frequency != 0.0 || self.presence != 0.0
     }
 
@@ -100,9 +135,9 @@ impl Shaping {
         !self.looks_back() && self.min_p <= 0.0 && self.bias.is_empty()
     }
 
-    fn apply(&self, logits: &mut [f32], temperature: f32) {
+    fn penalise(&self, logits: &mut [f32]) {
         let logit = |token: u32| usize::try_from(token).ok();
-        if self.looks_back() {
+        if self.penalises() {
             let mut counts: BTreeMap<u32, u32> = BTreeMap::new();
             for token in &self.answer {
                 *counts.entry(*token).or_default() += 1;
@@ -124,9 +159,12 @@ impl Shaping {
                 *logit += bias;
             }
         }
+    }
+
+    fn drop_unlikely(&self, logits: &mut [f32], temperature: f32) {
         if self.min_p > 0.0 && temperature > 0.0 {
             let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let least = best + temperature * logarithm(self.min_p.min(1.0));
+            let least = best + temperature * logarithm(self.min_p.min(1.0).into()) as f32;
             for logit in logits.iter_mut().filter(|logit| **logit < least) {
                 *logit = f32::NEG_INFINITY;
             }
@@ -142,30 +180,10 @@ impl Default for Shaping {
             frequency: 0.0,
             presence: 0.0,
             bias: Vec::new(),
+            grammar: None,
             answer: Vec::new(),
         }
     }
-}
-
-/// The natural logarithm of a number in `0..=1`, good to a millionth: `core` has none, and the same
-/// arithmetic everywhere gives the same answers everywhere.
-fn logarithm(x: f32) -> f32 {
-    if x <= f32::MIN_POSITIVE {
-        return f32::NEG_INFINITY;
-    }
-    // x = m * 2^e with m in 0.75..1.5, and ln m = 2 artanh((m - 1) / (m + 1)).
-    let (mut m, mut e) = (f64::from(x), 0_i32);
-    while m < 0.75 {
-        m *= 2.0;
-        e -= 1;
-    }
-    let z = (m - 1.0) / (m + 1.0);
-    let (square, mut power, mut sum) = (z * z, z, 0.0);
-    for odd in (1..16).step_by(2) {
-        sum += power / f64::from(odd);
-        power *= square;
-    }
-    (2.0 * sum + f64::from(e) * core::f64::consts::LN_2) as f32
 }
 
 #[cfg(test)]
@@ -180,8 +198,28 @@ mod tests {
             ..Sampling::default()
         };
         let mut logits = logits.to_vec();
-        sampling.shape(&mut logits);
+        let masked = sampling.shape(&mut logits, |_, _, logits| {
+            logits[0] = f32::NEG_INFINITY;
+            Ok::<_, ()>(())
+        });
+        assert_eq!(masked, Ok(()));
         logits
+    }
+
+    #[test]
+    fn what_a_grammar_forbids_no_bias_brings_back_and_min_p_judges_the_rest() {
+        let shaping = Shaping {
+            grammar: Some("{}".into()),
+            bias: vec![(0, 100.0)],
+            min_p: 0.5,
+            ..Shaping::default()
+        };
+        assert!(shaping.looks_back() && !shaping.is_nothing());
+        let gone = f32::NEG_INFINITY;
+        assert_eq!(
+            shaped(shaping, 1.0, &[9.0, 2.0, 1.9, 1.0]),
+            [gone, 2.0, 1.9, gone]
+        );
     }
 
     #[test]
@@ -218,20 +256,6 @@ mod tests {
         assert_eq!(shaped(shaping.clone(), 1.0, &logits), [3.0, 2.4, gone]);
         assert_eq!(shaped(shaping.clone(), 0.5, &logits), [3.0, gone, gone]);
         assert_eq!(shaped(shaping, 0.0, &logits), logits, "greedy needs none");
-    }
-
-    #[test]
-    fn the_logarithm_is_one() {
-        for (x, expected) in [
-            (1.0, 0.0),
-            (0.5, -core::f32::consts::LN_2),
-            (0.1, -core::f32::consts::LN_10),
-            (0.8, -0.223_143_55),
-            (1e-6, -13.815_511),
-        ] {
-            assert!((logarithm(x) - expected).abs() < 1e-5, "{x}");
-        }
-        assert_eq!(logarithm(0.0), f32::NEG_INFINITY);
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub(super) struct Extended {
     pub(super) trains: bool,
     /// It gives out files.
     pub(super) files: bool,
+    /// It heeds all of [`Sampling`](crate::engine::Sampling), and tells scores.
+    pub(super) samples: bool,
     pub(super) pulse: Pulse,
     /// Bytes that were sent last only to see how quick the way is.
     pub(super) padded: usize,
@@ -115,6 +117,7 @@ impl Extended {
                 .find(mutual)
                 .copied()
                 .unwrap_or(DType::F32),
+            samples: hello.features.iter().any(|name| name == Hello::SAMPLING),
             trains: hello.features.iter().any(|name| name == Hello::TRAIN),
             files: hello.features.iter().any(|name| name == Hello::FILES),
             pulse: Pulse::new(now),

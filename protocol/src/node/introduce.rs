@@ -24,6 +24,7 @@ impl Node {
             node_id: self.config.node.as_str().into(),
             incarnation: self.incarnation,
             features: [
+                Some(Hello::SAMPLING),
                 self.config.trains.then_some(Hello::TRAIN),
                 self.config.shares.then_some(Hello::FILES),
             ]

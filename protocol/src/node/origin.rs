@@ -6,7 +6,7 @@ use super::input::Submit;
 use super::output::{Event, Failure, FinishReason, Rejection, Stage};
 use super::place::Need;
 use super::plan::{Ends, Plan};
-use crate::engine::EngineInput;
+use crate::engine::{EngineInput, Sampling, Scores};
 use crate::id::{NodeId, RequestId};
 use crate::wire::extension::end;
 use crate::wire::{Ending, Message, Step, StepBody};
@@ -42,7 +42,8 @@ impl Node {
                 return;
             }
         };
-        if let Some(rejection) = self.cannot_shape(&submit, &ring) {
+        if let Some(node) = self.cannot_sample(&submit.sampling, &ring) {
+            let rejection = Rejection::Sampling(node);
             self.tell(Event::Rejected { request, rejection });
             return;
         }
@@ -82,13 +83,19 @@ impl Node {
         }
     }
 
-    /// A ring that speaks the base protocol does not carry what shapes the choice: only this node
-    /// knows it.
-    fn cannot_shape(&self, submit: &Submit, ring: &[Stage]) -> Option<Rejection> {
+    /// The last stage of `ring` if it cannot be told how to choose: a ring that speaks the base
+    /// protocol carries nothing of that, and an earlier version does not know all of it.
+    pub(super) fn cannot_sample(&self, sampling: &Sampling, ring: &[Stage]) -> Option<NodeId> {
         let last = ring.last().filter(|last| last.node != self.config.node)?;
+        if !sampling.is_demanding() {
+            return None;
+        }
         let plain = ring.iter().any(|stage| !self.is_own(&stage.node));
-        let shapes = submit.sampling.shaping.as_ref()?;
-        (plain && !shapes.is_nothing()).then(|| Rejection::Sampling(last.node.clone()))
+        let connection = self.connection_to(&last.node);
+        let knows = connection
+            .and_then(|connection| self.connections.get(&connection)?.extended.as_ref())
+            .is_some_and(|extended| extended.samples);
+        (plain || !knows).then(|| last.node.clone())
     }
 
     fn rejection(&self, submit: &Submit) -> Option<Rejection> {
@@ -168,7 +175,14 @@ impl Node {
     }
 
     /// A token of the answer is here: each one once and in order.
-    pub(super) fn token(&mut self, id: &RequestId, token: u32, end: bool, last: bool) {
+    pub(super) fn token(
+        &mut self,
+        id: &RequestId,
+        token: u32,
+        end: bool,
+        last: bool,
+        scores: Option<Scores>,
+    ) {
         let Some(client) = self.clients.get_mut(id) else {
             return;
         };
@@ -176,6 +190,8 @@ impl Node {
         let index = client.told();
         client.answer.push(token);
         client.confirmed();
+        // Whoever did not ask for them does not get them.
+        let scores = scores.filter(|_| client.sampling.scores.is_some());
         // A reference stage knows nothing of the most tokens that were asked for here.
         let last = last || client.told() >= client.max_tokens;
         if !(end && last) {
@@ -183,6 +199,7 @@ impl Node {
                 request: id.clone(),
                 index,
                 token,
+                scores: scores.map(Arc::new),
             });
         }
         if last {

@@ -191,6 +191,7 @@ impl Outbox {
             | MessageType::SendOpaqueStatus
             | MessageType::Open
             | MessageType::Token
+            | MessageType::Scored
             | MessageType::Close
             | MessageType::Credit
             | MessageType::End

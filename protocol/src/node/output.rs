@@ -1,12 +1,13 @@
 //! What the node wants done, and what it tells the application.
 
 use super::jobs::JobFailure;
-use crate::engine::EngineCommand;
+use crate::engine::{EngineCommand, Scores};
 use crate::id::{AskId, CallId, ConnectionId, DialId, NodeId, RequestId, VisitId};
 use crate::shard::Shard;
 use crate::topology::EngineInfo;
 use crate::wire::Message;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use core::net::{Ipv4Addr, SocketAddrV4};
@@ -96,6 +97,8 @@ pub enum Event {
         index: u32,
         /// Its id.
         token: u32,
+        /// How likely it was, if the request wants to know.
+        scores: Option<Arc<Scores>>,
     },
     /// A request is complete.
     Finished {
@@ -441,10 +444,11 @@ pub enum Rejection {
     /// The layers that nodes were given ([`Config::pins`](crate::Config::pins)) are no ring.
     #[error("the layers that nodes were given do not do for this model: {0}")]
     Pinned(String),
-    /// The last stage cannot be told of penalties, biases, or `min_p`.
+    /// The last stage cannot be told all of how to choose.
     #[error(
-        "a node of the base protocol is in the ring, so that {0}, which chooses the tokens, \
-         cannot be told of penalties, logit_bias and min_p; leave them away, or the node out"
+        "{0} chooses the tokens of this ring, and cannot be told of penalties, logit_bias, min_p, \
+         logprobs and formats: it, or another node of the ring, is a Python node or of an earlier \
+         version; leave them away, or that node out"
     )]
     Sampling(NodeId),
     /// The model has no layer.

@@ -7,7 +7,7 @@ use super::peer::Peer;
 use super::plan::{Ends, Plan};
 use super::session::Session;
 use super::violation::Violation;
-use crate::engine::{EngineInput, Sampling};
+use crate::engine::{EngineInput, Sampling, Scores};
 use crate::id::{ConnectionId, NodeId, RequestId};
 use crate::json::Json;
 use crate::shard::Shard;
@@ -175,7 +175,13 @@ impl Node {
     }
 
     /// This node's stage, the last one, chose a token.
-    pub(super) fn plain_token(&mut self, id: &RequestId, token: u32, end: bool) {
+    pub(super) fn plain_token(
+        &mut self,
+        id: &RequestId,
+        token: u32,
+        end: bool,
+        scores: Option<Scores>,
+    ) {
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
@@ -184,7 +190,7 @@ impl Node {
         let finished = end || session.chosen >= session.plan.max_tokens;
         let first = session.plan.ring.first().cloned();
         if self.clients.contains_key(id) {
-            self.token(id, token, end, finished);
+            self.token(id, token, end, finished, scores);
         } else {
             // Who asked is unknown: as the reference does, everybody hears it.
             self.broadcast(&result(id, vec![token.into()], finished));
@@ -226,7 +232,7 @@ impl Node {
                 return;
             };
             let last = result.is_finished && index + 1 == count;
-            self.token(&id, token, false, last);
+            self.token(&id, token, false, last, None);
         }
         if count == 0 && result.is_finished {
             self.fail_plain(&id, "the ring stopped without saying why");

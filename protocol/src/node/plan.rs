@@ -313,6 +313,7 @@ mod tests {
                 top_k: 40,
                 seed: u64::MAX,
                 shaping: None,
+                scores: None,
             },
             max_tokens: 12,
             answer: vec![3, 4],

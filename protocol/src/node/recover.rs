@@ -8,7 +8,7 @@
 use super::Node;
 use super::client::{Client, Waiting};
 use super::extended::{Extended, Route};
-use super::output::{Event, Failure};
+use super::output::{Event, Failure, Rejection};
 use super::place::{Need, Shortage};
 use crate::id::{ConnectionId, NodeId, RequestId};
 use crate::wire::Ending;
@@ -63,6 +63,11 @@ impl Node {
         };
         if self.must_pause(id, &failure) {
             return;
+        }
+        let sampling = self.clients.get(id).map(|client| &client.sampling);
+        if let Some(node) = sampling.and_then(|sampling| self.cannot_sample(sampling, &ring)) {
+            let message = Rejection::Sampling(node.clone()).to_string();
+            return self.fail(id, Failure::Stage { node, message });
         }
         let Some(client) = self.clients.get_mut(id) else {
             return;

@@ -1,7 +1,7 @@
 //! How to choose tokens, as it stands in a plan.
 
 use super::plan::{PlanError, number, wide};
-use crate::engine::{Sampling, Shaping};
+use crate::engine::{Sampling, Scores, Shaping};
 use crate::json::Json;
 use alloc::sync::Arc;
 use alloc::vec;
@@ -33,6 +33,12 @@ pub(super) fn write_sampling(sampling: &Sampling) -> Json {
         };
         let pairs = shaping.bias.iter().map(pair).collect();
         entries.push(("logit_bias", Json::Array(pairs)));
+    }
+    if let Some(grammar) = &shaping.grammar {
+        entries.push(("grammar", Json::from(&**grammar)));
+    }
+    if let Some(scores) = sampling.scores {
+        entries.push(("scores", Json::from(u32::from(scores))));
     }
     Json::object(entries)
 }
@@ -70,6 +76,7 @@ pub(super) fn read_sampling(plan: &Json) -> Result<Sampling, PlanError> {
             usual.presence,
         )?,
         bias: read_bias(sampling)?,
+        grammar: read_grammar(sampling)?,
         answer: Vec::new(),
     };
     Ok(Sampling {
@@ -78,7 +85,30 @@ pub(super) fn read_sampling(plan: &Json) -> Result<Sampling, PlanError> {
         top_k: number(sampling, "top_k")?,
         seed: wide(sampling, "seed")?,
         shaping: (!shaping.is_nothing()).then(|| Arc::new(shaping)),
+        scores: read_scores(sampling)?,
     })
+}
+
+fn read_grammar(sampling: &Json) -> Result<Option<Arc<str>>, PlanError> {
+    let Some(grammar) = sampling.get("grammar") else {
+        return Ok(None);
+    };
+    let text = grammar
+        .as_str()
+        .filter(|text| text.len() <= Shaping::GRAMMAR);
+    text.map(|text| Some(text.into()))
+        .ok_or(PlanError::Field("sampling.grammar"))
+}
+
+fn read_scores(sampling: &Json) -> Result<Option<u8>, PlanError> {
+    let Some(scores) = sampling.get("scores") else {
+        return Ok(None);
+    };
+    let count = scores.as_u64().and_then(|count| u8::try_from(count).ok());
+    count
+        .filter(|&count| usize::from(count) <= Scores::MOST)
+        .map(Some)
+        .ok_or(PlanError::Field("sampling.scores"))
 }
 
 fn read_bias(sampling: &Json) -> Result<Vec<(u32, f32)>, PlanError> {
@@ -138,8 +168,10 @@ mod tests {
                 frequency: -0.5,
                 presence: 2.0,
                 bias: vec![(7, -100.0), (u32::MAX, 0.3)],
+                grammar: Some("{\"any\": []}".into()),
                 answer: vec![],
             })),
+            scores: Some(20),
             ..Sampling::default()
         };
         assert_eq!(read(write_sampling(&sampling)), Ok(sampling));
@@ -151,6 +183,13 @@ mod tests {
             ("min_p", Json::from("x")),
             ("frequency_penalty", Json::Null),
             ("logit_bias", Json::from(5_u32)),
+            ("grammar", Json::from(5_u32)),
+            (
+                "grammar",
+                Json::from("x".repeat(Shaping::GRAMMAR + 1).as_str()),
+            ),
+            ("scores", Json::from(21_u32)),
+            ("scores", Json::from("x")),
             ("logit_bias", Json::Array(vec![Json::from(5_u32)])),
             (
                 "logit_bias",

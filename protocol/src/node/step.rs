@@ -6,11 +6,11 @@ use super::extended::{Bound, Charge, Route};
 use super::output::Output;
 use super::session::{Computing, Work, positions, rows};
 use super::violation::Violation;
-use crate::engine::{EngineCommand, EngineInput, EngineOutput};
+use crate::engine::{EngineCommand, EngineInput, EngineOutput, Scores};
 use crate::id::{CallId, ConnectionId, NodeId, RequestId};
 use crate::tensor::Tensor;
 use crate::wire::extension::failed;
-use crate::wire::{Message, MessageType, Step, StepBody, Token};
+use crate::wire::{Message, MessageType, Scored, Step, StepBody, Token};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -201,6 +201,7 @@ impl Node {
             return;
         };
         let before = session.position;
+        let scored = session.plan.sampling.scores.is_some();
         session.position = before.saturating_add(added);
         let (last, plain) = (session.is_last(), session.is_plain());
         match output {
@@ -208,12 +209,23 @@ impl Node {
             EngineOutput::Hidden(tensor) if !last => {
                 self.hidden_done(id, tensor, before, computing.sample);
             }
-            EngineOutput::Token { token, end } if last && plain => self.plain_token(id, token, end),
-            EngineOutput::Token { token, end } if last && computing.sample => {
-                self.token_done(id, token, end);
+            EngineOutput::Token { token, end } if last && plain && !scored => {
+                self.plain_token(id, token, end, None);
+            }
+            EngineOutput::Scored { token, end, scores } if last && plain && scored => {
+                self.plain_token(id, token, end, Some(scores));
+            }
+            EngineOutput::Token { token, end } if last && computing.sample && !scored => {
+                self.token_done(id, token, end, None);
+            }
+            EngineOutput::Scored { token, end, scores } if last && computing.sample && scored => {
+                self.token_done(id, token, end, Some(scores));
             }
             EngineOutput::Nothing if last && !computing.sample => {}
-            EngineOutput::Hidden(_) | EngineOutput::Token { .. } | EngineOutput::Nothing => {
+            EngineOutput::Hidden(_)
+            | EngineOutput::Token { .. }
+            | EngineOutput::Scored { .. }
+            | EngineOutput::Nothing => {
                 let text = String::from("the engine gave something else than it was asked for");
                 self.fail_stage(id, failed::ENGINE, text);
             }
@@ -262,7 +274,7 @@ impl Node {
     }
 
     /// This stage, the last one, chose a token.
-    fn token_done(&mut self, id: &RequestId, token: u32, end: bool) {
+    fn token_done(&mut self, id: &RequestId, token: u32, end: bool, scores: Option<Scores>) {
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
@@ -280,7 +292,11 @@ impl Node {
                     end,
                     last,
                 };
-                self.send(route.connection, Message::Token(token));
+                let message = match scores {
+                    Some(scores) => Message::Scored(Scored { token, scores }),
+                    None => Message::Token(token),
+                };
+                self.send(route.connection, message);
             }
             None => {
                 let current =
@@ -288,7 +304,7 @@ impl Node {
                 if !self.clients.get(id).is_some_and(current) {
                     return;
                 }
-                self.token(id, token, end, last);
+                self.token(id, token, end, last, scores);
             }
         }
         if last
@@ -314,7 +330,7 @@ impl Node {
     }
 
     /// A token of an answer came from its last stage.
-    pub(super) fn token_came(&mut self, from: ConnectionId, token: Token) {
+    pub(super) fn token_came(&mut self, from: ConnectionId, token: Token, scores: Option<Scores>) {
         let Some(extended) = self.extended(from) else {
             return;
         };
@@ -356,7 +372,7 @@ impl Node {
         };
         match violation {
             Some(violation) => self.violated(from, &violation),
-            None => self.token(&id, token.token, token.end, token.last),
+            None => self.token(&id, token.token, token.end, token.last, scores),
         }
     }
 }

@@ -16,6 +16,7 @@ mod net;
 mod peers;
 mod placed;
 mod requests;
+mod sampled;
 mod streams;
 mod violations;
 mod ways;

@@ -5,7 +5,7 @@ use super::codec::{
 };
 use crate::discovery::interface::Interface;
 use crate::engine::{
-    EngineEvent, EngineFailure, EngineOutput, FailureKind, Sampling, Shaping, TrainEvent,
+    EngineEvent, EngineFailure, EngineOutput, FailureKind, Sampling, Scores, Shaping, TrainEvent,
 };
 use crate::id::{AskId, CallId, ConnectionId, DialId, VisitId};
 use crate::node::{
@@ -82,7 +82,7 @@ variants! {
         5 = Ended { call },
     }
     FilesNews { 0 = Coming { done, total }, 1 = Here, 2 = Missing(failure) }
-    EngineOutput { 0 = Hidden(tensor), 1 = Token { token, end }, 2 = Nothing }
+    EngineOutput { 0 = Hidden(tensor), 1 = Token { token, end }, 2 = Nothing, 3 = Scored { token, end, scores } }
     FailureKind {
         0 = ModelNotFound, 1 = BadModel, 2 = OutOfMemory, 3 = ContextFull, 4 = BadInput,
         5 = Internal, 6 = Unsupported,
@@ -123,12 +123,23 @@ fields! {
     Example { job, batch, tokens, targets, learn }
     Interface { name, address, broadcast }
     Discovered { node, address, description, capabilities }
-    Sampling { temperature, top_p, top_k, seed, shaping }
-    Shaping { min_p, repetition, frequency, presence, bias, answer }
+    Sampling { temperature, top_p, top_k, seed, shaping, scores }
+    Shaping { min_p, repetition, frequency, presence, bias, grammar, answer }
+    Scores { chosen, likeliest }
     EngineFailure { kind, message }
 }
 
 impl Item for Arc<Shaping> {
+    fn put<S: Sink>(&self, out: &mut S) {
+        (**self).put(out);
+    }
+
+    fn take(from: &mut Source<'_>) -> Result<Self, Damage> {
+        Item::take(from).map(Self::new)
+    }
+}
+
+impl Item for Arc<Scores> {
     fn put<S: Sink>(&self, out: &mut S) {
         (**self).put(out);
     }

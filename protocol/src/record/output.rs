@@ -43,7 +43,7 @@ variants! {
     EngineInput { 0 = Text(prompt), 1 = Tokens(tokens), 2 = Hidden(tensor) }
     Event {
         0 = Accepted { request, ring },
-        1 = Token { request, index, token },
+        1 = Token { request, index, token, scores },
         2 = Finished { request, reason, tokens },
         3 = Failed { request, failure },
         4 = Recovering { request, reason, epoch, ring },

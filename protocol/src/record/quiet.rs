@@ -52,9 +52,9 @@ pub(super) fn output(output: &Output) -> Output {
     }
 }
 
-/// Without the answer so far.
+/// Without the answer so far, and the grammar.
 fn quiet_sampling(sampling: &Sampling) -> Sampling {
-    let mut sampling = sampling.clone();
+    let mut sampling = Side::Out.sampling(sampling);
     if let Some(shaping) = &mut sampling.shaping
         && !shaping.answer.is_empty()
     {
@@ -80,7 +80,11 @@ fn blank_training(command: &TrainCommand) -> TrainCommand {
 fn blank_event(event: &Event) -> Event {
     let mut event = event.clone();
     match &mut event {
-        Event::Token { token, .. } => *token = 0,
+        Event::Token { token, scores, .. } => {
+            *token = 0;
+            // How likely it was tells what it was.
+            *scores = None;
+        }
         Event::Failed { failure, .. } => match failure {
             Failure::PeerLost { reason, .. }
             | Failure::Memory { reason, .. }

@@ -6,16 +6,19 @@
 //! answer, whether a number is a token at all, and how long things are. All of that stays.
 
 use super::pieces::Pieces;
-use crate::engine::{EngineEvent, EngineOutput, ExampleInput, Targets, TrainEvent};
+use crate::engine::{
+    EngineEvent, EngineOutput, ExampleInput, Sampling, Scores, Targets, TrainEvent,
+};
 use crate::json::Json;
 use crate::node::{Command, Example, Input, LinkFault, Submit};
 use crate::tensor::{DType, Tensor};
 use crate::wire::{
-    self, Chunk, DecodeError, Ending, Message, MessageType, Notice, Open, SendPrompt, SendResult,
-    SendTensor, Step, StepBody, Token,
+    self, Chunk, DecodeError, Ending, Message, MessageType, Notice, Open, Scored, SendPrompt,
+    SendResult, SendTensor, Step, StepBody, Token,
 };
 use alloc::collections::BTreeSet;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -76,6 +79,7 @@ impl Redactor {
                 Input::Command(Command::Submit(Submit {
                     prompt: side.text(&submit.prompt).into(),
                     tokens: side.tokens(&submit.tokens),
+                    sampling: side.sampling(&submit.sampling),
                     ..submit.clone()
                 }))
             }
@@ -151,6 +155,17 @@ impl Side<'_> {
         }
     }
 
+    /// Without the text of a grammar: it may quote what was said, or whom it is about.
+    pub(super) fn sampling(self, sampling: &Sampling) -> Sampling {
+        let mut sampling = sampling.clone();
+        if let Some(shaping) = &mut sampling.shaping
+            && let Some(grammar) = shaping.grammar.clone()
+        {
+            Arc::make_mut(shaping).grammar = Some(self.text(&grammar).into());
+        }
+        sampling
+    }
+
     /// Words that a program wrote for people.
     fn words(self, words: &str) -> String {
         match self {
@@ -216,6 +231,11 @@ impl Side<'_> {
             EngineOutput::Token { token, end } => EngineOutput::Token {
                 token: self.token(*token),
                 end: *end,
+            },
+            EngineOutput::Scored { token, end, scores } => EngineOutput::Scored {
+                token: self.token(*token),
+                end: *end,
+                scores: blank_scores(scores),
             },
             EngineOutput::Nothing => EngineOutput::Nothing,
         }
@@ -311,6 +331,13 @@ impl Side<'_> {
                 token: self.token(token.token),
                 ..*token
             }),
+            Message::Scored(scored) => Message::Scored(Scored {
+                token: Token {
+                    token: self.token(scored.token.token),
+                    ..scored.token
+                },
+                scores: blank_scores(&scored.scores),
+            }),
             Message::Error(notice) => Message::Error(self.notice(notice)),
             Message::Goodbye(notice) => Message::Goodbye(self.notice(notice)),
             Message::End(ending) => Message::End(self.ending(ending)),
@@ -346,12 +373,21 @@ impl Side<'_> {
             return plan.clone();
         };
         let mut found = false;
-        for (_, value) in entries.iter_mut().filter(|(key, _)| key == "answer") {
-            if let Json::Array(tokens) = value {
-                found = true;
-                for token in tokens {
-                    *token = Json::Int(self.number(token.as_i64().unwrap_or(-1)));
+        for (key, value) in &mut entries {
+            match value {
+                Json::Array(tokens) if key == "answer" => {
+                    found = true;
+                    for token in tokens {
+                        *token = Json::Int(self.number(token.as_i64().unwrap_or(-1)));
+                    }
                 }
+                Json::Object(sampling) if key == "sampling" => {
+                    for (_, value) in sampling.iter_mut().filter(|(key, _)| key == "grammar") {
+                        found = true;
+                        *value = Json::from(&*self.text(value.as_str().unwrap_or_default()));
+                    }
+                }
+                _ => {}
             }
         }
         if !found {
@@ -413,6 +449,14 @@ fn blank_fault(fault: &LinkFault) -> LinkFault {
     }
 }
 
+/// As many scores, which tell nothing of what was said.
+fn blank_scores(scores: &Scores) -> Scores {
+    Scores {
+        chosen: 0.0,
+        likeliest: vec![(0, 0.0); scores.likeliest.len()],
+    }
+}
+
 /// Whether messages of this kind bring what somebody said.
 pub(super) fn tells(kind: MessageType) -> bool {
     match kind {
@@ -426,6 +470,7 @@ pub(super) fn tells(kind: MessageType) -> bool {
         | MessageType::SendOpaqueStatus
         | MessageType::Step
         | MessageType::Token
+        | MessageType::Scored
         | MessageType::Example
         | MessageType::Gradient
         | MessageType::Chunk => true,

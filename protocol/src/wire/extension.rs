@@ -5,11 +5,12 @@ pub(super) mod chunk;
 mod fields;
 pub(super) mod file;
 pub(super) mod notice;
+pub(super) mod scored;
 pub(super) mod small;
 pub(super) mod step;
 pub(super) mod train;
 
-use crate::engine::{ExampleInput, Targets};
+use crate::engine::{ExampleInput, Scores, Targets};
 use crate::id::RequestId;
 use crate::tensor::Tensor;
 use alloc::string::String;
@@ -61,6 +62,16 @@ pub struct Token {
     pub end: bool,
     /// Whether nothing comes after it.
     pub last: bool,
+}
+
+/// A token of an answer with how likely it was, in the place of a [`Token`] where the plan asks for
+/// that.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scored {
+    /// The token.
+    pub token: Token,
+    /// How likely it was, and which were likeliest; at most [`Scores::MOST`].
+    pub scores: Scores,
 }
 
 /// The end of a request for one stage, or at one stage.

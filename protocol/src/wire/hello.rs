@@ -43,6 +43,10 @@ impl Hello {
     /// The feature of a node that gives out files of models: it understands their messages.
     pub const FILES: &str = "files";
 
+    /// The feature of a node that heeds everything in a plan's `sampling`: penalties, biases,
+    /// grammars, and scores, for which it sends SCORED.
+    pub const SAMPLING: &str = "sampling";
+
     /// Incarnations are below this: every reader of JSON keeps such integers exact.
     pub const INCARNATIONS: u64 = 1 << 53;
 

@@ -57,6 +57,7 @@ impl Message {
             Self::Open(open) => step::OPEN + open.plan.len(),
             Self::Step(step) => step.payload_len(),
             Self::Token(_) => small::TOKEN,
+            Self::Scored(scored) => scored.payload_len(),
             Self::Close { .. } => small::CLOSE,
             Self::Credit { .. } => small::CREDIT,
             Self::End(ending) | Self::Failed(ending) => {

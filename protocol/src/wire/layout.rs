@@ -145,6 +145,23 @@ const TOKEN: &[Field] = &[
     ),
 ];
 
+const SCORED: &[Field] = &[
+    field("stream", Kind::U32),
+    field("index", Kind::U32),
+    field("token", Kind::U32),
+    field(
+        "flags",
+        Kind::Flags(&[(small::END, "END"), (small::LAST, "LAST")]),
+    ),
+    field("score", Kind::F32),
+    field("likeliest_count", Kind::U32),
+    field("likeliest", Kind::Numbers(&["likeliest_count"])),
+    field(
+        "scores",
+        Kind::Tensor([Dimension::One, Dimension::One, Dimension::Rest]),
+    ),
+];
+
 /// The fields of END and FAILED, which differ in what their codes mean.
 const fn ending(codes: &'static [(u16, &'static str)]) -> [Field; 5] {
     [
@@ -237,6 +254,7 @@ impl MessageType {
             }
             Self::Step => Layout::Fields(STEP),
             Self::Token => Layout::Fields(TOKEN),
+            Self::Scored => Layout::Fields(SCORED),
             Self::Close => Layout::Fields(const { &[field("stream", Kind::U32)] }),
             Self::Credit => {
                 Layout::Fields(const { &[field("stream", Kind::U32), field("bytes", Kind::U32)] })

@@ -1,6 +1,6 @@
 //! What a peer may make us hold.
 
-use super::extension::{Part, chunk, file, notice, small};
+use super::extension::{Part, chunk, file, notice, scored, small};
 use super::{Chunk, MessageType};
 
 /// Bounds on what a [`Decoder`](super::Decoder) accepts. Every one is checked against the announced
@@ -56,6 +56,7 @@ impl DecodeLimits {
             | MessageType::Gradient => self.frame,
             MessageType::Ping | MessageType::Pong => small::PING as u32,
             MessageType::Token => small::TOKEN as u32,
+            MessageType::Scored => scored::MOST as u32,
             MessageType::Close => small::CLOSE as u32,
             MessageType::Credit => small::CREDIT as u32,
             MessageType::Abort => small::ABORT as u32,

@@ -1,8 +1,8 @@
 //! Every message as a value.
 
 use super::extension::{
-    Begin, Begun, Chunk, Ending, Example, Gradient, Loss, Notice, Open, Part, Save, Saved, Step,
-    Token, Want,
+    Begin, Begun, Chunk, Ending, Example, Gradient, Loss, Notice, Open, Part, Save, Saved, Scored,
+    Step, Token, Want,
 };
 use crate::id::{NodeId, tidy};
 use crate::json::Json;
@@ -84,6 +84,8 @@ pub enum MessageType {
     Save = 0x94,
     /// It is written.
     Saved = 0x95,
+    /// A token of an answer, with how likely it was.
+    Scored = 0x96,
     /// Asks for a piece of a file.
     Want = 0x97,
     /// A piece of a file, or why there is none.
@@ -92,7 +94,7 @@ pub enum MessageType {
 
 impl MessageType {
     /// Every type, in the order of its number.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::HealthCheckRequest,
         Self::HealthCheckResponse,
         Self::SendPromptRequest,
@@ -126,6 +128,7 @@ impl MessageType {
         Self::Loss,
         Self::Save,
         Self::Saved,
+        Self::Scored,
         Self::Want,
         Self::Part,
     ];
@@ -252,6 +255,8 @@ pub enum Message {
     Save(Save),
     /// 0x95, from a stage to the origin.
     Saved(Saved),
+    /// 0x96, from the last stage to the origin.
+    Scored(Scored),
     /// 0x97.
     Want(Want),
     /// 0x98.
@@ -373,6 +378,7 @@ impl Message {
             Self::Loss(_) => MessageType::Loss,
             Self::Save(_) => MessageType::Save,
             Self::Saved(_) => MessageType::Saved,
+            Self::Scored(_) => MessageType::Scored,
             Self::Want(_) => MessageType::Want,
             Self::Part(_) => MessageType::Part,
         }

@@ -31,8 +31,8 @@ pub use encoder::Encoder;
 pub use error::{DecodeError, EncodeError};
 pub use example::{ExampleReply, SendExample};
 pub use extension::{
-    Begin, Begun, Chunk, Ending, Example, Gradient, Loss, Notice, Open, Part, Save, Saved, Step,
-    StepBody, Token, Want,
+    Begin, Begun, Chunk, Ending, Example, Gradient, Loss, Notice, Open, Part, Save, Saved, Scored,
+    Step, StepBody, Token, Want,
 };
 pub use header::{HEADER_LEN, Header, MAGIC};
 pub use hello::Hello;

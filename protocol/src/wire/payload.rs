@@ -1,6 +1,6 @@
 //! Payloads by message type.
 
-use super::extension::{Begin, chunk, file, notice, small, step, train};
+use super::extension::{Begin, chunk, file, notice, scored, small, step, train};
 use super::header::{HEADER_LEN, Header};
 use super::{DecodeError, DecodeLimits, EncodeError, Message, MessageType};
 use super::{health, prompt, result, status, tensor, topology};
@@ -63,6 +63,7 @@ pub(super) fn decode(
         MessageType::Open => step::decode_open(payload),
         MessageType::Step => step::decode_step(payload),
         MessageType::Token => small::decode_token(bytes),
+        MessageType::Scored => scored::decode_scored(bytes),
         MessageType::Close => small::decode_close(bytes),
         MessageType::Credit => small::decode_credit(bytes),
         MessageType::End => notice::decode_ending(kind, bytes).map(Message::End),
@@ -181,6 +182,7 @@ fn write(message: &Message, head: &mut Vec<u8>) -> Result<Bytes, EncodeError> {
         Message::Open(open) => return Ok(step::encode_open(head, open)),
         Message::Step(step) => return step::encode_step(head, step),
         Message::Token(token) => small::encode_token(head, token),
+        Message::Scored(scored) => scored::encode_scored(head, scored),
         Message::Close { stream: number } | Message::Abort { transfer: number } => {
             head.extend_from_slice(&number.to_be_bytes());
         }

@@ -94,6 +94,7 @@ pub fn a_ring_answers_from_both_ends(near: Kind, far: Kind) {
                     request,
                     index,
                     token,
+                    ..
                 } => {
                     let tokens = told.entry(request.to_string()).or_default();
                     assert_eq!(usize::try_from(index), Ok(tokens.len()), "{request}");

@@ -157,7 +157,9 @@ impl Runner {
                     between.push(tensor.clone());
                     input = EngineInput::Hidden(tensor);
                 }
-                EngineOutput::Token { token, .. } => return Ok((Some(token), between)),
+                EngineOutput::Token { token, .. } | EngineOutput::Scored { token, .. } => {
+                    return Ok((Some(token), between));
+                }
                 EngineOutput::Nothing => return Ok((None, between)),
             }
         }

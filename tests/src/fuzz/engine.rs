@@ -5,7 +5,7 @@ use super::source::Source;
 use exo_protocol::dummy::DummyEngine;
 use exo_protocol::engine::{
     Engine as _, EngineCommand, EngineEvent, EngineFailure, EngineInput, EngineOutput, FailureKind,
-    TrainCommand,
+    Scores, TrainCommand,
 };
 use exo_protocol::tensor::Tensor;
 use exo_protocol::{CallId, RequestId, Shard};
@@ -244,6 +244,11 @@ impl Engine {
                 total: 1,
             },
             4 => forwarded(EngineOutput::Nothing),
+            5 if source.one_in(3) => forwarded(EngineOutput::Scored {
+                token: u32::MAX,
+                end: false,
+                scores: Scores::default(),
+            }),
             5 => forwarded(EngineOutput::Token {
                 token: u32::MAX,
                 end: false,

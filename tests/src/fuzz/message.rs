@@ -6,11 +6,12 @@ use super::source::Source;
 use super::training;
 use bytes::Bytes;
 use exo_protocol::dummy;
+use exo_protocol::engine::Scores;
 use exo_protocol::json::Json;
 use exo_protocol::tensor::{DType, DTypeFamily, Tensor};
 use exo_protocol::topology::Capabilities;
 use exo_protocol::wire::{
-    Chunk, Ending, Hello, Message, Notice, Open, SendPrompt, SendResult, SendTensor, Step,
+    Chunk, Ending, Hello, Message, Notice, Open, Scored, SendPrompt, SendResult, SendTensor, Step,
     StepBody, Token, TopologyReply, WireEdge,
 };
 use exo_protocol::{RequestId, Shard};
@@ -99,7 +100,13 @@ pub(super) fn any(source: &mut Source<'_>, scene: &Scene) -> Message {
             plan: plan::any(source, scene.node),
         }),
         20..25 => step(source, scene),
-        25..27 => token(source, scene),
+        25..27 => match token(source, scene) {
+            Message::Token(token) if source.one_in(4) => Message::Scored(Scored {
+                token,
+                scores: Scores::of(&[0.5, 1.5, f32::NAN], 1, source.byte()),
+            }),
+            token => token,
+        },
         27 => Message::Close {
             stream: known_stream(source, scene),
         },

@@ -4,7 +4,7 @@ use super::message::{self, ME};
 use super::plan::Plan;
 use super::source::Source;
 use exo_protocol::json::Json;
-use exo_protocol::wire::{Message, Open, Step, StepBody, Token};
+use exo_protocol::wire::{Message, Open, Scored, Step, StepBody, Token};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Messages of the node that wait for an answer; older ones never get one.
@@ -63,7 +63,7 @@ impl Scene {
                 let stream = self.streams.entry(step.stream).or_default();
                 stream.position = step.position.saturating_add(rows);
             }
-            Message::Token(token) => {
+            Message::Token(token) | Message::Scored(Scored { token, .. }) => {
                 let stream = self.streams.entry(token.stream).or_default();
                 stream.tokens = token.index.saturating_add(1);
             }

@@ -65,6 +65,11 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// Whether its request wants to know how likely tokens were.
+    pub(crate) fn wants_scores(&self) -> bool {
+        self.sampling.scores.is_some()
+    }
+
     pub(crate) fn new(prompt: &[u32], sampling: Sampling, most: u32) -> Self {
         let mut answer = Self {
             hash: 0,

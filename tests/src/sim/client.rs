@@ -1,5 +1,6 @@
 //! The clients of a host: what they ask, what they are told.
 
+use super::engine::scores_of;
 use super::faults::Fault;
 use super::watch::Course;
 use super::world::{LAYERS, MODEL, World};
@@ -127,6 +128,7 @@ impl World {
                 top_k: 40,
                 seed,
                 shaping: (seed.is_multiple_of(2) && !wish.plain).then(|| Arc::new(penalties)),
+                scores: (seed.is_multiple_of(3) && !wish.plain).then_some(1),
             }
         };
         let words: Vec<String> = tokens.iter().map(ToString::to_string).collect();
@@ -172,8 +174,16 @@ impl World {
                 request,
                 index: place,
                 token,
+                scores,
             } => {
                 self.trace.number(u64::from(token));
+                let client = self.hosts[index].clients.get(&request);
+                let asked = client.is_some_and(|client| client.answer.wants_scores());
+                let expected = asked.then(|| scores_of(token));
+                if scores.as_deref() != expected.as_ref() {
+                    let what = format!("n{index}: {request}: {scores:?} with {token}");
+                    self.broken("tokens_once_in_order", what);
+                }
                 self.with_client(index, &request, |client| client.answer.token(place, token))
             }
             Event::Finished {

@@ -8,7 +8,7 @@ use crate::invariants::tokens_once_in_order::{END, sample};
 use bytes::Bytes;
 use exo_protocol::dummy::{self, DummyEngine};
 use exo_protocol::engine::{
-    Engine, EngineCommand, EngineEvent, EngineInput, EngineOutput, Sampling,
+    Engine, EngineCommand, EngineEvent, EngineInput, EngineOutput, Sampling, Scores,
 };
 use exo_protocol::{CallId, DType, RequestId, Shard, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
@@ -155,11 +155,27 @@ impl TrailEngine {
             Some(sampling) => {
                 let token = sample(last.hash, cache.first, &sampling);
                 let end = token == END;
-                EngineOutput::Token { token, end }
+                match sampling.scores {
+                    Some(_) => EngineOutput::Scored {
+                        token,
+                        end,
+                        scores: scores_of(token),
+                    },
+                    None => EngineOutput::Token { token, end },
+                }
             }
             None => EngineOutput::Nothing,
         };
         Ok((output, positions))
+    }
+}
+
+/// How likely a token is: a stand-in that names it.
+pub(super) fn scores_of(token: u32) -> Scores {
+    let score = -(token as f32);
+    Scores {
+        chosen: score,
+        likeliest: vec![(token, score)],
     }
 }
 

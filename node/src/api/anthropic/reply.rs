@@ -238,6 +238,7 @@ mod tests {
             text: "a".into(),
             calls: vec![call()],
             ending: ending(),
+            scores: vec![],
         };
         let value = MessageReply::new().whole(&info(), &[whole], Usage::default());
         let tool = tool_use(&call(), json!({"a": 1}));

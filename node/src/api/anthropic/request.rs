@@ -168,7 +168,7 @@ fn tool_result(place: &str, block: &Value) -> Result<ChatMessage, ApiError> {
 /// Tools as chat templates know them: in OpenAI's shape.
 fn tools(fields: &Fields<'_>) -> Result<Option<Tools>, ApiError> {
     let list = fields.list("tools")?.map_or(&[][..], Vec::as_slice);
-    let (mut names, mut tools) = (Vec::new(), Vec::new());
+    let (mut names, mut tools, mut strict) = (Vec::new(), Vec::new(), Vec::new());
     for (at, value) in list.iter().enumerate() {
         let place = format!("tools[{at}]");
         let dotted = format!("{place}.");
@@ -177,6 +177,9 @@ fn tools(fields: &Fields<'_>) -> Result<Option<Tools>, ApiError> {
             return Err(tool.unsupported("type", "only tools of the client are known here"));
         }
         let name = tool.wanted("name")?;
+        if tool.boolean("strict")? == Some(true) {
+            strict.push(name.clone());
+        }
         let description = tool.text("description")?.unwrap_or_default();
         let schema = tool.object("input_schema")?.cloned().unwrap_or_default();
         let function = json!({"name": name, "description": description, "parameters": schema});
@@ -213,6 +216,7 @@ fn tools(fields: &Fields<'_>) -> Result<Option<Tools>, ApiError> {
         names,
         forced,
         parallel,
+        strict,
     }))
 }
 

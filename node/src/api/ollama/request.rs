@@ -25,9 +25,6 @@ const STOPS: usize = 16;
 pub(super) fn parse(bytes: &[u8], kind: Kind) -> Result<Wish<OllamaReply>, ApiError> {
     let object = body(bytes)?;
     let fields = Fields::new(&object);
-    if fields.get("format").is_some_and(|format| format != "") {
-        return Err(fields.unsupported("format", "answers are held to no format here"));
-    }
     if fields.boolean("think")? == Some(true) {
         return Err(fields.unsupported("think", "thoughts are not told apart here"));
     }
@@ -65,12 +62,25 @@ pub(super) fn parse(bytes: &[u8], kind: Kind) -> Result<Wish<OllamaReply>, ApiEr
         },
         seed: options.seed("seed")?,
         stop: options.stops("stop", STOPS)?,
+        format: format(&fields)?,
+        scores: None,
     };
     Ok(Wish {
         ask,
         stream: fields.boolean("stream")?.unwrap_or(true),
         dialect: OllamaReply::new(kind),
     })
+}
+
+/// `json`, or a schema.
+fn format(fields: &Fields<'_>) -> Result<Option<Value>, ApiError> {
+    match fields.get("format") {
+        None => Ok(None),
+        Some(Value::String(name)) if name.is_empty() => Ok(None),
+        Some(Value::String(name)) if name == "json" => Ok(Some(json!({"type": "object"}))),
+        Some(schema @ Value::Object(_)) => Ok(Some(schema.clone())),
+        Some(other) => Err(wrong("format", "json or a schema", other)),
+    }
 }
 
 /// A prompt goes through the chat template, unless it is raw.
@@ -175,7 +185,16 @@ mod tests {
                 Kind::Chat,
                 "messages[0].role",
             ),
-            (json!({"format": "json"}), Kind::Chat, "format"),
+            (
+                json!({"messages": [{"role": "user"}], "format": "xml"}),
+                Kind::Chat,
+                "format",
+            ),
+            (
+                json!({"messages": [{"role": "user"}], "format": 5}),
+                Kind::Chat,
+                "format",
+            ),
             (
                 json!({"prompt": "x", "options": {"top_p": 2}}),
                 Kind::Generate,

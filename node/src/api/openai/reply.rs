@@ -1,5 +1,6 @@
 //! Completions and chunks.
 
+use crate::answer::TokenScore;
 use crate::api::dialect::{Call, Dialect, Ending, Info, Part, Usage, Whole, sse};
 use crate::api::error::ApiError;
 use crate::random;
@@ -11,6 +12,8 @@ pub(in crate::api) struct ChatReply {
     id: String,
     include_usage: bool,
     tier: bool,
+    /// Whether scores are told, and those of each choice that wait for their text.
+    scored: Option<Vec<Vec<TokenScore>>>,
 }
 
 /// Which build of which program answered.
@@ -20,17 +23,32 @@ impl ChatReply {
     /// A reply with an id of its own. `include_usage`: a last chunk tells the usage. `tier`: the
     /// reply says how it was served.
     #[must_use]
-    pub(in crate::api) fn new(include_usage: bool, tier: bool) -> Self {
+    pub(in crate::api) fn new(include_usage: bool, tier: bool, scored: bool) -> Self {
         Self {
             id: format!("chatcmpl-{}", random::uuid()),
             include_usage,
             tier,
+            scored: scored.then(Vec::new),
         }
     }
 
-    fn chunk(&self, info: &Info, choice: usize, delta: Value, finish: Option<&str>) -> String {
+    /// The scores that wait for some text of a choice.
+    fn waiting(&mut self, choice: usize) -> Value {
+        let waiting = self.scored.as_mut().and_then(|all| all.get_mut(choice));
+        match waiting.map(std::mem::take) {
+            Some(scores) if !scores.is_empty() => logprobs(&scores),
+            _ => Value::Null,
+        }
+    }
+
+    fn chunk(&mut self, info: &Info, choice: usize, delta: Value, finish: Option<&str>) -> String {
+        let texts = delta.get("content").is_some_and(|text| text != "");
+        let scores = match texts || finish.is_some() {
+            true => self.waiting(choice),
+            false => Value::Null,
+        };
         let choice = json!({
-            "index": choice, "delta": delta, "logprobs": null, "finish_reason": finish,
+            "index": choice, "delta": delta, "logprobs": scores, "finish_reason": finish,
         });
         let mut value = self.wrap(info, "chat.completion.chunk", json!([choice]));
         if self.include_usage {
@@ -62,6 +80,17 @@ impl Dialect for ChatReply {
         (0..info.choices)
             .map(|choice| self.chunk(info, choice, role.clone(), None))
             .collect()
+    }
+
+    fn scores(&mut self, choice: usize, scores: &[TokenScore]) {
+        if let Some(all) = &mut self.scored {
+            if all.len() <= choice {
+                all.resize(choice + 1, Vec::new());
+            }
+            if let Some(waiting) = all.get_mut(choice) {
+                waiting.extend_from_slice(scores);
+            }
+        }
     }
 
     fn part(&mut self, info: &Info, choice: usize, part: &Part) -> String {
@@ -105,7 +134,10 @@ impl Dialect for ChatReply {
             json!({
                 "index": index,
                 "message": message,
-                "logprobs": null,
+                "logprobs": match self.scored {
+                    Some(_) => logprobs(&whole.scores),
+                    None => Value::Null,
+                },
                 "finish_reason": whole.ending.word(),
             })
         };
@@ -114,6 +146,28 @@ impl Dialect for ChatReply {
         value["usage"] = usage.to_json();
         value
     }
+}
+
+/// OpenAI's shape of scores.
+fn logprobs(scores: &[TokenScore]) -> Value {
+    json!({"content": scores.iter().map(scored).collect::<Vec<_>>(), "refusal": null})
+}
+
+/// OpenAI's shape of a token's scores.
+pub(in crate::api) fn scored(token: &TokenScore) -> Value {
+    let alone = |token: &TokenScore| {
+        json!({
+            "token": token.text, "logprob": logprob(token.score), "bytes": token.bytes,
+        })
+    };
+    let mut value = alone(token);
+    value["top_logprobs"] = token.likeliest.iter().map(alone).collect();
+    value
+}
+
+/// What is as good as impossible has a number too.
+pub(in crate::api) fn logprob(score: f32) -> f32 {
+    score.max(-9999.0)
 }
 
 /// The last events of a stream: what it took, if `chunk` is there to say it, and the end.

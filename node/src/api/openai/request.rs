@@ -3,9 +3,10 @@
 use super::messages::messages;
 use super::tools::tools;
 use crate::api::error::ApiError;
-use crate::api::fields::{Fields, body};
+use crate::api::fields::{Fields, body, wrong};
 use crate::ask::{Ask, Input};
-use exo_protocol::engine::Shaping;
+use exo_protocol::engine::{Scores, Shaping};
+use serde_json::{Value, json};
 
 /// A request for a chat completion.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -52,6 +53,8 @@ impl ChatRequest {
             shaping: shaping(&fields)?,
             seed: fields.seed("seed")?,
             stop: fields.stops("stop", STOPS)?,
+            format: format(&fields)?,
+            scores: scores(&fields)?,
         };
         Ok(Self {
             ask,
@@ -64,17 +67,6 @@ impl ChatRequest {
 
 /// Saying no is better than an answer that is not what was asked for.
 fn refuse_unsupported(fields: &Fields<'_>) -> Result<(), ApiError> {
-    if fields.boolean("logprobs")? == Some(true) {
-        return Err(fields.unsupported("logprobs", "are not told here"));
-    }
-    fields.refuse("top_logprobs", "are not told here")?;
-    if let Some(format) = fields.object("response_format")? {
-        let format = Fields::at(format, "response_format.");
-        if format.wanted("type")? != "text" {
-            let why = "formats other than text are not enforced here";
-            return Err(fields.unsupported("response_format", why));
-        }
-    }
     if let Some(modalities) = fields.list("modalities")?
         && modalities.iter().any(|modality| modality != "text")
     {
@@ -138,6 +130,66 @@ pub(in crate::api) fn include_usage(fields: &Fields<'_>, stream: bool) -> Result
     Ok(options.boolean("include_usage")?.unwrap_or(false))
 }
 
+/// `response_format`: the schema that it means.
+fn format(fields: &Fields<'_>) -> Result<Option<Value>, ApiError> {
+    let Some(format) = fields.object("response_format")? else {
+        return Ok(None);
+    };
+    let format = Fields::at(format, "response_format.");
+    match format.wanted("type")?.as_str() {
+        "text" => Ok(None),
+        "json_object" => Ok(Some(json!({"type": "object"}))),
+        "json_schema" => {
+            let Some(schema) = format.object("json_schema")? else {
+                let name = format.name("json_schema");
+                return Err(wrong(&name, "an object", &Value::Null));
+            };
+            json_schema(&Fields::at(schema, "response_format.json_schema.")).map(Some)
+        }
+        _ => {
+            let why = "text, json_object and json_schema are known here";
+            Err(fields.unsupported("response_format", why))
+        }
+    }
+}
+
+/// A named schema; one that says nothing takes any object.
+pub(in crate::api) fn json_schema(fields: &Fields<'_>) -> Result<Value, ApiError> {
+    fields.wanted("name")?;
+    fields.text("description")?;
+    // With or without: a schema that is here is held.
+    fields.boolean("strict")?;
+    let schema = fields.object("schema")?;
+    Ok(schema.map_or_else(
+        || json!({"type": "object"}),
+        |schema| Value::Object(schema.clone()),
+    ))
+}
+
+/// `logprobs` and `top_logprobs`.
+fn scores(fields: &Fields<'_>) -> Result<Option<u8>, ApiError> {
+    let wanted = fields.boolean("logprobs")?.unwrap_or(false);
+    let most = top_logprobs(fields)?;
+    if most.is_some() && !wanted {
+        let message = "top_logprobs is only allowed with logprobs: true";
+        return Err(ApiError::field("top_logprobs", message));
+    }
+    Ok(wanted.then(|| most.unwrap_or(0)))
+}
+
+/// How many of the likeliest tokens are wanted.
+pub(in crate::api) fn top_logprobs(fields: &Fields<'_>) -> Result<Option<u8>, ApiError> {
+    let Some(most) = fields.count("top_logprobs", 0)? else {
+        return Ok(None);
+    };
+    let fits = u8::try_from(most).ok();
+    let fits = fits.filter(|&most| usize::from(most) <= Scores::MOST);
+    fits.map(Some).ok_or_else(|| {
+        let message = format!("top_logprobs must be at most {}, not {most}", Scores::MOST);
+        ApiError::field("top_logprobs", message)
+    })
+}
+
 /// OpenAI's penalties and biases, and what many other servers have besides.
 pub(in crate::api) fn shaping(fields: &Fields<'_>) -> Result<Shaping, ApiError> {
     let number = |name, range, usual| Ok(fields.number(name, range)?.unwrap_or(usual));
@@ -148,7 +200,7 @@ pub(in crate::api) fn shaping(fields: &Fields<'_>) -> Result<Shaping, ApiError> 
         frequency: number("frequency_penalty", -2.0..=2.0, usual.frequency)?,
         presence: number("presence_penalty", -2.0..=2.0, usual.presence)?,
         bias: bias(fields)?,
-        answer: Vec::new(),
+        ..usual
     })
 }
 

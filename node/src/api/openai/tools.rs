@@ -9,10 +9,14 @@ use serde_json::Value;
 pub(in crate::api) fn tools(fields: &Fields<'_>) -> Result<Option<Tools>, ApiError> {
     let parallel = fields.boolean("parallel_tool_calls")?.unwrap_or(true);
     let list = fields.list("tools")?.map_or(&[][..], Vec::as_slice);
-    let names = list.iter().enumerate();
-    let names: Vec<String> = names
-        .map(|(at, tool)| name(&format!("tools[{at}]"), tool))
-        .collect::<Result<_, _>>()?;
+    let (mut names, mut strict) = (Vec::new(), Vec::new());
+    for (at, tool) in list.iter().enumerate() {
+        let (name, held) = name(&format!("tools[{at}]"), tool)?;
+        if held {
+            strict.push(name.clone());
+        }
+        names.push(name);
+    }
     let forced = match fields.get("tool_choice") {
         None => None,
         Some(Value::String(choice)) => match choice.as_str() {
@@ -59,11 +63,12 @@ pub(in crate::api) fn tools(fields: &Fields<'_>) -> Result<Option<Tools>, ApiErr
         names,
         forced,
         parallel,
+        strict,
     }))
 }
 
-/// The name of a tool, which must be a function.
-fn name(place: &str, tool: &Value) -> Result<String, ApiError> {
+/// The name of a tool, which must be a function, and whether it is strict.
+fn name(place: &str, tool: &Value) -> Result<(String, bool), ApiError> {
     let Value::Object(tool) = tool else {
         return Err(wrong(place, "an object", tool));
     };
@@ -80,11 +85,8 @@ fn name(place: &str, tool: &Value) -> Result<String, ApiError> {
     let function = Fields::at(function, &dotted);
     function.text("description")?;
     function.object("parameters")?;
-    if function.boolean("strict")? == Some(true) {
-        let why = "arguments are not held to their schema here; leave it away";
-        return Err(function.unsupported("strict", why));
-    }
-    function.wanted("name")
+    let strict = function.boolean("strict")?.unwrap_or(false);
+    Ok((function.wanted("name")?, strict))
 }
 
 #[cfg(test)]
@@ -138,7 +140,7 @@ mod tests {
                 "tools[0].function.name",
             ),
             (
-                json!({"tools": [{"type": "function", "function": {"name": "f", "strict": true}}]}),
+                json!({"tools": [{"type": "function", "function": {"name": "f", "strict": 1}}]}),
                 "tools[0].function.strict",
             ),
             (json!({"tool_choice": "required"}), "tool_choice"),

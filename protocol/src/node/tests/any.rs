@@ -2,7 +2,7 @@
 
 use crate::config::{Config, DirectPeer, Discovery};
 use crate::engine::{
-    EngineCommand, EngineEvent, EngineFailure, EngineOutput, FailureKind, Sampling,
+    EngineCommand, EngineEvent, EngineFailure, EngineOutput, FailureKind, Sampling, Scores,
 };
 use crate::id::{CallId, ConnectionId, DialId};
 use crate::json::Json;
@@ -11,7 +11,7 @@ use crate::shard::Shard;
 use crate::tensor::{DType, Tensor};
 use crate::topology::Capabilities;
 use crate::wire::{
-    Chunk, Ending, Hello, Message, Notice, Open, SendPrompt, SendResult, SendTensor,
+    Chunk, Ending, Hello, Message, Notice, Open, Scored, SendPrompt, SendResult, SendTensor,
     Step as WireStep, StepBody, Token, TopologyReply, WireEdge,
 };
 use alloc::format;
@@ -123,6 +123,16 @@ fn message(kind: u64, by: u64) -> Message {
             token: 5,
             end: by.is_multiple_of(3),
             last: by.is_multiple_of(5),
+        }),
+        19 if by.is_multiple_of(2) => Message::Scored(Scored {
+            token: Token {
+                stream,
+                index: u32::try_from(by / 13 % 3).unwrap_or(0),
+                token: 5,
+                end: false,
+                last: by.is_multiple_of(5),
+            },
+            scores: Scores::of(&[1.0, 2.0], 0, 2),
         }),
         19 => Message::Close { stream },
         20 => Message::Credit {

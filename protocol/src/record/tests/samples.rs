@@ -2,7 +2,7 @@
 
 use crate::engine::{
     EngineEvent, EngineFailure, EngineOutput, ExampleInput, FailureKind, Optimizer, Sampling,
-    Targets, TrainEvent, TrainSetup, Trainable,
+    Scores, Shaping, Targets, TrainEvent, TrainSetup, Trainable,
 };
 use crate::id::{CallId, ConnectionId, DialId};
 use crate::json::Json;
@@ -12,8 +12,8 @@ use crate::tensor::{DType, DTypeFamily, Tensor};
 use crate::topology::Capabilities;
 use crate::topology::ModelCost;
 use crate::wire::{
-    self, Chunk, DecodeError, Ending, Message, MessageType, Notice, Open, SendPrompt, SendResult,
-    SendTensor, Step, StepBody, Token,
+    self, Chunk, DecodeError, Ending, Message, MessageType, Notice, Open, Scored, SendPrompt,
+    SendResult, SendTensor, Step, StepBody, Token,
 };
 use alloc::format;
 use alloc::string::String;
@@ -130,6 +130,19 @@ pub(super) fn messages() -> Vec<Message> {
             token: SECRET_TOKEN,
             end: false,
             last: true,
+        }),
+        Message::Scored(Scored {
+            token: Token {
+                stream: 1,
+                index: 2,
+                token: SECRET_TOKEN,
+                end: false,
+                last: true,
+            },
+            scores: Scores {
+                chosen: -0.5,
+                likeliest: vec![(SECRET_TOKEN, -0.5)],
+            },
         }),
         Message::Close { stream: 1 },
         Message::Credit {
@@ -343,6 +356,11 @@ pub(super) fn inputs() -> Vec<Input> {
             end_tokens: vec![0, END],
             sampling: Sampling {
                 temperature: 0.7,
+                shaping: Some(Arc::new(Shaping {
+                    grammar: Some(secret().into()),
+                    ..Shaping::default()
+                })),
+                scores: Some(3),
                 ..Sampling::default()
             },
             max_tokens: 9,
@@ -401,6 +419,14 @@ pub(super) fn inputs() -> Vec<Input> {
         forwarded(EngineOutput::Token {
             token: SECRET_TOKEN,
             end: false,
+        }),
+        forwarded(EngineOutput::Scored {
+            token: SECRET_TOKEN,
+            end: false,
+            scores: Scores {
+                chosen: -0.5,
+                likeliest: vec![(SECRET_TOKEN, -0.5)],
+            },
         }),
         forwarded(EngineOutput::Token {
             token: END,

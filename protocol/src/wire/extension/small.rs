@@ -27,15 +27,20 @@ pub(in super::super) fn decode_id(kind: MessageType, payload: &[u8]) -> Result<u
 
 pub(in super::super) fn decode_token(payload: &[u8]) -> Result<Message, DecodeError> {
     let mut fields = Fields::exactly(MessageType::Token, payload, TOKEN)?;
+    token_fields(&mut fields).map(Message::Token)
+}
+
+/// The fields of TOKEN, with which SCORED begins.
+pub(super) fn token_fields(fields: &mut Fields<'_>) -> Result<Token, DecodeError> {
     let (stream, index, token) = (fields.u32()?, fields.u32()?, fields.u32()?);
     let flags = fields.flags(END | LAST)?;
-    Ok(Message::Token(Token {
+    Ok(Token {
         stream,
         index,
         token,
         end: flags & END != 0,
         last: flags & LAST != 0,
-    }))
+    })
 }
 
 pub(in super::super) fn encode_token(out: &mut Vec<u8>, token: &Token) {

@@ -71,7 +71,25 @@ fn written() -> Vec<(Message, Vec<u8>)> {
             last,
         })
     };
+    let scored = Message::Scored(Scored {
+        token: Token {
+            stream,
+            index: 5,
+            token: 7,
+            end: false,
+            last: true,
+        },
+        scores: Scores {
+            chosen: -0.5,
+            likeliest: vec![(3, -0.25), (7, -0.5)],
+        },
+    });
     let table: &[(Message, &[u8])] = &[
+        (
+            scored,
+            b"\x01\x02\x03\x04\0\0\0\x05\0\0\0\x07\x02\xbf\0\0\0\0\0\0\x02\
+              \0\0\0\x03\0\0\0\x07\0\0\x80\xbe\0\0\0\xbf",
+        ),
         (
             Message::Ping {
                 id: 0x0102_0304_0506_0708,

@@ -153,7 +153,7 @@ fn flags_and_codes_that_the_table_does_not_know_are_none() {
         let whole = payload(&message.expect("there is one"));
         let at = match kind {
             MessageType::Step => 8,
-            MessageType::Token => 12,
+            MessageType::Token | MessageType::Scored => 12,
             _ => 16,
         };
         for flags in 0..=u8::MAX {

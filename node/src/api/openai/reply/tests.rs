@@ -21,7 +21,41 @@ fn reply(include_usage: bool, tier: bool) -> ChatReply {
         id: "chatcmpl-1".into(),
         include_usage,
         tier,
+        scored: None,
     }
+}
+
+#[test]
+fn scores_come_with_the_text_that_they_belong_to() {
+    let score = |text: &str, likeliest: Vec<TokenScore>| TokenScore {
+        text: text.into(),
+        bytes: text.into(),
+        score: -0.5,
+        likeliest,
+    };
+    let mut reply = ChatReply::new(false, false, true);
+    assert!(reply.begin(&info(2)).contains(r#""logprobs":null"#));
+    reply.scores(1, &[score("a", vec![score("b", vec![])])]);
+    reply.scores(1, &[score("c", vec![])]);
+    let other = reply.part(&info(2), 0, &Part::Text("x".into()));
+    assert!(other.contains(r#""logprobs":null"#), "{other}");
+    let chunk = reply.part(&info(2), 1, &Part::Text("ac".into()));
+    let first = concat!(
+        r#""logprobs":{"content":[{"token":"a","logprob":-0.5,"bytes":[97],"top_logprobs":"#,
+        r#"[{"token":"b","logprob":-0.5,"bytes":[98]}]},"#,
+        r#"{"token":"c","logprob":-0.5,"bytes":[99],"top_logprobs":[]}],"refusal":null}"#
+    );
+    assert!(chunk.contains(first), "{chunk}");
+    let last = reply.finish(&info(2), 1, &ending(FinishReason::Stop));
+    assert!(last.contains(r#""logprobs":null"#), "{last}");
+    let whole = Whole {
+        text: "a".into(),
+        calls: vec![],
+        ending: ending(FinishReason::Stop),
+        scores: vec![score("a", vec![])],
+    };
+    let value = reply.whole(&info(1), &[whole], USAGE);
+    assert_eq!(value["choices"][0]["logprobs"]["content"][0]["token"], "a");
 }
 
 fn ending(reason: FinishReason) -> Ending {
@@ -44,6 +78,7 @@ fn whole_answers_have_openais_shape() {
         text: "hi".into(),
         calls: vec![],
         ending: ending(FinishReason::Stop),
+        scores: vec![],
     };
     let value = reply(false, false).whole(&info(1), &[whole], USAGE);
     assert_eq!(
@@ -99,6 +134,7 @@ fn calls_have_openais_shape() {
             called: true,
             ..ending(FinishReason::Stop)
         },
+        scores: vec![],
     };
     let choice = &reply(false, false).whole(&info(1), &[whole], USAGE)["choices"][0];
     assert_eq!(choice["finish_reason"], "tool_calls");

@@ -95,7 +95,7 @@ fn what_shapes_the_choice_is_read() {
         frequency: -0.5,
         presence: 2.0,
         bias: vec![(7, -100.0), (8, 0.5)],
-        answer: vec![],
+        ..Shaping::default()
     };
     assert_eq!(parse(body).unwrap().ask.shaping, expected);
     for (bias, place) in [
@@ -146,9 +146,12 @@ fn mistakes_name_their_field() {
         ("reasoning_effort", json!("high")),
         ("web_search_options", json!({})),
         ("stream_options", json!({"include_usage": true})),
-        ("logprobs", json!(true)),
+        ("logprobs", json!("yes")),
+        ("top_logprobs", json!(1)),
+        ("top_logprobs", json!(21)),
         ("presence_penalty", json!("x")),
-        ("response_format", json!({"type": "json_object"})),
+        ("response_format", json!({"type": "xml"})),
+        ("response_format", json!("json")),
         ("logit_bias", json!([])),
         ("frequency_penalty", json!(2.1)),
         ("min_p", json!(-1)),
@@ -163,6 +166,47 @@ fn mistakes_name_their_field() {
     assert_eq!(
         with("temperature", json!("hot")).unwrap_err().message,
         "temperature must be a number, not a text"
+    );
+}
+
+#[test]
+fn formats_and_scores_are_read() {
+    let format = |value: Value| with("response_format", value).map(|request| request.ask.format);
+    assert_eq!(format(json!({"type": "text"})), Ok(None));
+    let object = json!({"type": "object"});
+    assert_eq!(
+        format(json!({"type": "json_object"})),
+        Ok(Some(object.clone()))
+    );
+    let schema = json!({"type": "array"});
+    let named = json!({"name": "n", "strict": true, "schema": schema});
+    let wanted = format(json!({"type": "json_schema", "json_schema": named}));
+    assert_eq!(wanted, Ok(Some(schema)));
+    let any = json!({"type": "json_schema", "json_schema": {"name": "n"}});
+    assert_eq!(format(any), Ok(Some(object)));
+    for (wrong, place) in [
+        (
+            json!({"type": "json_schema"}),
+            "response_format.json_schema",
+        ),
+        (
+            json!({"type": "json_schema", "json_schema": {}}),
+            "response_format.json_schema.name",
+        ),
+        (json!({}), "response_format.type"),
+    ] {
+        let error = format(wrong).unwrap_err();
+        assert_eq!(error.param.as_deref(), Some(place));
+    }
+    let scores = |more: Value| {
+        let mut request = json!({"messages": [{"role": "user", "content": "hi"}]});
+        request["logprobs"] = json!(true);
+        request["top_logprobs"] = more;
+        parse(request).unwrap().ask.scores
+    };
+    assert_eq!(
+        (scores(json!(null)), scores(json!(20))),
+        (Some(0), Some(20))
     );
 }
 

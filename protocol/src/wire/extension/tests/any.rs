@@ -1,12 +1,12 @@
 //! Messages of every kind of the extension, from a seed.
 
-use crate::engine::{ExampleInput, Targets};
+use crate::engine::{ExampleInput, Scores, Targets};
 use crate::rng::Rng;
 use crate::tensor::{DType, Tensor};
 use crate::topology::Capabilities;
 use crate::wire::{
     Begin, Begun, Chunk, Ending, Example, Gradient, Loss, Message, MessageType, Notice, Open, Save,
-    Saved, Step, StepBody, Token, TopologyReply, WireEdge,
+    Saved, Scored, Step, StepBody, Token, TopologyReply, WireEdge,
 };
 use alloc::string::String;
 use alloc::vec;
@@ -201,6 +201,19 @@ pub(crate) fn message(rng: &mut Rng) -> Message {
             token: u32_of(rng),
             end: rng.below(2) == 0,
             last: rng.below(2) == 0,
+        }),
+        MessageType::Scored => Message::Scored(Scored {
+            token: Token {
+                stream: u32_of(rng),
+                index: u32_of(rng),
+                token: u32_of(rng),
+                end: rng.below(2) == 0,
+                last: rng.below(2) == 0,
+            },
+            scores: Scores {
+                chosen: -0.5,
+                likeliest: (0..rng.below(21)).map(|_| (u32_of(rng), -1.5)).collect(),
+            },
         }),
         MessageType::Close => Message::Close {
             stream: u32_of(rng),

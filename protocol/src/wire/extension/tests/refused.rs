@@ -10,6 +10,7 @@ fn shape(kind: MessageType) -> (usize, bool) {
     match kind {
         MessageType::Ping | MessageType::Pong | MessageType::Credit => (8, false),
         MessageType::Token => (13, false),
+        MessageType::Scored => (21, true),
         MessageType::Close | MessageType::Abort => (4, false),
         MessageType::Error | MessageType::Goodbye => (2, true),
         MessageType::End | MessageType::Failed => (8, true),
@@ -81,6 +82,7 @@ fn what_a_frame_may_announce() {
         (MessageType::Open, 600),
         (MessageType::Step, 5000),
         (MessageType::Token, 13),
+        (MessageType::Scored, 181),
         (MessageType::Close, 4),
         (MessageType::Credit, 8),
         (MessageType::End, 65536),
@@ -113,12 +115,36 @@ fn what_a_frame_may_announce() {
 }
 
 #[test]
+fn scores_that_are_not_as_many_as_they_say_are_refused() {
+    let payload = |count: u32, bytes: usize| {
+        let mut payload = vec![0; 17];
+        payload.extend_from_slice(&count.to_be_bytes());
+        payload.resize(payload.len() + bytes, 0);
+        payload
+    };
+    for (count, bytes) in [(0, 0), (1, 8), (20, 160)] {
+        assert!(decode(MessageType::Scored, &payload(count, bytes)).is_ok());
+    }
+    for (count, bytes) in [(0, 8), (1, 0), (1, 7), (2, 8), (21, 160), (u32::MAX, 0)] {
+        let read = decode(MessageType::Scored, &payload(count, bytes));
+        let expected = 21 + 8 * count.min(20) as usize;
+        let (kind, got) = (MessageType::Scored, 21 + bytes);
+        let error = DecodeError::Length {
+            kind,
+            expected,
+            got,
+        };
+        assert_eq!(read, Err(error), "{count} in {bytes} bytes");
+    }
+}
+
+#[test]
 fn unknown_flags_are_refused() {
     for (message, payload) in written() {
         let kind = message.message_type();
         let (at, known) = match kind {
             MessageType::Step => (8, 1),
-            MessageType::Token => (12, 3),
+            MessageType::Token | MessageType::Scored => (12, 3),
             MessageType::Example => (16, 1),
             _ => continue,
         };

@@ -65,6 +65,27 @@ pub(super) fn of_message(message: &Message) -> Option<Vec<(&'static str, String)
             flags(&[flag(token.end, "END"), flag(token.last, "LAST")]),
         ]
         .into(),
+        Message::Scored(scored) => {
+            let token = scored.token;
+            let (likeliest, scores): (Vec<u32>, Vec<f32>) =
+                scored.scores.likeliest.iter().copied().unzip();
+            let bytes: Vec<u8> = scores
+                .iter()
+                .flat_map(|score| score.to_le_bytes())
+                .collect();
+            let scores = Tensor::new(DType::F32, [1, 1, scores.len()].into(), bytes.into());
+            [
+                ("stream", token.stream.to_string()),
+                ("index", token.index.to_string()),
+                ("token", token.token.to_string()),
+                flags(&[flag(token.end, "END"), flag(token.last, "LAST")]),
+                ("score", bits(scored.scores.chosen)),
+                ("likeliest_count", likeliest.len().to_string()),
+                ("likeliest", format!("{likeliest:?}")),
+                ("scores", of_tensor(&scores.expect("bytes match"))),
+            ]
+            .into()
+        }
         Message::Close { stream } => [("stream", stream.to_string())].into(),
         Message::Credit { stream, bytes } => {
             [("stream", stream.to_string()), ("bytes", bytes.to_string())].into()
