@@ -4,7 +4,7 @@
 use super::client::{End, Wish};
 use super::faults::Faults;
 use super::outcome::{Outcome, Violation};
-use super::ways::Ways;
+use super::ways::{Place, Ways};
 use super::world::{LAYERS, MODEL, World};
 use super::{Host, Mode};
 use crate::invariants::prediction_holds;
@@ -33,6 +33,8 @@ pub(crate) struct Forecast {
     pub(crate) first: Duration,
     pub(crate) token: Duration,
     pub(crate) ring: Vec<Stage>,
+    /// How far its hops are off half of a round trip, all together.
+    pub(crate) skew: Duration,
     pub(crate) placement: Placement,
 }
 
@@ -143,8 +145,23 @@ impl World {
             first: first - begun,
             token: (last - first) / steps,
             ring: client.course.ring.clone(),
+            skew: self.skew(index, &client.course.ring),
             placement,
         })
+    }
+
+    /// Ways there and back differ, and nodes can only measure both together.
+    fn skew(&self, origin: usize, ring: &[Stage]) -> Duration {
+        let hosts = ring.iter().filter_map(|stage| self.host_of(&stage.node));
+        let hosts: Vec<usize> = hosts.collect();
+        let (Some(first), Some(last)) = (hosts.first(), hosts.last()) else {
+            return Duration::ZERO;
+        };
+        let inner = hosts.windows(2).map(|pair| [pair[0], pair[1]]);
+        let ends = [[*last, *first], [origin, *first], [*last, origin]];
+        let way = |from, to| self.net.between(from, to, Place::first(to)).latency;
+        let off = |[from, to]: [usize; 2]| way(from, to).abs_diff(way(to, from)) / 2;
+        inner.chain(ends).map(off).sum()
     }
 
     /// How long an engine takes over a step, if it was given a speed.
