@@ -24,13 +24,14 @@ const LIMITS: [&str; 2] = [
 ];
 
 /// Why a node may be gone, or out of reach, in such a network.
-const LOST: [&str; 9] = [
+const LOST: [&str; 10] = [
     "silent after",
     "closed by the peer",
     "connection reset by peer",
     "no route to host",
     "has no connection to",
     "does not name it at this address",
+    "it announces itself no longer",
     "is connected at another address already",
     "is connected already",
     "it is shutting down",
