@@ -162,11 +162,16 @@ impl Answer {
             timeout: answering.timeout,
             ready: VecDeque::new(),
         };
-        for submit in submits {
+        for mut submit in submits {
+            submit.trace = mark.trace();
             tracing::trace!("{submit:?}");
             tracing::debug!("{} is asked as {}", answer.model, submit.request);
             let metrics = answer.events.metrics();
             metrics.begins(&submit.request, &answer.model, prompt_tokens, mark.id());
+            if mark.trace() {
+                let traces = answer.events.traces();
+                traces.begin(&submit.request, mark.id(), &answer.model);
+            }
             answer
                 .handle
                 .command(Command::Submit(submit))

@@ -1,6 +1,7 @@
 //! Commands that start no node: they print something, or ask the one that runs here.
 
 mod api;
+mod trace;
 
 use crate::cli::{self, Args, Shell, UsageError};
 use api::Api;
@@ -44,6 +45,7 @@ pub(crate) fn perform(args: &Args) -> Option<Result<bool, AsideError>> {
     Some(match command.as_str() {
         "completions" => completions(&words),
         "man" => no_more(&words, "man").and_then(|()| print(&cli::man())),
+        "trace" => trace::trace(args, &words, &Api::new(args)).and_then(|text| print(&text)),
         "health" => no_more(&words, "health").and_then(|()| health(&Api::new(args))),
         _ => return None,
     })

@@ -236,6 +236,7 @@ impl Ask {
                 .min(self.max_tokens.unwrap_or(u32::MAX))
                 .min(answering.max_tokens),
             timeout: answering.timeout,
+            trace: false,
         };
         let mut submits = vec![first.clone()];
         for further in 1..self.choices.unwrap_or(1) {

@@ -199,6 +199,7 @@ impl Ring<'_> {
             sampling: Sampling::default(),
             max_tokens: most,
             timeout: self.app.answering().timeout,
+            trace: false,
         };
         let request = submit.request.clone();
         let news = self.app.events().of(request.clone());

@@ -5,6 +5,7 @@ use crate::identity;
 use crate::logging::DISCOVERY;
 use crate::metrics::Metrics;
 use crate::sharing::Post;
+use crate::traces::Traces;
 use crate::wake::Wake;
 use exo_protocol::id::{NodeId, RequestId};
 use exo_protocol::{Event, ModelId, Shard, Stage};
@@ -24,6 +25,7 @@ pub struct Events {
     drained: AtomicBool,
     watched: Mutex<Vec<Weak<Wake>>>,
     metrics: Arc<Metrics>,
+    traces: Traces,
     /// Where news of files goes.
     post: OnceLock<Post>,
 }
@@ -58,6 +60,12 @@ impl Events {
             waiting.insert(request.clone(), sender.clone());
         }
         receiver
+    }
+
+    /// What is known of the ways of tokens.
+    #[must_use]
+    pub fn traces(&self) -> &Traces {
+        &self.traces
     }
 
     /// What is counted and measured.
@@ -145,6 +153,7 @@ impl Events {
 
     fn take(&self, event: Event) {
         self.metrics.hear(&event);
+        self.traces.hear(&event);
         let request = match &event {
             Event::Accepted { request, ring }
             | Event::JobReady {
@@ -328,6 +337,8 @@ impl Events {
                 lock(&self.loading).remove(&shard);
                 tracing::error!("{shard}: {reason}");
             }
+            // The trace of its request tells.
+            Event::StepTimed { .. } => {}
             other => tracing::debug!("{other:?}"),
         }
     }

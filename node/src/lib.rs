@@ -39,6 +39,7 @@ pub mod speaker;
 pub mod stop;
 pub mod tailscale;
 pub mod terminal;
+pub mod traces;
 pub mod train;
 #[cfg(feature = "tui")]
 pub mod tui;

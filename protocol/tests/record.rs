@@ -29,6 +29,7 @@ fn submit() -> Input {
         sampling: Sampling::default(),
         max_tokens: 20,
         timeout: Duration::from_secs(60),
+        trace: false,
     }))
 }
 

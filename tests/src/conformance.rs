@@ -51,6 +51,7 @@ pub fn submit(request: &str, layers: u32, max_tokens: u32, timeout: Duration) ->
         sampling: Sampling::default(),
         max_tokens,
         timeout,
+        trace: false,
     }
 }
 

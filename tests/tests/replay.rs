@@ -174,6 +174,7 @@ fn submit(request: &str, model: &str, tokens: usize, max_tokens: u32) -> Command
         sampling: Sampling::default(),
         max_tokens,
         timeout: PATIENCE,
+        trace: false,
     })
 }
 

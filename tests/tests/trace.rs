@@ -268,6 +268,7 @@ impl Replay {
             sampling: Default::default(),
             max_tokens: 10_000,
             timeout: Duration::from_secs(900),
+            trace: false,
         })));
     }
 }

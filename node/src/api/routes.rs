@@ -10,7 +10,7 @@ use super::{
 };
 use crate::app::App;
 use crate::metrics;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,6 +26,8 @@ enum Route<'a> {
     Live,
     Ready,
     Metrics,
+    /// Of a request.
+    Trace(&'a str),
     Models,
     Model(&'a str),
     Downloads,
@@ -80,6 +82,8 @@ impl<'a> Route<'a> {
                 let path = path.strip_prefix("/v1").unwrap_or(path);
                 if let Some(id) = path.strip_prefix("/plan/") {
                     Self::Plan(Some(id))
+                } else if let Some(id) = path.strip_prefix("/trace/") {
+                    Self::Trace(id)
                 } else if let Some(id) = path.strip_prefix("/downloads/") {
                     Self::Download(id)
                 } else {
@@ -109,6 +113,7 @@ impl<'a> Route<'a> {
             Self::Live => "/health/live",
             Self::Ready => "/health/ready",
             Self::Metrics => "/metrics",
+            Self::Trace(_) => "/v1/trace/{id}",
             Self::Models => "/v1/models",
             Self::Model(_) => "/v1/models/{id}",
             Self::Downloads => "/v1/downloads",
@@ -338,6 +343,7 @@ fn read(app: &App, route: Route<'_>) -> Result<Reply, ApiError> {
         Route::Downloads => Reply::json(200, &models::downloads(app)),
         Route::Live => Reply::json(200, &json!({"status": "live"})),
         Route::Ready => health::ready(app),
+        Route::Trace(id) => Reply::json(200, &trace(app, id)?),
         Route::Metrics => Reply::text(metrics::CONTENT_TYPE, app.metrics()),
         Route::Topology => Reply::json(200, &views::topology(app)),
         Route::Plan(id) => Reply::json(200, &views::plan(app, id)?),
@@ -345,6 +351,17 @@ fn read(app: &App, route: Route<'_>) -> Result<Reply, ApiError> {
         Route::Status | Route::Post(_) | Route::Download(_) | Route::Events | Route::Web(_) => {
             Reply::json(200, &views::status(app))
         }
+    })
+}
+
+/// The way of a request's tokens.
+fn trace(app: &App, id: &str) -> Result<Value, ApiError> {
+    app.events().traces().json(id).ok_or_else(|| {
+        let message = format!(
+            "no request {id:?} was traced here lately; send X-Exo-Trace: 1 with one, and look for \
+             its X-Request-Id"
+        );
+        ApiError::new(404, "not_traced", message)
     })
 }
 
@@ -372,6 +389,7 @@ mod tests {
             "/health/live",
             "/health/ready",
             "/metrics",
+            "/v1/trace/x",
             "/models",
             "/v1/models",
             "/topology",

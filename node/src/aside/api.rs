@@ -2,6 +2,7 @@
 
 use super::AsideError;
 use crate::cli::Args;
+use crate::terminal::printable;
 use serde_json::Value;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -41,6 +42,32 @@ impl Api {
         let request = request.timeout_recv_response(Some(PATIENCE)).build();
         let answer = request.call().map_err(|error| self.nobody(&error))?;
         self.read(answer)
+    }
+
+    /// `POST` of a question that is to be traced under this id, however long its answer takes.
+    pub(super) fn post_traced(
+        &self,
+        path: &str,
+        document: &Value,
+        id: &str,
+    ) -> Result<(u16, Value), AsideError> {
+        let request = self.agent.post(format!("{}{path}", self.base));
+        let request = request.header("Content-Type", "application/json");
+        let request = request
+            .header("X-Request-Id", id)
+            .header("X-Exo-Trace", "1");
+        let answer = request.send(document.to_string().as_bytes());
+        self.read(answer.map_err(|error| self.nobody(&error))?)
+    }
+
+    /// An answer that is none.
+    pub(super) fn refused(&self, path: &str, status: u16, value: &Value) -> AsideError {
+        let message = value["error"]["message"].as_str().unwrap_or("nothing more");
+        AsideError::Refused {
+            url: format!("{}{path}", self.base),
+            status,
+            message: printable(message),
+        }
     }
 
     fn read(

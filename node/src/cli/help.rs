@@ -5,7 +5,7 @@ use crate::terminal::Style;
 use argh::{ArgsInfo, FlagInfo, FlagInfoKind};
 use std::fmt::Write as _;
 
-const COMMANDS: [(&str, &str); 16] = [
+const COMMANDS: [(&str, &str); 17] = [
     (
         "exo-node",
         "join the ring and serve the API (the same as serve)",
@@ -51,6 +51,10 @@ const COMMANDS: [(&str, &str); 16] = [
     (
         "exo-node connect --stdio",
         "be a node without ports, for who started this by ssh",
+    ),
+    (
+        "exo-node trace REQUEST-ID",
+        "print what a token's way through the ring costs, or with --prompt TEXT that of a new answer's",
     ),
     (
         "exo-node health",
@@ -316,7 +320,8 @@ mod tests {
                 .count();
             // Some stand in the description of another one, or of a command, too.
             let wanted = match flag.long {
-                "--models-dir" | "--prompt" | "--stdio" => 2,
+                "--models-dir" | "--stdio" => 2,
+                "--prompt" => 3,
                 "--data" => 3,
                 _ => 1,
             };

@@ -2,7 +2,7 @@
 
 use super::Maker;
 use exo_protocol::Status;
-use exo_protocol::node::PeerStatus;
+use exo_protocol::node::{PeerStatus, Traffic};
 use prometheus::proto::MetricFamily;
 use prometheus::{GaugeVec, Opts, Registry};
 use std::collections::{BTreeMap, BTreeSet};
@@ -127,6 +127,8 @@ impl Maker<'_> {
             "Bytes of these steps.",
             &["peer"],
         );
+        let traffic =
+            TRAFFIC.map(|(name, help, value)| (self.counters(name, help, &["peer"]), value));
         let mut seen = BTreeSet::new();
         let named = |peer: &'_ PeerStatus| peer.node.clone();
         for peer in &status.peers {
@@ -144,6 +146,10 @@ impl Maker<'_> {
             }
             hops.with_label_values(&label).inc_by(peer.hops.count);
             bytes.with_label_values(&label).inc_by(peer.hops.bytes);
+            for (counter, value) in &traffic {
+                let count = value(&peer.traffic);
+                counter.with_label_values(&label).inc_by(count);
+            }
         }
     }
 
@@ -168,6 +174,32 @@ impl Maker<'_> {
         self.known(GaugeVec::new(Opts::new(name, help), labels))
     }
 }
+
+/// Name, meaning and value.
+type Of = (&'static str, &'static str, fn(&Traffic) -> u64);
+
+const TRAFFIC: [Of; 4] = [
+    (
+        "exo_peer_sent_frames_total",
+        "Frames written to the peer.",
+        |traffic| traffic.sent_frames,
+    ),
+    (
+        "exo_peer_sent_bytes_total",
+        "Bytes of these frames, headers included.",
+        |traffic| traffic.sent_bytes,
+    ),
+    (
+        "exo_peer_received_frames_total",
+        "Frames that came from the peer.",
+        |traffic| traffic.received_frames,
+    ),
+    (
+        "exo_peer_received_bytes_total",
+        "Bytes of these frames, headers included.",
+        |traffic| traffic.received_bytes,
+    ),
+];
 
 const NONE: &[&str] = &[];
 

@@ -51,6 +51,8 @@ pub(super) struct Client {
     pub(super) until: Instant,
     /// The time that it was given.
     pub(super) seconds: u64,
+    /// What its steps cost is told.
+    pub(super) trace: bool,
 }
 
 /// A request between two rings.
@@ -95,6 +97,7 @@ impl Client {
             waiting: None,
             until: now + submit.timeout,
             seconds: submit.timeout.as_secs(),
+            trace: submit.trace,
         }
     }
 
@@ -265,6 +268,7 @@ mod tests {
                 sampling: Sampling::default(),
                 max_tokens: 9,
                 timeout: Duration::from_secs(1),
+                trace: false,
             },
             9,
             Instant::ZERO,

@@ -20,6 +20,9 @@ pub(super) struct Desk {
     shards: BTreeMap<Shard, ShardState>,
     /// Shards for which all idle ones were given back already.
     pub(super) pressed: Vec<Shard>,
+    /// When the engine was last done with something, and when with what was before that.
+    done: Instant,
+    turn: Instant,
 }
 
 /// What a completion is for.
@@ -80,6 +83,11 @@ impl Desk {
             Some(ShardState::Loaded { bytes, .. }) => *bytes,
             Some(ShardState::Loading) | None => 0,
         }
+    }
+
+    /// When the engine could begin with what it was last done with.
+    pub(super) fn turn(&self) -> Instant {
+        self.turn
     }
 
     pub(super) fn calls(&self) -> usize {
@@ -222,6 +230,7 @@ impl Node {
             return;
         };
         let id = event.call();
+        self.desk.turn = core::mem::replace(&mut self.desk.done, self.now);
         match (call, event) {
             (
                 Call::Load(shard),

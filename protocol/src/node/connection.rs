@@ -3,6 +3,7 @@
 use super::extended::Extended;
 use super::outbox::{Outbox, OutboxFull};
 use super::peer::PeerKey;
+use super::timing::Written;
 use crate::id::NodeId;
 use crate::time::Instant;
 use crate::wire::extension::Chunk;
@@ -18,6 +19,8 @@ pub(super) struct Connection {
     pub(super) remote: String,
     /// The peer that this node dialled over it.
     pub(super) peer: Option<PeerKey>,
+    /// The peer whose frames it carries, once that is known, if the peer opened it.
+    pub(super) holder: Option<PeerKey>,
     /// Who the other end says it is.
     pub(super) claims: Option<NodeId>,
     /// The node closed it; only [`Input::Lost`](super::Input::Lost) is still to come.
@@ -26,6 +29,8 @@ pub(super) struct Connection {
     pub(super) stalls_at: Option<Instant>,
     /// Present between nodes of ours, once they introduced themselves.
     pub(super) extended: Option<Extended>,
+    /// Messages of which somebody wants to know when they are written.
+    pub(super) timed: VecDeque<Written>,
     outbox: Outbox,
     awaited: VecDeque<Awaited>,
     writing: VecDeque<Writing>,
@@ -77,6 +82,8 @@ struct Writing {
     /// About how many bytes it has.
     bytes: usize,
     probe: Option<u64>,
+    /// The step or token that is complete with it, by its stream.
+    completes: Option<(MessageType, u32)>,
 }
 
 impl Connection {
@@ -87,10 +94,12 @@ impl Connection {
         Self {
             remote,
             peer,
+            holder: None,
             claims: None,
             closing: false,
             stalls_at: None,
             extended: None,
+            timed: VecDeque::new(),
             outbox: Outbox::default(),
             awaited: VecDeque::new(),
             writing: VecDeque::new(),
@@ -109,6 +118,7 @@ impl Connection {
     /// was open.
     pub(super) fn withdraw(&mut self, stream: u32) -> bool {
         let unsent = self.outbox.withdraw(stream);
+        self.timed.retain(|written| written.stream != stream);
         let extended = self.extended.as_mut();
         extended.is_some_and(|extended| extended.close(stream, &unsent))
     }
@@ -126,7 +136,7 @@ impl Connection {
             return None;
         }
         let bytes = self.outbox.next_len()?;
-        let message = self.outbox.pop()?;
+        let (message, stream) = self.outbox.pop_with_stream()?;
         let kind = match &message {
             // What comes in pieces is asked with the last one.
             Message::Chunk(chunk) if chunk.is_last() => MessageType::from_byte(chunk.kind),
@@ -151,6 +161,7 @@ impl Connection {
                 Message::Ping { id } => Some(id),
                 _ => None,
             },
+            completes: kind.zip(stream),
         });
         if let Some(reply) = reply {
             self.awaited.push_back(Awaited {
@@ -195,13 +206,15 @@ impl Connection {
     }
 
     /// The driver wrote the oldest message. Its reply, if it has one and has not come already, is
-    /// due after `patience`. Says whether it was a tensor.
+    /// due after `patience`. Says whether it was a tensor, and which step or token is complete.
     pub(super) fn sent(
         &mut self,
         now: Instant,
         patience: impl FnOnce(Reply) -> Duration,
-    ) -> Option<Reply> {
-        let writing = self.writing.pop_front()?;
+    ) -> (Option<Reply>, Option<(MessageType, u32)>) {
+        let Some(writing) = self.writing.pop_front() else {
+            return (None, None);
+        };
         // What waits behind it begins now.
         if let Some(next) = self.writing.front_mut() {
             next.since = now;
@@ -209,7 +222,9 @@ impl Connection {
         if let (Some(probe), Some(extended)) = (writing.probe, &mut self.extended) {
             extended.pulse.written(probe, now);
         }
-        let reply = writing.reply?;
+        let Some(reply) = writing.reply else {
+            return (None, writing.completes);
+        };
         let awaited = self
             .awaited
             .iter_mut()
@@ -217,7 +232,7 @@ impl Connection {
         if let Some(awaited) = awaited {
             awaited.until = Some(now + patience(reply));
         }
-        Some(reply)
+        (Some(reply), writing.completes)
     }
 
     /// A reply came; it must answer the oldest request.
@@ -329,7 +344,7 @@ mod tests {
         connection.push(health, 8).expect("there is room");
         assert!(connection.next(at(0), 8).is_some());
         assert_eq!(connection.overdue(at(10), stall), None);
-        assert_eq!(connection.sent(at(10), |_| second), Some(Reply::Health));
+        assert_eq!(connection.sent(at(10), |_| second).0, Some(Reply::Health));
         assert_eq!(connection.deadline(stall), Some(at(11)));
         assert_eq!(
             connection.overdue(at(11), stall),

@@ -268,6 +268,8 @@ pub struct Submit {
     pub max_tokens: u32,
     /// Give up after this long.
     pub timeout: Duration,
+    /// Tell what each step costs at each stage ([`Event::StepTimed`](super::Event::StepTimed)).
+    pub trace: bool,
 }
 
 /// A training job to begin.

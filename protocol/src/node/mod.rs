@@ -16,7 +16,8 @@
 //!   when a stage is lost. Its stages (`session`): `open` takes part, `step` computes, `streams`
 //!   carries, `ending` ends. `plan` is what both know. `plain` is all of that for rings with a
 //!   reference node. `jobs` is training. `compute` talks with the engine, `idle`
-//!   gives back what nobody uses, `files` brings and gives files of models, `speeds` measures it.
+//!   gives back what nobody uses, `files` brings and gives files of models, `speeds` measures it,
+//!   `timing` tells what each step of a request cost, and `traffic` counts frames.
 
 mod address;
 mod announce;
@@ -61,6 +62,8 @@ mod step;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod timing;
+mod traffic;
 mod views;
 mod violation;
 mod write;
@@ -71,7 +74,7 @@ pub use jobs::JobFailure;
 pub use output::{Event, Failure, FinishReason, Found, Output, Rejection, Stage};
 pub use placement::{By, NodeShare, Part, Placement, Question};
 pub use status::{
-    AddressStatus, ExtendedStatus, HopStatus, JobStatus, PeerStatus, RequestStatus, Status,
+    AddressStatus, ExtendedStatus, HopStatus, JobStatus, PeerStatus, RequestStatus, Status, Traffic,
 };
 
 use crate::config::Config;
@@ -277,10 +280,16 @@ impl Node {
             Input::Received {
                 connection,
                 message,
-                bytes: _,
-            } => self.received(connection, message),
+                bytes,
+            } => {
+                self.count_received(connection, bytes);
+                self.received(connection, message);
+            }
             Input::Progress { connection } => self.progress(connection),
-            Input::Sent { connection, bytes } => self.sent(connection, bytes),
+            Input::Sent { connection, bytes } => {
+                self.count_sent(connection, bytes);
+                self.sent(connection, bytes);
+            }
             Input::Lost { connection, fault } => self.lost(connection, &fault),
             Input::DiscoveryFile(content) => self.discovery_file(content),
             Input::Interfaces(interfaces) => self.interfaces(interfaces),

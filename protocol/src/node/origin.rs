@@ -142,6 +142,7 @@ impl Node {
                 true => client.answer.clone(),
                 false => Vec::new(),
             },
+            trace: client.trace,
         };
         let position = plan.keep(0);
         let known = client.prompt.iter().chain(&client.answer).copied();

@@ -103,6 +103,24 @@ impl Outbox {
         }
     }
 
+    /// The next frame, and the stream of the step or token that is complete with it.
+    pub(super) fn pop_with_stream(&mut self) -> Option<(Message, Option<u32>)> {
+        let front = self.classes.iter().find_map(VecDeque::front)?;
+        let in_pieces = match front {
+            Entry::Pieces(transfer) => transfer.stream,
+            Entry::Whole(_) => None,
+        };
+        let message = self.pop()?;
+        let stream = match &message {
+            Message::Step(step) => Some(step.stream),
+            Message::Token(token) => Some(token.stream),
+            Message::Scored(scored) => Some(scored.token.stream),
+            Message::Chunk(chunk) if chunk.is_last() => in_pieces,
+            _ => None,
+        };
+        Some((message, stream))
+    }
+
     /// The next frame.
     pub(super) fn pop(&mut self) -> Option<Message> {
         let class = self.classes.iter_mut().find(|class| !class.is_empty())?;
@@ -201,7 +219,8 @@ impl Outbox {
             | MessageType::Loss
             | MessageType::Save
             | MessageType::Saved
-            | MessageType::Want => NEWS,
+            | MessageType::Want
+            | MessageType::Timing => NEWS,
             MessageType::Step => self.class_of_step(message),
             MessageType::SendPromptRequest
             | MessageType::SendTensorRequest

@@ -229,6 +229,28 @@ pub enum Event {
         /// The least that it was, by the same measure.
         before: Duration,
     },
+    /// What one step of a traced request ([`Submit::trace`](super::Submit::trace)) cost at one of its
+    /// stages. Some may be missing, and they come in no order.
+    StepTimed {
+        /// Which.
+        request: RequestId,
+        /// The stage's place in the ring, from zero.
+        stage: u32,
+        /// Who has it.
+        node: NodeId,
+        /// Positions before the step.
+        position: u32,
+        /// How many it added.
+        positions: u32,
+        /// From when it came until the engine had nothing else to do before it.
+        wait: Duration,
+        /// What the engine took over it.
+        compute: Duration,
+        /// From then until the system had taken what goes to the next stage.
+        write: Duration,
+        /// Round trip to the next stage; zero if it is not known.
+        rtt: Duration,
+    },
     /// A peer came back as a new process: what it held for requests is lost.
     PeerRestarted {
         /// Who.

@@ -4,7 +4,7 @@ use super::address::Address;
 use super::measure::Survey;
 use super::moving::Retiring;
 use super::pace::Pace;
-use super::status::{AddressStatus, HopStatus};
+use super::status::{AddressStatus, HopStatus, Traffic};
 use crate::config::COMMAND;
 use crate::id::{ConnectionId, DialId, NodeId};
 use crate::tensor::DTypeFamily;
@@ -64,6 +64,7 @@ pub(super) struct Peer {
     /// How quick the link is, as others are told.
     pub(super) link: LinkMetrics,
     pub(super) hops: Hops,
+    pub(super) traffic: Traffic,
     /// That it is gone was told to the application.
     pub(super) told: bool,
 }
@@ -126,6 +127,7 @@ impl Peer {
             goodput: Goodput::default(),
             link: LinkMetrics::default(),
             hops: Hops::default(),
+            traffic: Traffic::default(),
             told: false,
         }
     }

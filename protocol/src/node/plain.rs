@@ -131,6 +131,7 @@ impl Node {
             sampling,
             max_tokens,
             answer: vec![],
+            trace: false,
         };
         let (stage, nowhere) = (plan.stage_of(&self.config.node), plan.ring.len());
         let busy = self.is_busy(false);

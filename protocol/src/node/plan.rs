@@ -36,6 +36,8 @@ pub(super) struct Plan {
     pub(super) max_tokens: u32,
     /// The answer so far, if the last stage has to know it to choose.
     pub(super) answer: Vec<u32>,
+    /// Stages tell the origin what each step cost.
+    pub(super) trace: bool,
 }
 
 /// Bytes of the model's ends, through which an engine does not go for every position: zero where the
@@ -164,6 +166,9 @@ impl Plan {
             let answer = self.answer.iter().map(|token| Json::from(*token));
             entries.push(("answer", Json::Array(answer.collect())));
         }
+        if self.trace {
+            entries.push(("trace", Json::Bool(true)));
+        }
         let mut text = Vec::new();
         Json::object(entries).write(&mut text);
         text
@@ -193,6 +198,7 @@ impl Plan {
             sampling: read_sampling(&json)?,
             max_tokens,
             answer,
+            trace: json.get("trace").and_then(Json::as_bool) == Some(true),
         })
     }
 }
@@ -317,6 +323,7 @@ mod tests {
             },
             max_tokens: 12,
             answer: vec![3, 4],
+            trace: true,
         }
     }
 

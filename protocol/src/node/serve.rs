@@ -81,6 +81,7 @@ impl Node {
             Message::Step(step) => self.step_came(id, step),
             Message::Token(token) => self.token_came(id, token, None),
             Message::Scored(scored) => self.token_came(id, scored.token, Some(scored.scores)),
+            Message::Timing(timing) => self.timing_came(id, timing),
             Message::Close { stream } => self.close_came(id, stream),
             Message::Credit { stream, bytes } => self.credit_came(id, stream, bytes),
             Message::End(ending) => self.end_came(id, &ending),

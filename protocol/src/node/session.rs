@@ -7,7 +7,7 @@ use crate::id::{CallId, NodeId};
 use crate::shard::Shard;
 use crate::tensor::Tensor;
 use crate::time::Instant;
-use crate::wire::Ending;
+use crate::wire::{Ending, Timing};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -44,6 +44,8 @@ pub(super) struct Session {
     pub(super) until: Instant,
     /// How often that was looked at while nothing was to be done here.
     pub(super) idle: u32,
+    /// What the step that is done now cost, if anybody wants to know.
+    pub(super) timing: Option<Timing>,
 }
 
 /// What an origin was told that a stage cannot do. Kept for a while: the connection may be dead, and
@@ -61,6 +63,7 @@ pub(super) struct Work {
     /// A token is wanted at the end.
     pub(super) sample: bool,
     pub(super) charge: Option<Charge>,
+    pub(super) came: Instant,
 }
 
 /// A step, or a piece of one, in the engine.
@@ -71,6 +74,10 @@ pub(super) struct Computing {
     pub(super) sample: bool,
     /// What it gives back when it is done.
     pub(super) charge: Option<Charge>,
+    /// When it came here.
+    pub(super) came: Instant,
+    /// When the engine was given it.
+    pub(super) given: Instant,
 }
 
 /// What goes to the engine at once.
@@ -79,6 +86,7 @@ pub(super) struct Piece {
     pub(super) input: EngineInput,
     pub(super) sample: bool,
     pub(super) charge: Option<Charge>,
+    pub(super) came: Instant,
 }
 
 impl Session {
@@ -100,6 +108,7 @@ impl Session {
             orphaned: false,
             until,
             idle: 0,
+            timing: None,
         }
     }
 
@@ -122,6 +131,7 @@ impl Session {
     pub(super) fn next_piece(&mut self, most: usize) -> Option<Piece> {
         let cuts = !self.is_plain();
         let front = self.pending.front_mut()?;
+        let came = front.came;
         if let EngineInput::Tokens(tokens) = &mut front.input
             && cuts
             && tokens.len() > most.max(1)
@@ -136,6 +146,7 @@ impl Session {
                 input: EngineInput::Tokens(now),
                 sample: false,
                 charge,
+                came,
             });
         }
         let work = self.pending.pop_front()?;
@@ -143,6 +154,7 @@ impl Session {
             input: work.input,
             sample: work.sample,
             charge: work.charge,
+            came,
         })
     }
 

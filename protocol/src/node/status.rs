@@ -63,6 +63,8 @@ pub struct PeerStatus {
     pub goodput: Option<u64>,
     /// Tensors handed to it.
     pub hops: HopStatus,
+    /// All that went there and came from there.
+    pub traffic: Traffic,
     /// Where it may be reached, in the order in which they became known. Empty if it came by
     /// itself and nobody names it.
     pub addresses: Vec<AddressStatus>,
@@ -96,6 +98,19 @@ pub struct ExtendedStatus {
     pub streams: usize,
     /// Bytes of steps that came and are not done with, or come in pieces.
     pub held: u64,
+}
+
+/// Frames with a peer, headers included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Frames that were written.
+    pub sent_frames: u64,
+    /// Their bytes.
+    pub sent_bytes: u64,
+    /// Frames that came.
+    pub received_frames: u64,
+    /// Their bytes.
+    pub received_bytes: u64,
 }
 
 /// How long it takes to reach a peer and hear back while tensors go there: of one of ours, a probe
@@ -160,6 +175,7 @@ impl Node {
             rtt: peer.rtt,
             goodput: peer.goodput.best(),
             hops: peer.hops.status(),
+            traffic: peer.traffic,
             addresses: peer.address_status(),
         };
         Status {

@@ -112,6 +112,7 @@ impl Node {
         charge: Option<Charge>,
     ) {
         self.touch(id);
+        let came = self.now;
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
@@ -120,6 +121,7 @@ impl Node {
             input,
             sample,
             charge,
+            came,
         });
         if !session.is_plain() {
             if position != expected {
@@ -154,7 +156,7 @@ impl Node {
             return;
         };
         let most = usize::try_from(self.config.limits.prefill).unwrap_or(usize::MAX);
-        let call = self.next_call();
+        let (call, given) = (self.next_call(), self.now);
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
@@ -166,6 +168,8 @@ impl Node {
             call,
             sample: piece.sample,
             charge: piece.charge,
+            came: piece.came,
+            given,
         });
         let (position, sampling) = (session.position, session.sampling());
         if self.desk.calls() == 0 {
@@ -203,6 +207,7 @@ impl Node {
         let before = session.position;
         let scored = session.plan.sampling.scores.is_some();
         session.position = before.saturating_add(added);
+        session.timing = session.timed(id, &computing, self.desk.turn(), self.now, added);
         let (last, plain) = (session.is_last(), session.is_plain());
         match output {
             EngineOutput::Hidden(tensor) if !last && plain => self.plain_hidden(id, tensor),
@@ -230,6 +235,8 @@ impl Node {
                 self.fail_stage(id, failed::ENGINE, text);
             }
         }
+        // Nothing went anywhere that it could be waited for.
+        self.tell_timing(id);
         self.advance(id);
     }
 
@@ -270,6 +277,7 @@ impl Node {
             sample,
             body: StepBody::Hidden(tensor),
         };
+        self.time_writing(id, route, MessageType::Step);
         self.send_step(route, step);
     }
 
@@ -296,6 +304,9 @@ impl Node {
                     Some(scores) => Message::Scored(Scored { token, scores }),
                     None => Message::Token(token),
                 };
+                if last || next.is_none() {
+                    self.time_writing(id, route, message.message_type());
+                }
                 self.send(route.connection, message);
             }
             None => {
@@ -323,6 +334,7 @@ impl Node {
                     sample: true,
                     body: StepBody::Tokens(vec![token]),
                 };
+                self.time_writing(id, route, MessageType::Step);
                 self.send_step(route, step);
             }
             None => self.enter(id, position, EngineInput::Tokens(vec![token]), true, None),

@@ -18,5 +18,6 @@ mod placed;
 mod requests;
 mod sampled;
 mod streams;
+mod timing;
 mod violations;
 mod ways;

@@ -110,11 +110,15 @@ impl Node {
             Reply::Health | Reply::Topology => timing.health_timeout,
             Reply::Tensor => timing.acknowledge,
         };
-        let tensor = connection.sent(self.now, patience) == Some(Reply::Tensor);
+        let (reply, completed) = connection.sent(self.now, patience);
+        let tensor = reply == Some(Reply::Tensor);
         if let Some(peer) = connection.peer.and_then(|key| self.peers.get_mut(&key))
             && tensor
         {
             peer.hops.handed_over(bytes);
+        }
+        if let Some((kind, stream)) = completed {
+            self.written(id, kind, stream);
         }
         self.flush(id);
     }

@@ -116,7 +116,7 @@ variants! {
 fields! {
     Submit {
         request, model, layers, bytes, cost, fingerprint, prompt, tokens, end_tokens, sampling,
-        max_tokens, timeout,
+        max_tokens, timeout, trace,
     }
     ModelCost { layers, embedding, head, tied, kv, hidden }
     Train { job, model, layers, bytes, fingerprint, setup }

@@ -74,6 +74,7 @@ variants! {
         29 = Unloaded { shard },
         30 = Part { want, found },
         31 = PartWanted { read, name, from, length },
+        32 = StepTimed { request, stage, node, position, positions, wait, compute, write, rtt },
     }
     Found { 0 = Nowhere, 1 = At { node, size, content } }
     JobFailure {

@@ -125,6 +125,7 @@ fn blank_event(event: &Event) -> Event {
         | Event::PeerRestarted { .. }
         | Event::PeerMoved { .. }
         | Event::LinkSlow { .. }
+        | Event::StepTimed { .. }
         | Event::PeerEngine { .. }
         | Event::DuplicateNode { .. }
         | Event::PeerLeaving { .. }

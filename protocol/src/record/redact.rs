@@ -363,7 +363,8 @@ impl Side<'_> {
             | Message::Save(_)
             | Message::Saved(_)
             | Message::Want(_)
-            | Message::Part(_) => message.clone(),
+            | Message::Part(_)
+            | Message::Timing(_) => message.clone(),
         }
     }
 
@@ -495,6 +496,7 @@ pub(super) fn tells(kind: MessageType) -> bool {
         | MessageType::Save
         | MessageType::Saved
         | MessageType::Want
-        | MessageType::Part => false,
+        | MessageType::Part
+        | MessageType::Timing => false,
     }
 }

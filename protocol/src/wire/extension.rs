@@ -8,6 +8,7 @@ pub(super) mod notice;
 pub(super) mod scored;
 pub(super) mod small;
 pub(super) mod step;
+pub(super) mod timing;
 pub(super) mod train;
 
 use crate::engine::{ExampleInput, Scores, Targets};
@@ -16,6 +17,7 @@ use crate::tensor::Tensor;
 use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::Bytes;
+use core::time::Duration;
 
 /// Something enters a stage: token ids, or the hidden state of the stage before.
 #[derive(Clone, Debug, PartialEq)]
@@ -207,6 +209,31 @@ pub struct Part {
 impl Part {
     /// The most bytes of one piece.
     pub const MAX: usize = 1 << 20;
+}
+
+/// What one step of a traced request cost at one stage; from the stage to the origin. All of it are
+/// durations by the stage's own clock: no two clocks are ever compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// Which request.
+    pub request: RequestId,
+    /// In which epoch.
+    pub epoch: u32,
+    /// The stage's place in the ring, from zero.
+    pub stage: u16,
+    /// Positions before the step.
+    pub position: u32,
+    /// How many it added.
+    pub positions: u32,
+    /// From when it came until the engine had nothing else to do before it.
+    pub wait: Duration,
+    /// What the engine took over it.
+    pub compute: Duration,
+    /// From then until the system had taken all of what goes to the next stage.
+    pub write: Duration,
+    /// Round trip to the next stage, of a probe right behind a step where there was one; zero if
+    /// it is not known, or nothing went there.
+    pub rtt: Duration,
 }
 
 /// A piece of a message that is too large to travel at once.

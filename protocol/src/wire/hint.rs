@@ -1,6 +1,6 @@
 //! How large a message will be.
 
-use super::extension::{chunk, file, notice, small, step, train};
+use super::extension::{chunk, file, notice, small, step, timing, train};
 use super::{Message, TopologyReply};
 use crate::json::Json;
 use crate::tensor::Tensor;
@@ -58,6 +58,7 @@ impl Message {
             Self::Step(step) => step.payload_len(),
             Self::Token(_) => small::TOKEN,
             Self::Scored(scored) => scored.payload_len(),
+            Self::Timing(timing) => timing::TIMING + timing.request.len(),
             Self::Close { .. } => small::CLOSE,
             Self::Credit { .. } => small::CREDIT,
             Self::End(ending) | Self::Failed(ending) => {

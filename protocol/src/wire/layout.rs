@@ -162,6 +162,18 @@ const SCORED: &[Field] = &[
     ),
 ];
 
+const TIMING: &[Field] = &[
+    field("epoch", Kind::U32),
+    field("stage", Kind::U16),
+    field("position", Kind::U32),
+    field("counted_positions", Kind::U32),
+    field("wait_ns", Kind::U64),
+    field("compute_ns", Kind::U64),
+    field("write_ns", Kind::U64),
+    field("rtt_ns", Kind::U64),
+    field("request", Kind::Words),
+];
+
 /// The fields of END and FAILED, which differ in what their codes mean.
 const fn ending(codes: &'static [(u16, &'static str)]) -> [Field; 5] {
     [
@@ -273,6 +285,7 @@ impl MessageType {
                 },
             ),
             Self::Abort => Layout::Fields(const { &[field("transfer", Kind::U32)] }),
+            Self::Timing => Layout::Fields(TIMING),
             Self::Begun => Layout::Fields(
                 const {
                     &[

@@ -69,7 +69,8 @@ impl DecodeLimits {
             | MessageType::Loss
             | MessageType::Save
             | MessageType::Saved
-            | MessageType::Want => notice::MOST as u32,
+            | MessageType::Want
+            | MessageType::Timing => notice::MOST as u32,
             MessageType::Part => (file::PART + Part::MAX) as u32,
         }
     }

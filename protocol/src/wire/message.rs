@@ -2,7 +2,7 @@
 
 use super::extension::{
     Begin, Begun, Chunk, Ending, Example, Gradient, Loss, Notice, Open, Part, Save, Saved, Scored,
-    Step, Token, Want,
+    Step, Timing, Token, Want,
 };
 use crate::id::{NodeId, tidy};
 use crate::json::Json;
@@ -90,11 +90,13 @@ pub enum MessageType {
     Want = 0x97,
     /// A piece of a file, or why there is none.
     Part = 0x98,
+    /// What a step cost at a stage; who does not know it misses nothing else.
+    Timing = 0xc1,
 }
 
 impl MessageType {
     /// Every type, in the order of its number.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::HealthCheckRequest,
         Self::HealthCheckResponse,
         Self::SendPromptRequest,
@@ -131,6 +133,7 @@ impl MessageType {
         Self::Scored,
         Self::Want,
         Self::Part,
+        Self::Timing,
     ];
 
     /// Numbers of messages that whoever does not know them reads over. Any other unknown number
@@ -261,6 +264,8 @@ pub enum Message {
     Want(Want),
     /// 0x98.
     Part(Part),
+    /// 0xc1, from a stage to the origin.
+    Timing(Timing),
 }
 
 /// A prompt for the first stage.
@@ -381,6 +386,7 @@ impl Message {
             Self::Scored(_) => MessageType::Scored,
             Self::Want(_) => MessageType::Want,
             Self::Part(_) => MessageType::Part,
+            Self::Timing(_) => MessageType::Timing,
         }
     }
 }

@@ -32,7 +32,7 @@ pub use error::{DecodeError, EncodeError};
 pub use example::{ExampleReply, SendExample};
 pub use extension::{
     Begin, Begun, Chunk, Ending, Example, Gradient, Loss, Notice, Open, Part, Save, Saved, Scored,
-    Step, StepBody, Token, Want,
+    Step, StepBody, Timing, Token, Want,
 };
 pub use header::{HEADER_LEN, Header, MAGIC};
 pub use hello::Hello;

@@ -1,6 +1,6 @@
 //! Payloads by message type.
 
-use super::extension::{Begin, chunk, file, notice, scored, small, step, train};
+use super::extension::{Begin, chunk, file, notice, scored, small, step, timing, train};
 use super::header::{HEADER_LEN, Header};
 use super::{DecodeError, DecodeLimits, EncodeError, Message, MessageType};
 use super::{health, prompt, result, status, tensor, topology};
@@ -64,6 +64,7 @@ pub(super) fn decode(
         MessageType::Step => step::decode_step(payload),
         MessageType::Token => small::decode_token(bytes),
         MessageType::Scored => scored::decode_scored(bytes),
+        MessageType::Timing => timing::decode(bytes),
         MessageType::Close => small::decode_close(bytes),
         MessageType::Credit => small::decode_credit(bytes),
         MessageType::End => notice::decode_ending(kind, bytes).map(Message::End),
@@ -183,6 +184,7 @@ fn write(message: &Message, head: &mut Vec<u8>) -> Result<Bytes, EncodeError> {
         Message::Step(step) => return step::encode_step(head, step),
         Message::Token(token) => small::encode_token(head, token),
         Message::Scored(scored) => scored::encode_scored(head, scored),
+        Message::Timing(timing) => timing::encode(head, timing)?,
         Message::Close { stream: number } | Message::Abort { transfer: number } => {
             head.extend_from_slice(&number.to_be_bytes());
         }

@@ -169,6 +169,7 @@ impl Ring {
             sampling: Sampling::default(),
             max_tokens: most,
             timeout: NEVER,
+            trace: false,
         };
         let host = self.hosts.first().ok_or("a ring has nodes")?;
         let begin = Moment::now();

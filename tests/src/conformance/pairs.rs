@@ -83,6 +83,7 @@ pub fn a_ring_answers_from_both_ends(near: Kind, far: Kind) {
                 sampling: Sampling::default(),
                 max_tokens: 100,
                 timeout: NEVER,
+                trace: false,
             }));
         }
     }

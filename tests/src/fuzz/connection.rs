@@ -244,6 +244,7 @@ pub(super) fn command(source: &mut Source<'_>) -> Input {
             sampling: Sampling::default(),
             max_tokens: u32::from(source.below(8)),
             timeout: Duration::from_secs(20),
+            trace: false,
         }),
         22 => Command::Unload {
             model: dummy::MODEL.into(),

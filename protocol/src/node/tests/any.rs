@@ -12,7 +12,7 @@ use crate::tensor::{DType, Tensor};
 use crate::topology::Capabilities;
 use crate::wire::{
     Chunk, Ending, Hello, Message, Notice, Open, Scored, SendPrompt, SendResult, SendTensor,
-    Step as WireStep, StepBody, Token, TopologyReply, WireEdge,
+    Step as WireStep, StepBody, Timing, Token, TopologyReply, WireEdge,
 };
 use alloc::format;
 use alloc::string::String;
@@ -60,7 +60,7 @@ fn message(kind: u64, by: u64) -> Message {
         request: id.as_str().into(),
         text: "x".into(),
     };
-    match kind % 24 {
+    match kind % 25 {
         0 => Message::HealthCheckRequest {
             payload: hello.to_request_payload(),
         },
@@ -141,6 +141,17 @@ fn message(kind: u64, by: u64) -> Message {
         },
         21 => Message::End(ending),
         22 => Message::Failed(ending),
+        23 => Message::Timing(Timing {
+            request: id.as_str().into(),
+            epoch: u32::try_from(by % 2).unwrap_or(0),
+            stage: u16::try_from(by / 3 % 3).unwrap_or(0),
+            position: 1,
+            positions: 1,
+            wait: Duration::MAX,
+            compute: Duration::ZERO,
+            write: Duration::ZERO,
+            rtt: Duration::ZERO,
+        }),
         _ => Message::Chunk(Chunk {
             transfer: u32::try_from(by % 3).unwrap_or(0),
             kind: 0x87,
@@ -292,6 +303,7 @@ impl Life {
                     sampling: Sampling::default(),
                     max_tokens: 4,
                     timeout: Duration::from_secs(20),
+                    trace: by.is_multiple_of(2),
                 }),
             })),
             9 => {

@@ -365,6 +365,7 @@ fn the_layers_of_a_job_are_not_given_back() {
         sampling: Default::default(),
         max_tokens: 1,
         timeout: Duration::from_secs(1),
+        trace: false,
     };
     net.command(0, Command::Submit(other));
     let unloads = |command: &EngineCommand| matches!(command, EngineCommand::Unload { .. });

@@ -429,6 +429,7 @@ impl Net {
                 sampling: Default::default(),
                 max_tokens,
                 timeout: Duration::from_secs(60),
+                trace: false,
             })),
         );
     }

@@ -79,6 +79,7 @@ fn submit(net: &mut Net, request: &str) {
         sampling: Default::default(),
         max_tokens: 1023,
         timeout: Duration::from_secs(60),
+        trace: false,
     };
     net.input(0, Input::Command(Command::Submit(submit)));
 }

@@ -212,6 +212,7 @@ fn too_little_memory_is_told_with_both_numbers() {
         sampling: Default::default(),
         max_tokens: 100,
         timeout: Duration::from_secs(60),
+        trace: false,
     };
     net.input(0, Input::Command(Command::Submit(big("a", 2001))));
     assert_eq!(
@@ -289,6 +290,7 @@ fn a_model_that_cannot_be_loaded_is_told() {
             sampling: Default::default(),
             max_tokens: 4,
             timeout: Duration::from_secs(60),
+            trace: false,
         })),
     );
     let failures = net.failures(0);

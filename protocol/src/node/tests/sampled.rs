@@ -24,6 +24,7 @@ fn submit(net: &mut Net, index: usize, request: &str, sampling: Sampling) {
         sampling,
         max_tokens: 100,
         timeout: Duration::from_secs(60),
+        trace: false,
     };
     net.input(index, Input::Command(Command::Submit(submit)));
 }

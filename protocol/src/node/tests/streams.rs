@@ -67,6 +67,7 @@ fn a_long_prompt_gives_back_what_is_computed_of_it() {
         prompt: 10,
         sampling: Default::default(),
         answer: vec![],
+        trace: false,
         max_tokens: 1,
     };
     let mut session = Session::new(plan.into(), 0, Instant::ZERO);
@@ -77,6 +78,7 @@ fn a_long_prompt_gives_back_what_is_computed_of_it() {
     session.pending.push_back(Work {
         input: EngineInput::Tokens(vec![7; 10]),
         sample: true,
+        came: Instant::ZERO,
         charge: Some(Charge { route, bytes: 50 }),
     });
     let back = |piece: Piece| piece.charge.map(|charge| charge.bytes);

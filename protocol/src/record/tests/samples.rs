@@ -144,6 +144,17 @@ pub(super) fn messages() -> Vec<Message> {
                 likeliest: vec![(SECRET_TOKEN, -0.5)],
             },
         }),
+        Message::Timing(wire::Timing {
+            request: "r".into(),
+            epoch: 1,
+            stage: 2,
+            position: 3,
+            positions: 4,
+            wait: Duration::from_nanos(5),
+            compute: Duration::from_nanos(6),
+            write: Duration::from_nanos(7),
+            rtt: Duration::from_nanos(8),
+        }),
         Message::Close { stream: 1 },
         Message::Credit {
             stream: 0,
@@ -365,6 +376,7 @@ pub(super) fn inputs() -> Vec<Input> {
             },
             max_tokens: 9,
             timeout: Duration::from_millis(1500),
+            trace: true,
         })),
         Input::Command(Command::Cancel {
             request: "r".into(),

@@ -174,6 +174,21 @@ fn written() -> Vec<(Message, Vec<u8>)> {
             b"\x01\x02\x03\x04\x12\0\0\x01\x02\0\0\x01\0\xab\xab",
         ),
         (Message::Abort { transfer: 7 }, b"\0\0\0\x07"),
+        (
+            Message::Timing(Timing {
+                request: "r1".into(),
+                epoch: stream,
+                stage: 0x0506,
+                position: 7,
+                positions: 8,
+                wait: Duration::from_nanos(0x0102_0304_0506_0708),
+                compute: Duration::from_nanos(9),
+                write: Duration::from_nanos(10),
+                rtt: Duration::ZERO,
+            }),
+            b"\x01\x02\x03\x04\x05\x06\0\0\0\x07\0\0\0\x08\x01\x02\x03\x04\x05\x06\x07\x08\
+              \0\0\0\0\0\0\0\x09\0\0\0\0\0\0\0\x0a\0\0\0\0\0\0\0\0r1",
+        ),
     ];
     let own = |(message, bytes): &(Message, &[u8])| (message.clone(), bytes.to_vec());
     table.iter().map(own).chain(train::written()).collect()

@@ -6,12 +6,13 @@ use crate::tensor::{DType, Tensor};
 use crate::topology::Capabilities;
 use crate::wire::{
     Begin, Begun, Chunk, Ending, Example, Gradient, Loss, Message, MessageType, Notice, Open, Save,
-    Saved, Scored, Step, StepBody, Token, TopologyReply, WireEdge,
+    Saved, Scored, Step, StepBody, Timing, Token, TopologyReply, WireEdge,
 };
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use bytes::Bytes;
+use core::time::Duration;
 
 fn below(rng: &mut Rng, bound: u64) -> usize {
     usize::try_from(rng.below(bound)).expect("small")
@@ -215,6 +216,21 @@ pub(crate) fn message(rng: &mut Rng) -> Message {
                 likeliest: (0..rng.below(21)).map(|_| (u32_of(rng), -1.5)).collect(),
             },
         }),
+        MessageType::Timing => {
+            let mut time = || Duration::from_nanos(rng.next_u64());
+            let (wait, compute, write, rtt) = (time(), time(), time(), time());
+            Message::Timing(Timing {
+                request: text(rng).into(),
+                epoch: u32_of(rng),
+                stage: u32_of(rng) as u16,
+                position: u32_of(rng),
+                positions: u32_of(rng),
+                wait,
+                compute,
+                write,
+                rtt,
+            })
+        }
         MessageType::Close => Message::Close {
             stream: u32_of(rng),
         },

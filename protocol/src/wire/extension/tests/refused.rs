@@ -20,6 +20,7 @@ fn shape(kind: MessageType) -> (usize, bool) {
         MessageType::Begin => (0, true),
         MessageType::Begun | MessageType::Loss => (12, true),
         MessageType::Save => (4, true),
+        MessageType::Timing => (46, true),
         MessageType::Saved => (6, true),
         MessageType::Want => (20, true),
         MessageType::Part => (18, true),
@@ -98,6 +99,7 @@ fn what_a_frame_may_announce() {
         (MessageType::Saved, 65536),
         (MessageType::Want, 65536),
         (MessageType::Part, (1 << 20) + 18),
+        (MessageType::Timing, 65536),
     ] {
         assert_eq!(limits.payload(kind), limit, "{kind:?}");
         let payload = vec![0; limit as usize + 1];

@@ -86,6 +86,18 @@ pub(super) fn of_message(message: &Message) -> Option<Vec<(&'static str, String)
             ]
             .into()
         }
+        Message::Timing(timing) => [
+            ("epoch", timing.epoch.to_string()),
+            ("stage", timing.stage.to_string()),
+            ("position", timing.position.to_string()),
+            ("counted_positions", timing.positions.to_string()),
+            ("wait_ns", timing.wait.as_nanos().to_string()),
+            ("compute_ns", timing.compute.as_nanos().to_string()),
+            ("write_ns", timing.write.as_nanos().to_string()),
+            ("rtt_ns", timing.rtt.as_nanos().to_string()),
+            ("request", timing.request.to_string()),
+        ]
+        .into(),
         Message::Close { stream } => [("stream", stream.to_string())].into(),
         Message::Credit { stream, bytes } => {
             [("stream", stream.to_string()), ("bytes", bytes.to_string())].into()
