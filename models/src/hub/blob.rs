@@ -122,7 +122,7 @@ impl Fetch<'_> {
         let mut part = Part::open(path, self.info, self.cancel)?;
         at(part.have, 0);
         self.check_room(&part)?;
-        let (come, mut coming) = self.from_peers(&mut part, at)?;
+        let (come, mut coming) = self.bring_from_peers(&mut part, at)?;
         if !come && self.offline {
             let what = self.name();
             return Err(HubError::Offline { what });
@@ -139,7 +139,7 @@ impl Fetch<'_> {
             match fetched {
                 // Somebody may have it by now.
                 Err(error) if error.passes() => {
-                    if !self.from_peers(&mut part, at)?.0 {
+                    if !self.bring_from_peers(&mut part, at)?.0 {
                         return Err(error);
                     }
                 }
@@ -152,7 +152,7 @@ impl Fetch<'_> {
     }
 
     /// Brings what peers have; whether that was all, with its hash.
-    fn from_peers(
+    fn bring_from_peers(
         &self,
         part: &mut Part,
         at: &dyn Fn(u64, u64),

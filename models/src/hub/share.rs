@@ -199,7 +199,7 @@ impl Hub {
 /// The length of a file that is no link: what a link leads to is not the cache's to give.
 fn plain_len(path: &Path) -> Option<u64> {
     let metadata = fs::symlink_metadata(path).ok()?;
-    metadata.is_file().then(|| metadata.len())
+    metadata.is_file().then_some(metadata.len())
 }
 
 fn read(path: &Path, from: u64, length: u32) -> io::Result<Vec<u8>> {
