@@ -2,7 +2,6 @@
 //! must be found without the rest of the message.
 
 use super::json::Scanner;
-use super::redact::tells;
 use crate::id::ConnectionId;
 use crate::wire::{Chunk, MessageType};
 use alloc::collections::BTreeMap;
@@ -134,6 +133,49 @@ impl Layout {
         for byte in data.iter_mut().skip(skip) {
             *byte = 0;
         }
+    }
+}
+
+/// Whether messages of this kind bring what somebody said.
+pub(super) fn tells(kind: MessageType) -> bool {
+    match kind {
+        MessageType::SendPromptRequest
+        | MessageType::SendPromptResponse
+        | MessageType::SendTensorRequest
+        | MessageType::SendTensorResponse
+        | MessageType::SendExampleRequest
+        | MessageType::SendExampleResponse
+        | MessageType::SendResult
+        | MessageType::SendOpaqueStatus
+        | MessageType::Step
+        | MessageType::Token
+        | MessageType::Scored
+        | MessageType::Example
+        | MessageType::Gradient
+        | MessageType::Chunk => true,
+        MessageType::HealthCheckRequest
+        | MessageType::HealthCheckResponse
+        | MessageType::CollectTopologyRequest
+        | MessageType::CollectTopologyResponse
+        | MessageType::Ping
+        | MessageType::Pong
+        | MessageType::Error
+        | MessageType::Goodbye
+        | MessageType::Topology
+        | MessageType::Open
+        | MessageType::Close
+        | MessageType::Credit
+        | MessageType::End
+        | MessageType::Failed
+        | MessageType::Abort
+        | MessageType::Begin
+        | MessageType::Begun
+        | MessageType::Loss
+        | MessageType::Save
+        | MessageType::Saved
+        | MessageType::Want
+        | MessageType::Part
+        | MessageType::Timing => false,
     }
 }
 

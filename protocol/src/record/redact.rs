@@ -5,7 +5,7 @@
 //! be replayed. It looks at little of it: whether a token is one with which the model ends its
 //! answer, whether a number is a token at all, and how long things are. All of that stays.
 
-use super::pieces::Pieces;
+use super::pieces::{Pieces, tells};
 use crate::engine::{
     EngineEvent, EngineOutput, ExampleInput, Sampling, Scores, Targets, TrainEvent,
 };
@@ -13,8 +13,8 @@ use crate::json::Json;
 use crate::node::{Command, Example, Input, LinkFault, Submit};
 use crate::tensor::{DType, Tensor};
 use crate::wire::{
-    self, Chunk, DecodeError, Ending, Message, MessageType, Notice, Open, Scored, SendPrompt,
-    SendResult, SendTensor, Step, StepBody, Token,
+    self, Chunk, DecodeError, Ending, Message, Notice, Open, Scored, SendPrompt, SendResult,
+    SendTensor, Step, StepBody, Token,
 };
 use alloc::collections::BTreeSet;
 use alloc::string::String;
@@ -455,48 +455,5 @@ fn blank_scores(scores: &Scores) -> Scores {
     Scores {
         chosen: 0.0,
         likeliest: vec![(0, 0.0); scores.likeliest.len()],
-    }
-}
-
-/// Whether messages of this kind bring what somebody said.
-pub(super) fn tells(kind: MessageType) -> bool {
-    match kind {
-        MessageType::SendPromptRequest
-        | MessageType::SendPromptResponse
-        | MessageType::SendTensorRequest
-        | MessageType::SendTensorResponse
-        | MessageType::SendExampleRequest
-        | MessageType::SendExampleResponse
-        | MessageType::SendResult
-        | MessageType::SendOpaqueStatus
-        | MessageType::Step
-        | MessageType::Token
-        | MessageType::Scored
-        | MessageType::Example
-        | MessageType::Gradient
-        | MessageType::Chunk => true,
-        MessageType::HealthCheckRequest
-        | MessageType::HealthCheckResponse
-        | MessageType::CollectTopologyRequest
-        | MessageType::CollectTopologyResponse
-        | MessageType::Ping
-        | MessageType::Pong
-        | MessageType::Error
-        | MessageType::Goodbye
-        | MessageType::Topology
-        | MessageType::Open
-        | MessageType::Close
-        | MessageType::Credit
-        | MessageType::End
-        | MessageType::Failed
-        | MessageType::Abort
-        | MessageType::Begin
-        | MessageType::Begun
-        | MessageType::Loss
-        | MessageType::Save
-        | MessageType::Saved
-        | MessageType::Want
-        | MessageType::Part
-        | MessageType::Timing => false,
     }
 }
