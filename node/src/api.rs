@@ -24,6 +24,7 @@ mod models;
 mod ollama;
 mod openai;
 mod opening;
+mod other;
 mod responses;
 mod routes;
 mod serve;

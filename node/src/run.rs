@@ -4,12 +4,12 @@ use crate::Failed;
 use crate::answer::{Answer, Progress};
 use crate::api::mark::Mark;
 use crate::app::App;
-use crate::ask::Ask;
-use crate::events::Events;
+use crate::ask::{Ask, AskError};
+use crate::downloads::{DownloadState, Item};
 use crate::settings::Settings;
 use crate::signals::Stop;
 use crate::terminal::{Style, printable};
-use exo_models::ChatMessage;
+use exo_models::{ChatMessage, ModelError};
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
@@ -27,6 +27,9 @@ pub struct Run {
 /// An orderly stop takes no longer; the answer is there already.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How often a wait looks whether somebody interrupts it.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// Prints the answer as it comes. `false` when somebody interrupted it.
 ///
 /// # Errors
@@ -37,28 +40,78 @@ pub fn run(settings: &Settings, run: &Run, stop: &Stop) -> Result<bool, Failed> 
     if settings.wait_for_peers > 0 {
         app.wait_for_peers(settings.wait_for_peers, &|| stop.asked());
     }
-    let ask = || {
-        let model = run
-            .model
-            .as_deref()
-            .map(|name| app.library().name(name))
-            .transpose();
-        let model = model.map_err(Failed::Model)?;
-        let messages = vec![ChatMessage::new("user", run.prompt.clone())];
-        let ask = Ask {
-            model,
-            input: messages.into(),
-            max_tokens: run.max_tokens,
-            ..Ask::default()
-        };
-        Ok(app.ask(&ask, &Mark::default())?)
+    let result = match ask(app, run, stop) {
+        Ok(Some(answer)) => print(answer, app, stop),
+        Ok(None) => Ok(false),
+        Err(error) => Err(error),
     };
-    let result = ask().and_then(|answer| print(answer, app.events(), stop));
     started.shutdown(PATIENCE);
     result
 }
 
-fn print(mut answer: Answer, events: &Events, stop: &Stop) -> Result<bool, Failed> {
+/// Puts the question to the ring, once the model is here. Nothing when somebody interrupted it.
+fn ask(app: &App, run: &Run, stop: &Stop) -> Result<Option<Answer>, Failed> {
+    let mut came = false;
+    loop {
+        let named = run.model.as_deref().map(|name| app.library().name(name));
+        let (model, missing) = match named.transpose() {
+            Ok(model) => (model, None),
+            // The API's way with a name from afar: what the hub has is fetched.
+            Err(error @ ModelError::Unknown(_)) if app.fetches() => {
+                (run.model.clone(), Some(error))
+            }
+            Err(error) => return Err(Failed::Model(error)),
+        };
+        let ask = Ask {
+            model,
+            input: vec![ChatMessage::new("user", run.prompt.clone())].into(),
+            max_tokens: run.max_tokens,
+            ..Ask::default()
+        };
+        let item = match (app.ask(&ask, &Mark::default()), missing) {
+            (Ok(answer), _) => return Ok(Some(answer)),
+            (Err(AskError::Downloading(item)), _) if !came => item,
+            // It says where it was looked for.
+            (Err(AskError::Model(_)), Some(error)) => return Err(Failed::Model(error)),
+            (Err(error), _) => return Err(error.into()),
+        };
+        if !fetch(app, &item, stop)? {
+            return Ok(None);
+        }
+        came = true;
+    }
+}
+
+/// Waits for a download. `false` when somebody interrupted it.
+fn fetch(app: &App, item: &Item, stop: &Stop) -> Result<bool, Failed> {
+    let mut loading = Loading::new();
+    let mut last = None;
+    let result = loop {
+        if stop.asked() {
+            break Ok(false);
+        }
+        match app.downloads().wait(item.number, LOOK) {
+            // It is over for so long that it is forgotten.
+            None => break Ok(true),
+            Some(now) if now.state == DownloadState::Done => break Ok(true),
+            Some(Item {
+                error: Some(error), ..
+            }) => break Err(Failed::Download(error)),
+            Some(now) if now.is_over() => break Ok(false),
+            Some(now) => {
+                let words = format!("downloading {}: {}", now.model, now.words());
+                if last.as_ref() != Some(&words) {
+                    loading.tell(&words);
+                    last = Some(words);
+                }
+            }
+        }
+    };
+    loading.end();
+    result
+}
+
+fn print(mut answer: Answer, app: &App, stop: &Stop) -> Result<bool, Failed> {
     let mut out = io::stdout().lock();
     let mut last = String::new();
     let mut loading = Loading::new();
@@ -68,8 +121,13 @@ fn print(mut answer: Answer, events: &Events, stop: &Stop) -> Result<bool, Faile
             writeln!(out)?;
             return Ok(false);
         }
-        match answer.next(Duration::from_millis(50)) {
-            Progress::Waiting => loading.show(events.loading()),
+        match answer.next(LOOK) {
+            Progress::Waiting => match app.downloads().under_way().first() {
+                Some(item) => {
+                    loading.tell(&format!("downloading {}: {}", item.model, item.words()));
+                }
+                None => loading.show(app.events().loading()),
+            },
             Progress::Text(text) => {
                 loading.end();
                 let text = printable(&text);
@@ -102,7 +160,7 @@ fn print(mut answer: Answer, events: &Events, stop: &Stop) -> Result<bool, Faile
     Ok(true)
 }
 
-/// How far a load is, on a line of the terminal that goes away.
+/// How far a download or a load is, on a line of the terminal that goes away.
 #[derive(Debug)]
 pub(crate) struct Loading {
     terminal: bool,
@@ -118,11 +176,16 @@ impl Loading {
     }
 
     pub(crate) fn show(&mut self, loading: Option<(u64, u64)>) {
-        let Some((done, total)) = loading.filter(|_| self.terminal) else {
-            return;
-        };
-        self.shown = true;
-        eprint!("\r\x1b[Kloading: {} of {} MiB", done >> 20, total >> 20);
+        if let Some((done, total)) = loading {
+            self.tell(&format!("loading: {} of {} MiB", done >> 20, total >> 20));
+        }
+    }
+
+    fn tell(&mut self, words: &str) {
+        if self.terminal {
+            self.shown = true;
+            eprint!("\r\x1b[K{}", printable(words));
+        }
     }
 
     pub(crate) fn end(&mut self) {

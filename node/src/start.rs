@@ -22,8 +22,10 @@ use crate::terminal::Style;
 use crate::train::{self, DataError, JobError, JobFileError, Options, Purpose};
 use crate::tunnel::{self, Tunnel, TunnelError};
 use exo_models::ModelError;
+use exo_models::hub::HubError;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// Why the program ends with an error.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +42,9 @@ pub enum Failed {
     /// The model.
     #[error("{0}")]
     Model(ModelError),
+    /// What the hub has of it.
+    #[error("{0}")]
+    Download(Arc<HubError>),
     /// The question.
     #[error(transparent)]
     Ask(#[from] AskError),

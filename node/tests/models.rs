@@ -140,6 +140,30 @@ fn a_model_is_pulled_listed_asked_and_removed() {
 }
 
 #[test]
+fn a_model_is_fetched_because_it_is_run() {
+    let machine = Machine::new();
+    let words =
+        |model: &str| format!("run {model} --prompt Once --max-tokens 12 --discovery-module none");
+    for careful in ["--offline", "--no-download"] {
+        let told = machine.bad(&format!("{} {careful}", words(REPO)));
+        assert!(told.contains("no model named `me/stories`"), "{told}");
+    }
+    assert_eq!(machine.hub.asked().len(), 0);
+
+    let (code, out, err) = machine.run(&words(REPO));
+    assert_eq!((code, &out), (0, &machine.good(&words("stories"))), "{err}");
+    assert!(!machine.hub.asked().is_empty());
+    // The second time it is here.
+    assert_eq!(machine.good(&words(REPO)), out);
+    assert_eq!(machine.hub.asked().len(), 0);
+
+    let told = machine.bad(&words("me/nothing"));
+    assert!(told.contains("has no repository me/nothing"), "{told}");
+    let told = machine.bad(&words("nothing"));
+    assert!(told.contains("no model named `nothing`"), "{told}");
+}
+
+#[test]
 fn damage_is_said_and_fails() {
     let machine = Machine::new();
     let pulled = machine.json("models pull me/stories");

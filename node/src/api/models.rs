@@ -22,12 +22,12 @@ pub(super) fn one(app: &App, id: &str) -> Result<Value, ApiError> {
     Ok(model_json(&listed))
 }
 
-fn not_here(id: &str) -> ApiError {
+pub(super) fn not_here(id: &str) -> ApiError {
     ApiError::new(404, "model_not_found", format!("model {id:?} is not here")).with_param("model")
 }
 
 /// What is here, and what would be fetched when it is asked for.
-fn all(app: &App) -> Vec<Listed> {
+pub(super) fn all(app: &App) -> Vec<Listed> {
     let mut list = app.library().list();
     let shards = app.status().shards;
     for listed in &mut list {
@@ -127,9 +127,17 @@ pub(super) fn remove(app: &App, id: &str) -> Result<Reply, ApiError> {
     let removed = removed.map_err(|error| hub_error(&error))?;
     app.library().forget(id);
     tracing::info!("{id} was removed from the disk");
+    // OpenAI's words and the Python nodes'.
     Ok(Reply::json(
         200,
-        &json!({"id": id, "object": "model", "deleted": true, "bytes": removed.bytes}),
+        &json!({
+            "id": id,
+            "object": "model",
+            "deleted": true,
+            "bytes": removed.bytes,
+            "status": "success",
+            "message": format!("Model {id} deleted successfully"),
+        }),
     ))
 }
 

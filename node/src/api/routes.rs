@@ -4,6 +4,7 @@ use super::access::{Access, Door};
 use super::error::ApiError;
 use super::http::{REQUEST_ID, Reply, Request, Responder};
 use super::mark::Account;
+use super::other::{self, Other};
 use super::service::{Lane, Service};
 use super::{
     anthropic, chat, completions, encode, health, live, models, ollama, responses, views, web,
@@ -37,6 +38,8 @@ enum Route<'a> {
     /// Of a model, or of the default one.
     Plan(Option<&'a str>),
     Tags,
+    /// Models in the words of other APIs.
+    Other(Other),
     Post(Post),
 }
 
@@ -54,6 +57,9 @@ enum Post {
 
 impl<'a> Route<'a> {
     fn find(path: &'a str) -> Option<Self> {
+        if let Some(other) = Other::find(path) {
+            return Some(Self::Other(other));
+        }
         Some(match path {
             "/" => Self::Web(None),
             "/v1/events" => Self::Events,
@@ -96,6 +102,7 @@ impl<'a> Route<'a> {
     fn allows(self) -> &'static str {
         match self {
             Self::Post(_) => "POST",
+            Self::Other(other) => other.allows(),
             Self::Model(_) => "GET, HEAD, DELETE",
             Self::Downloads => "GET, HEAD, POST",
             Self::Download(_) => "DELETE",
@@ -122,6 +129,7 @@ impl<'a> Route<'a> {
             Self::Status => "/v1/status",
             Self::Plan(_) => "/v1/plan",
             Self::Tags => "/api/tags",
+            Self::Other(other) => other.name(),
             Self::Post(Post::Chat) => "/v1/chat/completions",
             Self::Post(Post::Completions) => "/v1/completions",
             Self::Post(Post::Messages) => "/v1/messages",
@@ -147,6 +155,7 @@ impl<'a> Route<'a> {
         match self {
             Self::Post(Post::Quit) => Lane::Quick,
             Self::Events => Lane::Watch,
+            Self::Other(other) if other.watches() => Lane::Watch,
             Self::Post(_) => Lane::Answer,
             _ => Lane::Quick,
         }
@@ -198,6 +207,7 @@ fn refuse(path: &str, error: &ApiError) -> Reply {
     match Route::find(path) {
         Some(Route::Post(Post::Messages)) => anthropic::refuse(error),
         Some(Route::Post(Post::Ollama(_)) | Route::Tags) => ollama::refuse(error),
+        Some(Route::Other(other)) if other.is_ollamas() => ollama::refuse(error),
         _ => error.to_reply(),
     }
 }
@@ -231,6 +241,7 @@ fn handle(app: &App, request: &Request, mut responder: Responder) {
             let encoded = encode::handle(app, &request.body);
             responder.send(&encoded.unwrap_or_else(|error| error.to_reply()))
         }
+        Some(Route::Other(other)) => other::handle(app, request, responder, other),
         Some(Route::Post(Post::Quit)) => return quit(app, request, responder),
         Some(route) if changes(request) => {
             let done = change(app, route, request);
@@ -348,9 +359,12 @@ fn read(app: &App, route: Route<'_>) -> Result<Reply, ApiError> {
         Route::Topology => Reply::json(200, &views::topology(app)),
         Route::Plan(id) => Reply::json(200, &views::plan(app, id)?),
         Route::Tags => Reply::json(200, &ollama::tags(app)),
-        Route::Status | Route::Post(_) | Route::Download(_) | Route::Events | Route::Web(_) => {
-            Reply::json(200, &views::status(app))
-        }
+        Route::Status
+        | Route::Post(_)
+        | Route::Other(_)
+        | Route::Download(_)
+        | Route::Events
+        | Route::Web(_) => Reply::json(200, &views::status(app)),
     })
 }
 
@@ -398,6 +412,11 @@ mod tests {
             "/v1/plan",
             "/plan/a/b",
             "/api/tags",
+            "/api/ps",
+            "/api/version",
+            "/initial_models",
+            "/modelpool",
+            "/v1/download/progress",
             "/web/main.js",
         ] {
             assert_eq!(status("GET", path, None), 200, "{path}");
@@ -413,6 +432,9 @@ mod tests {
             "/responses",
             "/api/chat",
             "/api/generate",
+            "/api/pull",
+            "/api/show",
+            "/download",
             "/v1/chat/token/encode",
             "/quit",
         ] {
@@ -435,12 +457,17 @@ mod tests {
             ("DELETE", "/v1/downloads", 405),
             ("DELETE", "/v1/downloads/a/b", 200),
             ("GET", "/v1/downloads/a/b", 405),
+            ("DELETE", "/api/delete", 200),
+            ("POST", "/api/delete", 405),
         ] {
             assert_eq!(status(method, path, None), wanted, "{method} {path}");
         }
         let evil = Some("http://evil.example");
         assert_eq!(status("DELETE", "/v1/models/x", evil), 403);
-        assert_eq!(status("POST", "/v1/downloads", evil), 403);
+        assert_eq!(status("DELETE", "/api/delete", evil), 403);
+        for path in ["/v1/downloads", "/api/pull", "/download"] {
+            assert_eq!(status("POST", path, evil), 403, "{path}");
+        }
         for (id, wanted) in [("a%2Fb:c", "a/b:c"), ("a%2", "a%2"), ("%zz%41", "%zzA")] {
             assert_eq!(plain(id), wanted);
         }

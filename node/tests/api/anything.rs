@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
-const PATHS: [&str; 20] = [
+const PATHS: [&str; 26] = [
     "/",
     "/health",
     "/v1/models",
@@ -15,6 +15,12 @@ const PATHS: [&str; 20] = [
     "/v1/plan",
     "/plan/dummy",
     "/api/tags",
+    "/api/ps",
+    "/api/version",
+    "/api/show",
+    "/initial_models",
+    "/modelpool",
+    "/v1/download/progress",
     "/nowhere",
     "/v1/chat/completions",
     "/chat/completions",
@@ -146,7 +152,7 @@ fn has_good_form(path: &str, answer: &Answer) -> bool {
         "/v1/messages" => {
             told["type"] == "error" && error["type"].is_string() && error["message"].is_string()
         }
-        "/api/chat" | "/api/generate" | "/api/tags" => error.is_string(),
+        _ if path.starts_with("/api/") => error.is_string(),
         _ => {
             let fields = error.as_object();
             let names = fields.map(|fields| fields.keys().map(String::as_str).collect::<Vec<_>>());

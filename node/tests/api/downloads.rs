@@ -4,6 +4,7 @@ use crate::alone::{Node, ask, content};
 use crate::server::{Fault, HubServer, On};
 use serde_json::{Value, json};
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -210,6 +211,150 @@ fn what_goes_wrong_reaches_the_client() {
         (status, &told["error"]["code"]),
         (400, &json!("model_built_in"))
     );
+}
+
+#[test]
+fn ollamas_clients_fetch_look_and_remove() {
+    let setup = Setup::new();
+    let node = setup.node("");
+    let name = json!({"model": REPO});
+    let pulled = node.call("POST", "/api/pull", "", &name.to_string());
+    assert_eq!(pulled.status, 200);
+    let lines: Vec<Value> = pulled
+        .body
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines[0], json!({"status": "pulling manifest"}));
+    assert_eq!(lines[lines.len() - 1], json!({"status": "success"}));
+    let bar = &lines[lines.len() - 2];
+    assert_eq!(bar["status"], "pulling me/stories");
+    assert_eq!(bar["digest"], REPO);
+    assert!(bar["total"].as_u64() > Some(100_000) && bar["completed"] == bar["total"]);
+
+    let (status, told) = call(&node, "POST", "/api/show", &name);
+    assert_eq!(status, 200);
+    assert_eq!(told["capabilities"], json!(["completion"]));
+    let info = &told["model_info"];
+    assert_eq!(info["general.architecture"], "llama");
+    let context = node.get(&format!("/v1/models/{REPO}")).json()["exo"]["context"].clone();
+    assert_eq!(info["llama.context_length"], context);
+    assert_eq!(node.get("/api/ps").json()["models"], json!([]));
+    assert_eq!(node.chat(&ask("model", json!(REPO))).status, 200);
+    assert_eq!(node.get("/api/ps").json()["models"][0]["name"], REPO);
+    let version = node.get("/api/version").json();
+    assert_eq!(version, json!({"version": env!("CARGO_PKG_VERSION")}));
+
+    node.wait_until_idle();
+    let removed = call(&node, "DELETE", "/api/delete", &name);
+    assert_eq!(removed, (200, json!({})));
+    assert!(!setup.cache.path().join("models--me--stories").exists());
+    for (method, path) in [("DELETE", "/api/delete"), ("POST", "/api/show")] {
+        let (status, told) = call(&node, method, path, &name);
+        assert!(status == 404 && told["error"].is_string(), "{path}: {told}");
+    }
+}
+
+#[test]
+fn ollamas_clients_hear_of_a_pull_that_fails() {
+    let setup = Setup::new();
+    let node = setup.node("");
+    let whole = |name: &str| json!({"name": name, "stream": false});
+    let (status, told) = call(&node, "POST", "/api/pull", &whole("me/nothing"));
+    assert!(status == 404 && told["error"].is_string(), "{told}");
+    setup.hub.gate(REPO);
+    let (status, told) = call(&node, "POST", "/api/pull", &whole(REPO));
+    assert!(status == 403 && told["error"].is_string(), "{told}");
+    // Who streams has its status already.
+    let pulled = node.call("POST", "/api/pull", "", &json!({"model": REPO}).to_string());
+    let last = pulled.body.lines().last().unwrap();
+    assert!(last.starts_with(r#"{"error":"#), "{last}");
+    let (status, told) = call(&node, "POST", "/api/pull", &json!({}));
+    assert!(status == 400 && told["error"].is_string(), "{told}");
+
+    let other = Setup::new();
+    let node = other.node("");
+    other.hub.fault(On::Body, Fault::Stall(1000), 9);
+    let body = json!({"model": REPO}).to_string();
+    let mut pull = BufReader::new(node.send("POST", "/api/pull", "", &body));
+    let mut line = String::new();
+    while !line.contains("pulling me/stories") {
+        line.clear();
+        assert!(pull.read_line(&mut line).unwrap() > 0, "it ended");
+    }
+    let (status, _) = call(
+        &node,
+        "DELETE",
+        &format!("/v1/downloads/{REPO}"),
+        &Value::Null,
+    );
+    assert_eq!(status, 200);
+    let mut rest = String::new();
+    pull.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains(r#"{"error":"#), "{rest}");
+    assert!(!rest.contains("success"), "{rest}");
+}
+
+#[test]
+fn clients_of_the_python_nodes_fetch_and_look() {
+    let setup = Setup::new();
+    let node = setup.node("");
+    let pool = |node: &Node| {
+        let told = node.get("/modelpool");
+        assert!(told.head.contains("text/event-stream"), "{}", told.head);
+        let events = told.events().into_iter().map(str::to_owned);
+        let mut events: Vec<String> = events.collect();
+        assert_eq!(events.pop().as_deref(), Some("[DONE]"));
+        let models = events
+            .iter()
+            .map(|event| serde_json::from_str(event).unwrap());
+        models.collect::<Vec<Value>>()
+    };
+    let of_repo = |models: &[Value]| models.iter().find_map(|model| model.get(REPO).cloned());
+    assert!(pool(&node).iter().any(|model| {
+        let model = &model["llama-3.2-1b"];
+        model["downloaded"] == false && model["total_downloaded"] == 0
+    }));
+    assert_eq!(of_repo(&pool(&node)), None);
+    assert_eq!(node.get("/v1/download/progress").json(), json!({}));
+    let pretty = node.get("/initial_models").json()["llama-3.2-1b"].clone();
+    assert_eq!(pretty["name"], "Llama 3.2 1B");
+    assert!(pretty["loading"] == true && pretty["downloaded"].is_null());
+
+    setup.hub.fault(On::Body, Fault::Stall(1000), 9);
+    let name = json!({"model": REPO});
+    let (status, told) = call(&node, "POST", "/download", &name);
+    let message = "Download started for model: me/stories";
+    let wanted = json!({"status": "success", "message": message});
+    assert_eq!((status, told), (200, wanted));
+    let item = download(&node, |item| item["total"].as_u64() > Some(0));
+    let progress = node.get("/v1/download/progress").json()["alone"].clone();
+    assert_eq!(progress["repo_id"], REPO);
+    assert_eq!(progress["total_bytes"], item["total"]);
+    assert_eq!(progress["status"], "in_progress");
+    let (status, _) = call(
+        &node,
+        "DELETE",
+        &format!("/v1/downloads/{REPO}"),
+        &Value::Null,
+    );
+    assert_eq!(status, 200);
+    assert_eq!(node.get("/v1/download/progress").json(), json!({}));
+
+    setup.hub.heal();
+    assert_eq!(call(&node, "POST", "/download", &name).0, 200);
+    download(&node, |item| item["state"] == "done");
+    let told = of_repo(&pool(&node)).unwrap();
+    assert_eq!(told["downloaded"], true);
+    assert_eq!(told["download_percentage"], 100.0);
+    assert!(told["total_size"].as_u64() > Some(100_000));
+    assert_eq!(told["total_downloaded"], told["total_size"]);
+    let (status, told) = call(&node, "DELETE", &format!("/models/{REPO}"), &Value::Null);
+    let message = json!("Model me/stories deleted successfully");
+    assert_eq!((status, &told["message"]), (200, &message));
+    let (status, told) = call(&node, "POST", "/download", &json!({}));
+    let wanted = json!({"error": "model parameter is required"});
+    assert_eq!((status, told), (400, wanted));
 }
 
 #[test]
