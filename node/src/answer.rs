@@ -114,7 +114,7 @@ pub struct TokenScore {
     /// The natural logarithm of its probability.
     pub score: f32,
     /// The likeliest tokens in its place, the likeliest one first; these have none of their own.
-    pub likeliest: Vec<TokenScore>,
+    pub likeliest: Vec<Self>,
 }
 
 impl TokenScore {

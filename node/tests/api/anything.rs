@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
-const PATHS: [&str; 26] = [
+const PATHS: [&str; 34] = [
     "/",
     "/health",
     "/v1/models",
@@ -22,6 +22,14 @@ const PATHS: [&str; 26] = [
     "/modelpool",
     "/v1/download/progress",
     "/nowhere",
+    "/health/live",
+    "/metrics",
+    "/v1/trace/dummy",
+    "/web/main.js",
+    "/v1/downloads",
+    "/v1/downloads/dummy",
+    "/v1/responses",
+    "/v1/responses/dummy",
     "/v1/chat/completions",
     "/chat/completions",
     "/v1/completions",
@@ -35,7 +43,7 @@ const PATHS: [&str; 26] = [
 ];
 
 /// Names of fields, and of parts of fields, that something here reads.
-const NAMES: [&str; 30] = [
+const NAMES: [&str; 38] = [
     "model",
     "messages",
     "role",
@@ -60,6 +68,14 @@ const NAMES: [&str; 30] = [
     "name",
     "parameters",
     "response_format",
+    "json_schema",
+    "schema",
+    "properties",
+    "strict",
+    "format",
+    "input",
+    "instructions",
+    "output",
     "type",
     "text",
     "options",
@@ -116,7 +132,7 @@ fn nearly_right() -> impl Strategy<Value = Vec<u8>> {
     let field = (prop::sample::select(&NAMES[..]), value());
     prop::collection::vec(field, 0..3).prop_map(|fields| {
         let mut body = json!({
-            "messages": [{"role": "user", "content": "Hi"}], "prompt": "Hi", "max_tokens": 3,
+            "messages": [{"role": "user", "content": "Hi"}], "prompt": "Hi", "input": "Hi", "max_tokens": 3,
         });
         for (name, value) in fields {
             body[name] = value;
