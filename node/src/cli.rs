@@ -164,7 +164,7 @@ pub struct Args {
     /// files that are downloaded at the same time; default 8
     #[argh(option, arg_name = "COUNT")]
     pub max_parallel_downloads: Option<usize>,
-    /// time after which a model that nobody uses leaves the memory: 30s, 5m, 1h, 0, or forever; default 5m
+    /// time after which an unused model leaves the memory: 30s, 5m, 1h, 0, or forever; default 5m
     #[argh(option, arg_name = "TIME", default = "KeepAlive::default()")]
     pub keep_alive: KeepAlive,
     /// fetch no model only because it is asked for; models pull and the API's downloads still do

@@ -84,7 +84,15 @@ fn a_tokens_way_is_told_stage_by_stage() {
             "{text}"
         );
     }
-    let (_, metrics) = get(ring.nodes[0].api, "/metrics").expect("HTTP");
+    // A round trip is known once a ping came back.
+    let deadline = Instant::now() + PATIENCE;
+    let metrics = loop {
+        let (_, metrics) = get(ring.nodes[0].api, "/metrics").expect("HTTP");
+        if metrics.matches("exo_peer_rtt_seconds{").count() == 2 {
+            break metrics;
+        }
+        assert!(Instant::now() < deadline, "{metrics}");
+    };
     let value = |name: &str, peer: &str| {
         let name = format!("{name}{{peer=\"{peer}\"}} ");
         let line = metrics.lines().find_map(|line| line.strip_prefix(&name));

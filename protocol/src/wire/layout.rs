@@ -325,8 +325,8 @@ impl MessageType {
                     &[
                         field("want", Kind::U64),
                         field("from", Kind::U64),
-                        field("length", Kind::U32),
-                        field("name", Kind::Words),
+                        field("most", Kind::U32),
+                        field("file", Kind::Words),
                     ]
                 },
             ),

@@ -144,8 +144,8 @@ pub(crate) const TOLD: &[(&str, &[(&str, &str)])] = &[
         &[
             ("exo.want", "1"),
             ("exo.from", "0"),
-            ("exo.length", "1048576"),
-            ("exo.name", "me/tiny"),
+            ("exo.most", "1048576"),
+            ("exo.file", "me/tiny"),
         ],
     ),
     (
