@@ -1,6 +1,6 @@
 //! A live view of the ring on the terminal, for as long as a node serves.
 //!
-//! What is shown comes from [`view`](crate::view), made without any terminal. `draw` puts it on a
+//! What is shown comes from the view, made without any terminal. `draw` puts it on a
 //! screen of any size, and `screen` gives the terminal back however the program ends.
 
 mod draw;

@@ -247,7 +247,9 @@ impl Node {
             request: id.clone(),
             text,
         };
-        if self.told.len() >= MOST_TOLD {
+        // A new connection is told all of it again, which must not fill it at once.
+        let most = MOST_TOLD.min(self.config.limits.outbox / 2);
+        while self.told.len() >= most.max(1) {
             self.told.pop_front();
         }
         self.knows(id, epoch);
