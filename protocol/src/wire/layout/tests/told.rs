@@ -187,8 +187,8 @@ pub(super) fn of_message(message: &Message) -> Option<Vec<(&'static str, String)
         Message::Want(want) => [
             ("want", want.want.to_string()),
             ("from", want.from.to_string()),
-            ("length", want.length.to_string()),
-            ("name", want.name.clone()),
+            ("most", want.length.to_string()),
+            ("file", want.name.clone()),
         ]
         .into(),
         Message::Part(part) => [
