@@ -21,6 +21,27 @@ fn addresses(node: &NodeProcess) -> (usize, Option<String>) {
     (all.len(), used.map(str::to_owned))
 }
 
+/// Waits until a node's only peer is reached at `wanted`, of as many addresses as `known` accepts.
+pub(crate) fn wait_until_used(
+    node: &NodeProcess,
+    wanted: SocketAddr,
+    known: impl Fn(usize) -> bool,
+) {
+    let (until, wanted) = (Instant::now() + PATIENCE, Some(wanted.to_string()));
+    loop {
+        let (count, used) = addresses(node);
+        if known(count) && used == wanted {
+            return;
+        }
+        assert!(
+            Instant::now() < until,
+            "{wanted:?}: {used:?} of {count}\n{}",
+            node.log()
+        );
+        thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
 /// Whichever of the two is named by hand, and which by a file: the node ends on the quick one.
 #[test]
 fn the_quicker_of_two_ways_is_taken() {
@@ -53,15 +74,7 @@ fn the_quicker_of_two_ways_is_taken() {
         let mut here = NodeProcess::start("node-1", ports[2], ports[3], &words, home.path());
         here.wait_for("the other one", two_that_see_each_other);
 
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let seen = addresses(&here);
-            if seen == (2, Some(quick.to_string())) {
-                break;
-            }
-            assert!(Instant::now() < until, "{quick}: {seen:?}\n{}", here.log());
-            thread::park_timeout(Duration::from_millis(20));
-        }
+        wait_until_used(&here, quick, |known| known == 2);
         here.wait_for("the other one still", two_that_see_each_other);
         answers(&here);
         answers(&there);
