@@ -24,13 +24,7 @@ impl Machine {
     fn new() -> Self {
         let hub = HubServer::start();
         let stories = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/stories");
-        for entry in fs::read_dir(stories).unwrap() {
-            let entry = entry.unwrap();
-            let name = entry.file_name().into_string().unwrap();
-            if entry.path().is_file() {
-                hub.put(REPO, &name, fs::read(entry.path()).unwrap());
-            }
-        }
+        hub.put_folder(REPO, &stories);
         let home = tempfile::tempdir().unwrap();
         Self { hub, home }
     }

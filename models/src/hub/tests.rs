@@ -48,12 +48,7 @@ impl Setup {
     }
 
     fn publish(&self, folder: &Path) {
-        for entry in fs::read_dir(folder).unwrap() {
-            let entry = entry.unwrap();
-            let name = entry.file_name().into_string().unwrap();
-            self.server
-                .put(REPO, &name, fs::read(entry.path()).unwrap());
-        }
+        self.server.put_folder(REPO, folder);
     }
 
     fn options(&self) -> HubOptions {

@@ -4,13 +4,14 @@ use super::dialect::{Dialect, Ending, Info, Part, Usage, Whole, sse};
 use super::error::ApiError;
 use super::fields::{Fields, body, wrong};
 use super::http::{Request, Responder};
-use super::openai::{FINGERPRINT, STOPS, choices, include_usage, last_events, logprob, shaping};
+use super::openai::{
+    FINGERPRINT, STOPS, choices, include_usage, last_events, likeliest, logprob, shaping,
+};
 use super::serve::{Wish, serve};
 use crate::answer::TokenScore;
 use crate::app::App;
 use crate::ask::{Ask, Input};
 use crate::random;
-use exo_protocol::engine::Scores;
 use serde_json::{Map, Value, json};
 
 /// As many tokens as OpenAI's generate when nothing else is said.
@@ -26,7 +27,7 @@ fn parse(bytes: &[u8]) -> Result<Wish<Completion>, ApiError> {
     let object = body(bytes)?;
     let fields = Fields::new(&object);
     fields.refuse("suffix", "texts are only continued at their end here")?;
-    let scores = scores(&fields)?;
+    let scores = likeliest(&fields, "logprobs")?;
     let choices = choices(&fields)?;
     let best_of = fields.count("best_of", 1)?;
     if best_of.is_some_and(|best| usize::try_from(best).ok() != Some(choices.unwrap_or(1))) {
@@ -68,19 +69,6 @@ fn parse(bytes: &[u8]) -> Result<Wish<Completion>, ApiError> {
         ask,
         stream,
         dialect,
-    })
-}
-
-/// `logprobs`: of how many of the likeliest tokens.
-fn scores(fields: &Fields<'_>) -> Result<Option<u8>, ApiError> {
-    let Some(most) = fields.count("logprobs", 0)? else {
-        return Ok(None);
-    };
-    let fits = u8::try_from(most).ok();
-    let fits = fits.filter(|&most| usize::from(most) <= Scores::MOST);
-    fits.map(Some).ok_or_else(|| {
-        let message = format!("logprobs must be at most {}, not {most}", Scores::MOST);
-        ApiError::field("logprobs", message)
     })
 }
 

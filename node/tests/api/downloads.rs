@@ -3,7 +3,6 @@
 use crate::alone::{Node, ask, content};
 use crate::server::{Fault, HubServer, On};
 use serde_json::{Value, json};
-use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::thread;
@@ -20,13 +19,7 @@ impl Setup {
     fn new() -> Self {
         let hub = HubServer::start();
         let stories = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/stories");
-        for entry in fs::read_dir(stories).unwrap() {
-            let entry = entry.unwrap();
-            let name = entry.file_name().into_string().unwrap();
-            if entry.path().is_file() {
-                hub.put(REPO, &name, fs::read(entry.path()).unwrap());
-            }
-        }
+        hub.put_folder(REPO, &stories);
         let cache = tempfile::tempdir().unwrap();
         Self { hub, cache }
     }

@@ -6,8 +6,10 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     io::{BufRead, BufReader, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    path::Path,
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
@@ -115,6 +117,17 @@ impl HubServer {
         let mut repos = lock(&self.state.repos);
         let files = repos.entry(repo.to_owned()).or_default();
         files.insert(file.to_owned(), bytes.into());
+    }
+
+    /// All files of a folder, as a repository.
+    pub(crate) fn put_folder(&self, repo: &str, folder: &Path) {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if let Some(name) = path.file_name().filter(|_| path.is_file()) {
+                let bytes = fs::read(&path).expect("a file that can be read");
+                self.put(repo, &name.to_string_lossy(), bytes);
+            }
+        }
     }
 
     pub(crate) fn gate(&self, repo: &str) {

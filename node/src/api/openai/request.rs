@@ -169,7 +169,7 @@ pub(in crate::api) fn json_schema(fields: &Fields<'_>) -> Result<Value, ApiError
 /// `logprobs` and `top_logprobs`.
 fn scores(fields: &Fields<'_>) -> Result<Option<u8>, ApiError> {
     let wanted = fields.boolean("logprobs")?.unwrap_or(false);
-    let most = top_logprobs(fields)?;
+    let most = likeliest(fields, "top_logprobs")?;
     if most.is_some() && !wanted {
         let message = "top_logprobs is only allowed with logprobs: true";
         return Err(ApiError::field("top_logprobs", message));
@@ -178,15 +178,18 @@ fn scores(fields: &Fields<'_>) -> Result<Option<u8>, ApiError> {
 }
 
 /// How many of the likeliest tokens are wanted.
-pub(in crate::api) fn top_logprobs(fields: &Fields<'_>) -> Result<Option<u8>, ApiError> {
-    let Some(most) = fields.count("top_logprobs", 0)? else {
+pub(in crate::api) fn likeliest(
+    fields: &Fields<'_>,
+    name: &'static str,
+) -> Result<Option<u8>, ApiError> {
+    let Some(most) = fields.count(name, 0)? else {
         return Ok(None);
     };
     let fits = u8::try_from(most).ok();
     let fits = fits.filter(|&most| usize::from(most) <= Scores::MOST);
     fits.map(Some).ok_or_else(|| {
-        let message = format!("top_logprobs must be at most {}, not {most}", Scores::MOST);
-        ApiError::field("top_logprobs", message)
+        let message = format!("{name} must be at most {}, not {most}", Scores::MOST);
+        ApiError::field(name, message)
     })
 }
 

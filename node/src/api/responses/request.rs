@@ -4,7 +4,7 @@ use super::items::messages;
 use super::reply::ResponseReply;
 use crate::api::error::ApiError;
 use crate::api::fields::{Fields, body, wrong};
-use crate::api::openai::{json_schema, shaping, tools, top_logprobs};
+use crate::api::openai::{json_schema, likeliest, shaping, tools};
 use crate::api::serve::Wish;
 use crate::ask::{Ask, Input, Tools};
 use serde_json::{Map, Value, json};
@@ -18,7 +18,7 @@ pub(super) fn parse(bytes: &[u8], temperature: f32) -> Result<Wish<ResponseReply
     let tools = read_tools(&fields, &list)?;
     let (format, told_format) = format(&fields)?;
     let scored = scored(&fields)?;
-    let most = top_logprobs(&fields)?;
+    let most = likeliest(&fields, "top_logprobs")?;
     let ask = Ask {
         model: fields.text("model")?,
         input: Input::Chat {

@@ -414,24 +414,11 @@ impl Net {
     }
 
     pub(super) fn submit(&mut self, index: usize, request: &str, max_tokens: u32) {
-        self.input(
-            index,
-            Input::Command(Command::Submit(Submit {
-                request: request.into(),
-                model: dummy::MODEL.into(),
-                layers: dummy::LAYERS,
-                bytes: 0,
-                cost: Default::default(),
-                fingerprint: 0,
-                prompt: dummy::PROMPT.into(),
-                tokens: vec![dummy::PROMPT_TOKEN],
-                end_tokens: vec![dummy::END_TOKEN],
-                sampling: Default::default(),
-                max_tokens,
-                timeout: Duration::from_secs(60),
-                trace: false,
-            })),
-        );
+        let submit = Submit {
+            max_tokens,
+            ..counting(request)
+        };
+        self.input(index, Input::Command(Command::Submit(submit)));
     }
 
     pub(super) fn tokens(&self, index: usize) -> Vec<u32> {
@@ -470,5 +457,24 @@ impl Net {
             assert_eq!(status.calls, 0, "n{index} awaits its engine");
             assert_eq!(status.queued, 0, "n{index} has messages to send");
         }
+    }
+}
+
+/// A request for the model that counts.
+pub(super) fn counting(request: &str) -> Submit {
+    Submit {
+        request: request.into(),
+        model: dummy::MODEL.into(),
+        layers: dummy::LAYERS,
+        bytes: 0,
+        cost: Default::default(),
+        fingerprint: 0,
+        prompt: dummy::PROMPT.into(),
+        tokens: vec![dummy::PROMPT_TOKEN],
+        end_tokens: vec![dummy::END_TOKEN],
+        sampling: Default::default(),
+        max_tokens: 100,
+        timeout: Duration::from_secs(60),
+        trace: false,
     }
 }

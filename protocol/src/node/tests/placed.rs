@@ -1,6 +1,6 @@
 //! Rings by prediction, rings that a person chose, and what is told of both.
 
-use super::net::Net;
+use super::net::{Net, counting};
 use crate::config::Strategy;
 use crate::dummy;
 use crate::node::*;
@@ -67,19 +67,12 @@ fn ways(net: &mut Net, index: usize, rtt_us: u64) {
 fn submit(net: &mut Net, request: &str) {
     let question = question();
     let submit = Submit {
-        request: request.into(),
         model: question.model,
         layers: question.layers,
         bytes: question.bytes,
         cost: question.cost,
-        fingerprint: 0,
-        prompt: dummy::PROMPT.into(),
-        tokens: vec![dummy::PROMPT_TOKEN],
-        end_tokens: vec![dummy::END_TOKEN],
-        sampling: Default::default(),
         max_tokens: 1023,
-        timeout: Duration::from_secs(60),
-        trace: false,
+        ..counting(request)
     };
     net.input(0, Input::Command(Command::Submit(submit)));
 }

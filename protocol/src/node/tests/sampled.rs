@@ -1,30 +1,17 @@
 //! Requests that want more than a token: scores, penalties, grammars.
 
-use super::net::Net;
-use crate::dummy;
+use super::net::{Net, counting};
 use crate::engine::{Sampling, Scores, Shaping};
 use crate::node::*;
 use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::time::Duration;
 
 fn submit(net: &mut Net, index: usize, request: &str, sampling: Sampling) {
     let submit = Submit {
-        request: request.into(),
-        model: dummy::MODEL.into(),
-        layers: dummy::LAYERS,
-        bytes: 0,
-        cost: Default::default(),
-        fingerprint: 0,
-        prompt: dummy::PROMPT.into(),
-        tokens: vec![dummy::PROMPT_TOKEN],
-        end_tokens: vec![dummy::END_TOKEN],
         sampling,
-        max_tokens: 100,
-        timeout: Duration::from_secs(60),
-        trace: false,
+        ..counting(request)
     };
     net.input(index, Input::Command(Command::Submit(submit)));
 }

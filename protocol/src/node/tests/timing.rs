@@ -1,7 +1,6 @@
 //! What stages tell of the steps of a request that is traced.
 
-use super::net::Net;
-use crate::dummy;
+use super::net::{Net, counting};
 use crate::id::CallId;
 use crate::node::plan::Plan;
 use crate::node::session::{Computing, Session};
@@ -15,19 +14,8 @@ use core::time::Duration;
 
 fn submit(net: &mut Net, index: usize, request: &str, trace: bool) {
     let submit = Submit {
-        request: request.into(),
-        model: dummy::MODEL.into(),
-        layers: dummy::LAYERS,
-        bytes: 0,
-        cost: Default::default(),
-        fingerprint: 0,
-        prompt: dummy::PROMPT.into(),
-        tokens: vec![dummy::PROMPT_TOKEN],
-        end_tokens: vec![dummy::END_TOKEN],
-        sampling: Default::default(),
-        max_tokens: 100,
-        timeout: Duration::from_secs(60),
         trace,
+        ..counting(request)
     };
     net.input(index, Input::Command(Command::Submit(submit)));
 }
