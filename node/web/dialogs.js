@@ -18,6 +18,10 @@ export function dialog(title, content, { wide = false, onClose } = {}) {
   });
   box.addEventListener("close", () => {
     box.remove();
+    // The focus came back while the page was still inert: Chromium puts no caret there then, and
+    // loses what is typed.
+    const { activeElement: field } = document;
+    if (field?.matches("textarea")) field.setSelectionRange(field.selectionStart, field.selectionEnd);
     onClose?.();
   });
   document.body.append(box);

@@ -139,11 +139,15 @@ impl Browser {
         let script = format!(
             "const done = arguments[0];
              const until = performance.now() + {patience} - 5000;
+             const name = (part) => part?.id || part?.className || part?.localName;
+             const fields = () => [...document.querySelectorAll('input, textarea, select')]
+               .map((field) => `\n${{name(field)}} = ${{JSON.stringify(field.value)}}`).join('')
+               + `\nthe focus is on ${{name(document.activeElement)}}`;
              const look = () => {{
                let value = null;
                try {{ value = ({expression}); }} catch {{ /* Not there yet. */ }}
                if (value) done({{ value }});
-               else if (performance.now() > until) done({{ text: document.body.innerText }});
+               else if (performance.now() > until) done({{ text: document.body.innerText + fields() }});
                else setTimeout(look, 10);
              }};
              look();"
