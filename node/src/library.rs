@@ -81,6 +81,8 @@ pub struct Listed {
     pub context: Option<u32>,
     /// Where it is.
     pub place: Place,
+    /// Its file or folder, where the catalog found it.
+    pub path: Option<PathBuf>,
 }
 
 /// Where a model is.
@@ -294,6 +296,7 @@ impl Library {
                             bytes: entry.bytes,
                             context: model.as_ref().map(|model| model.config().context),
                             place: model.as_ref().map_or(Place::Partial, Place::of),
+                            path: entry.path,
                         }
                     })
                     .collect();
@@ -306,6 +309,7 @@ impl Library {
                             bytes: config.weight_bytes,
                             context: Some(config.context),
                             place: Place::of(model),
+                            path: None,
                         });
                     }
                 }
@@ -318,6 +322,7 @@ impl Library {
                     bytes: 0,
                     context: None,
                     place: Place::Local,
+                    path: None,
                 }]
             }
         }
@@ -336,6 +341,7 @@ impl Library {
             bytes: 0,
             context: None,
             place: Place::Remote,
+            path: None,
         };
         missing.map(remote).collect()
     }

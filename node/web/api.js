@@ -16,20 +16,24 @@ export class ApiError extends Error {
 
 let askForKey = async () => null;
 
-/** Who asks the user for the node's key; gives `null` if there is none. */
+/** Who asks the user for the node's key, told whether the last one was wrong; gives `null` if there is none. */
 export function onKeyWanted(ask) {
   let asking = null;
   // However many calls want it, the user is asked once.
-  askForKey = () => {
-    asking ??= ask().finally(() => { asking = null; });
+  askForKey = (wrong) => {
+    asking ??= ask(wrong).finally(() => { asking = null; });
     return asking;
   };
 }
 
-async function send(path, { method = "GET", body, signal } = {}) {
+let refusals = 0;
+let waiting = [];
+
+/** Comes when the node took a key that the user gave. */
+export const untilKey = () => new Promise((resolve) => { waiting.push(resolve); });
+
+async function send(path, key, { method = "GET", body, signal } = {}) {
   const headers = {};
-  // Kept for as long as this tab lives, and sent to this node only.
-  const key = sessionStorage.getItem(KEY);
   if (key) headers.Authorization = `Bearer ${key}`;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   try {
@@ -43,13 +47,29 @@ async function send(path, { method = "GET", body, signal } = {}) {
 }
 
 async function open(path, options) {
-  let response = await send(path, options);
-  if (response.status === 401) {
-    const key = await askForKey();
-    if (key === null) throw await failure(response);
-    sessionStorage.setItem(KEY, key);
-    response = await send(path, options);
-    if (response.status === 401) sessionStorage.removeItem(KEY);
+  // Kept for as long as this tab lives, and sent to this node only.
+  let key = sessionStorage.getItem(KEY);
+  const before = refusals;
+  let response = await send(path, key, options);
+  while (response.status === 401) {
+    let known = sessionStorage.getItem(KEY);
+    // Another call may have had an answer meanwhile.
+    if (!known || known === key) {
+      sessionStorage.removeItem(KEY);
+      // The user may have said no while this was under way.
+      known = refusals === before ? await askForKey(Boolean(key)) : null;
+      if (known === null) {
+        refusals += 1;
+        throw await failure(response);
+      }
+      sessionStorage.setItem(KEY, known);
+    }
+    key = known;
+    response = await send(path, key, options);
+  }
+  if (key) {
+    waiting.forEach((resolve) => resolve());
+    waiting = [];
   }
   if (!response.ok) throw await failure(response);
   return response;

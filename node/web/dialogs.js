@@ -29,14 +29,17 @@ export function dialog(title, content, { wide = false, onClose } = {}) {
   return { box, close };
 }
 
-/** Asks for the node's key; `null` if the user has none. */
-export function askForKey() {
+/** Asks for the node's key; `null` if the user has none. `wrong`: the last one was none. */
+export function askForKey(wrong) {
   return new Promise((resolve) => {
     let key = null;
+    // The signs that keys have; a browser sends no others.
     const field = el("input", {
       type: "password", id: "api-key", class: "field", autocomplete: "off", required: true,
+      pattern: "\\s*[!-~]+\\s*", title: "ASCII letters, digits and signs, without spaces",
     });
     const form = el("form", { class: "stack" },
+      wrong ? el("p", { class: "help bad", role: "alert", text: "This node has no such key." }) : null,
       el("p", { text: "This node answers only those who have its key (exo-node --api-key). It is kept until this tab is closed." }),
       el("label", { for: "api-key", text: "Key" }), field,
       el("div", { class: "row" }, el("button", { class: "button primary", type: "submit", text: "Use this key" })));

@@ -1,11 +1,11 @@
 // The ring as it changes. A page that nobody sees does not look.
 
-import { views } from "./api.js";
+import { untilKey, views } from "./api.js";
 
 const FIRST_WAIT = 500;
 const LONGEST_WAIT = 10_000;
 
-/** Calls `seen` with each view and `state` with `live`, `lost` or `paused`, for ever. */
+/** Calls `seen` with each view and `state` with `live`, `lost`, `locked` or `paused`, for ever. */
 export function follow({ seen, state }) {
   let current = null;
 
@@ -21,6 +21,12 @@ export function follow({ seen, state }) {
         }
       } catch (error) {
         if (error.name === "AbortError") break;
+        if (error.status === 401) {
+          // The user has no key now; what the user does next asks for it again.
+          state("locked");
+          await untilKey();
+          continue;
+        }
       }
       state("lost");
       await new Promise((resolve) => { setTimeout(resolve, wait); });

@@ -123,7 +123,7 @@ replace(byId("ideas"), IDEAS.map((words) => el("button", {
   type: "button", class: "idea", text: words, on: { click: () => chat.send(words) },
 })));
 
-const STATES = { live: "live", lost: "connecting again", paused: "paused" };
+const STATES = { live: "live", lost: "connecting again", locked: "wants a key", paused: "paused" };
 follow({
   seen: (view) => {
     ring.show(view);

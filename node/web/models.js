@@ -41,6 +41,8 @@ export class Models {
       this.downloads = tells ? await api.downloads() : null;
     } catch (error) {
       this.trouble(error);
+      // The user has no key: asking again every second would not help.
+      if (error.status === 401) this.shown?.close();
     }
     this.show();
   }
@@ -161,19 +163,18 @@ export class Models {
         el("span", { class: "model-facts", text: far + speed }),
         iconButton("close", `Cancel the download of ${id}`, act(api.cancelDownload), { "data-key": `cancel ${id}` }))];
     }
+    const sure = () => dialog(`Remove ${id}?`, [
+      el("p", { text: `Its files go from this node's disk${size(model) > 0 ? ` (${bytes(size(model))})` : ""}.` }),
+      el("div", { class: "row" }, el("button", {
+        type: "button", class: "button danger", text: "Remove",
+        on: { click: (event) => { event.target.closest("dialog").close(); act(api.removeModel)(); } },
+      }))]);
+    const remove = model.exo?.removable === true
+      ? [iconButton("trash", `Remove ${id}`, sure, { "data-key": `remove ${id}` })] : [];
     const failed = coming?.state === "failed" && !here(model)
       ? [el("p", { class: "help bad", text: String(coming.error ?? "The download failed") })] : [];
-    if (here(model)) {
-      if (model.exo?.state !== "local") return [];
-      const sure = () => dialog(`Remove ${id}?`, [
-        el("p", { text: `Its files go from this node's disk${size(model) > 0 ? ` (${bytes(size(model))})` : ""}.` }),
-        el("div", { class: "row" }, el("button", {
-          type: "button", class: "button danger", text: "Remove",
-          on: { click: (event) => { event.target.closest("dialog").close(); act(api.removeModel)(); } },
-        }))]);
-      return [iconButton("trash", `Remove ${id}`, sure, { "data-key": `remove ${id}` })];
-    }
-    return [...failed, el("button", {
+    if (here(model)) return remove;
+    return [...failed, ...remove, el("button", {
       type: "button", class: "button", text: model.exo?.state === "partial" ? "Go on" : "Download",
       "data-key": `get ${id}`, "aria-label": `Download ${id}`, on: { click: act(api.startDownload) },
     })];

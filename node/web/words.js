@@ -41,6 +41,7 @@ export function figures(stats) {
 /** What helps, by the code of an error. */
 const HELP = {
   unreachable: "Is exo-node still running there? Start it again, then retry.",
+  invalid_api_key: "Retry to enter the key.",
   unauthorized: "This node wants a key: retry to enter it.",
   insufficient_memory: "Start exo-node on one more machine, or choose a smaller model.",
   context_length_exceeded: "Begin a new chat, or shorten the earlier messages.",

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 /// The models that can be asked, in OpenAI's shape.
 pub(super) fn list(app: &App) -> Value {
-    let models: Vec<Value> = all(app).iter().map(model_json).collect();
+    let models = all(app);
+    let models: Vec<Value> = models.iter().map(|listed| shown(app, listed)).collect();
     json!({"object": "list", "data": models})
 }
 
@@ -19,7 +20,7 @@ pub(super) fn list(app: &App) -> Value {
 pub(super) fn one(app: &App, id: &str) -> Result<Value, ApiError> {
     let listed = all(app).into_iter().find(|listed| listed.id == id);
     let listed = listed.ok_or_else(|| not_here(id))?;
-    Ok(model_json(&listed))
+    Ok(shown(app, &listed))
 }
 
 pub(super) fn not_here(id: &str) -> ApiError {
@@ -41,7 +42,10 @@ pub(super) fn all(app: &App) -> Vec<Listed> {
     list
 }
 
-fn model_json(listed: &Listed) -> Value {
+fn shown(app: &App, listed: &Listed) -> Value {
+    let cache = &app.downloads().hub().options().cache;
+    let removable = listed.path.as_ref();
+    let removable = removable.is_some_and(|path| path.starts_with(cache));
     json!({
         "id": listed.id,
         "object": "model",
@@ -54,6 +58,7 @@ fn model_json(listed: &Listed) -> Value {
             "state": listed.place.word(),
             "bytes": (listed.bytes > 0).then_some(listed.bytes),
             "context": listed.context,
+            "removable": removable,
         },
     })
 }

@@ -349,6 +349,7 @@ mod tests {
             bytes: 1000,
             context: None,
             place: Place::Partial,
+            path: None,
         };
         let item = Item {
             number: 1,

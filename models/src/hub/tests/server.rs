@@ -32,6 +32,8 @@ pub(crate) enum On {
     List,
     Head,
     Body,
+    /// Bodies of large files alone.
+    Large,
 }
 
 /// What comes instead of the right answer.
@@ -143,8 +145,16 @@ impl HubServer {
         lock(&self.state.faults).push((on, fault, times));
     }
 
+    /// Nothing goes wrong any more, and who waits for the rest of something may ask again.
     pub(crate) fn heal(&self) {
         lock(&self.state.faults).clear();
+        self.hang_up();
+    }
+
+    fn hang_up(&self) {
+        for stream in lock(&self.state.stalled).drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
     }
 
     /// What was asked since the last time.
@@ -156,9 +166,7 @@ impl HubServer {
 impl Drop for HubServer {
     fn drop(&mut self) {
         self.state.stopping.store(true, Ordering::Relaxed);
-        for stream in lock(&self.state.stalled).drain(..) {
-            let _ = stream.shutdown(Shutdown::Both);
-        }
+        self.hang_up();
         // So that it notices.
         let _ = TcpStream::connect(self.address);
     }
@@ -262,7 +270,10 @@ impl State {
         // What goes wrong with a body goes wrong where it comes from.
         let fault = match on == On::Body && redirects {
             true => None,
-            false => self.fault(on),
+            false => self.fault(on).or_else(|| {
+                let large = path.starts_with("/cdn/");
+                large.then(|| self.fault(On::Large)).flatten()
+            }),
         };
         let answer = match &fault {
             Some(Fault::Status(status, headers, body)) => {
