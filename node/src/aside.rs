@@ -4,6 +4,7 @@ mod api;
 mod trace;
 
 use crate::cli::{self, Args, Shell, UsageError};
+use crate::settings::SettingsError;
 use api::Api;
 use std::io::{self, Write};
 
@@ -23,6 +24,19 @@ pub enum AsideError {
         /// The system's words.
         reason: String,
     },
+    /// An API that wants a key.
+    #[error(
+        "{url} answered 401: {message}; --api-key KEY, --api-key-file FILE or EXO_API_KEY gives it"
+    )]
+    Locked {
+        /// What was asked.
+        url: String,
+        /// Its words.
+        message: String,
+    },
+    /// What is given as the key.
+    #[error(transparent)]
+    Key(SettingsError),
     /// An API that says something else.
     #[error("{url} answered {status}: {message}")]
     Refused {
@@ -45,10 +59,22 @@ pub(crate) fn perform(args: &Args) -> Option<Result<bool, AsideError>> {
     Some(match command.as_str() {
         "completions" => completions(&words),
         "man" => no_more(&words, "man").and_then(|()| print(&cli::man())),
-        "trace" => trace::trace(args, &words, &Api::new(args)).and_then(|text| print(&text)),
-        "health" => no_more(&words, "health").and_then(|()| health(&Api::new(args))),
+        "trace" => Api::new(args)
+            .and_then(|api| trace::trace(args, &words, &api))
+            .and_then(|text| print(&text)),
+        "health" => no_more(&words, "health")
+            .and_then(|()| Api::new(args))
+            .and_then(|api| health(&api)),
         _ => return None,
     })
+}
+
+/// A wrong flag, also one that is about keys.
+fn key_error(error: SettingsError) -> AsideError {
+    match error {
+        SettingsError::Usage(error) => AsideError::Usage(error),
+        error => AsideError::Key(error),
+    }
 }
 
 fn no_more(words: &[&str], command: &str) -> Result<(), AsideError> {
@@ -74,9 +100,12 @@ fn completions(words: &[&str]) -> Result<bool, AsideError> {
 
 /// Whether the node here is ready, for whoever watches over it.
 fn health(api: &Api) -> Result<bool, AsideError> {
-    let (status, body) = api.get("/health/ready")?;
-    if status == 200 {
-        return print("ready\n");
+    let path = "/health/ready";
+    let (status, body) = api.get(path)?;
+    match status {
+        200 => return print("ready\n"),
+        503 => {}
+        _ => return Err(api.refused(path, status, &body)),
     }
     let reasons = body["reasons"].as_array().into_iter().flatten();
     let reasons: Vec<&str> = reasons.filter_map(|reason| reason.as_str()).collect();

@@ -247,7 +247,7 @@ pub struct Args {
     /// port of the API; default 52415
     #[argh(option, arg_name = "PORT", default = "52415")]
     pub chatgpt_api_port: u16,
-    /// key that clients have to send; may be given several times, also as EXO_API_KEY
+    /// key that clients have to send, trace and doctor do; may be given again, also as EXO_API_KEY
     #[argh(option, arg_name = "KEY")]
     pub api_key: Vec<String>,
     /// file with such keys, one on each line

@@ -4,6 +4,7 @@ mod access;
 mod commands;
 mod discovery;
 
+pub(crate) use access::own_key;
 pub use commands::Commands;
 pub use discovery::Tailscale;
 

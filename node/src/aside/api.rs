@@ -1,18 +1,29 @@
 //! The API of the node that runs here.
 
-use super::AsideError;
+use super::{AsideError, key_error};
 use crate::cli::Args;
+use crate::settings::own_key;
 use crate::terminal::printable;
 use serde_json::Value;
 use std::net::IpAddr;
 use std::time::Duration;
-use ureq::Agent;
+use ureq::{Agent, RequestBuilder};
 
 /// Asks a node.
-#[derive(Debug)]
 pub(super) struct Api {
     base: String,
     agent: Agent,
+    /// What the node wants of its clients.
+    authorization: Option<String>,
+}
+
+/// The key is secret.
+impl std::fmt::Debug for Api {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Api")
+            .field("base", &self.base)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Somebody who is there begins to answer by then.
@@ -22,24 +33,29 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const LONGEST: u64 = 8 << 20;
 
 impl Api {
-    /// The one that these flags would start.
-    pub(super) fn new(args: &Args) -> Self {
+    /// The one that these flags would start, with the key that they give.
+    pub(super) fn new(args: &Args) -> Result<Self, AsideError> {
+        let key = own_key(args).map_err(key_error)?;
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .proxy(None)
             .timeout_connect(Some(PATIENCE))
             .build();
-        Self {
+        Ok(Self {
             base: base(&args.chatgpt_api_host, args.chatgpt_api_port),
             agent: config.into(),
-        }
+            authorization: key.map(|key| format!("Bearer {key}")),
+        })
     }
 
     /// `GET`: the status, and the JSON that came.
     pub(super) fn get(&self, path: &str) -> Result<(u16, Value), AsideError> {
         let url = format!("{}{path}", self.base);
-        let request = self.agent.get(&url).config();
-        let request = request.timeout_recv_response(Some(PATIENCE)).build();
+        let request = self.with_key(self.agent.get(&url));
+        let request = request
+            .config()
+            .timeout_recv_response(Some(PATIENCE))
+            .build();
         let answer = request.call().map_err(|error| self.nobody(&error))?;
         self.read(answer)
     }
@@ -51,7 +67,7 @@ impl Api {
         document: &Value,
         id: &str,
     ) -> Result<(u16, Value), AsideError> {
-        let request = self.agent.post(format!("{}{path}", self.base));
+        let request = self.with_key(self.agent.post(format!("{}{path}", self.base)));
         let request = request.header("Content-Type", "application/json");
         let request = request
             .header("X-Request-Id", id)
@@ -63,10 +79,21 @@ impl Api {
     /// An answer that is none.
     pub(super) fn refused(&self, path: &str, status: u16, value: &Value) -> AsideError {
         let message = value["error"]["message"].as_str().unwrap_or("nothing more");
-        AsideError::Refused {
-            url: format!("{}{path}", self.base),
-            status,
-            message: printable(message),
+        let (url, message) = (format!("{}{path}", self.base), printable(message));
+        match status {
+            401 => AsideError::Locked { url, message },
+            _ => AsideError::Refused {
+                url,
+                status,
+                message,
+            },
+        }
+    }
+
+    fn with_key<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        match &self.authorization {
+            Some(value) => request.header("Authorization", value),
+            None => request,
         }
     }
 

@@ -15,6 +15,8 @@ pub enum Voice {
     Reference,
     /// A web server; with the id of the node whose API it is, if it is one.
     Http(Option<String>),
+    /// The API of a node that wants a key.
+    Locked,
     /// A secure shell.
     Ssh,
     /// Something that expects encryption.

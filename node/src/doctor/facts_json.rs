@@ -104,7 +104,7 @@ fn speaks(voice: &Voice) -> &'static str {
     match voice {
         Voice::Own(_) => "exo-node",
         Voice::Reference => "base protocol",
-        Voice::Http(_) => "http",
+        Voice::Http(_) | Voice::Locked => "http",
         Voice::Ssh => "ssh",
         Voice::Tls => "tls",
         Voice::Silent => "nothing",

@@ -8,31 +8,43 @@ use std::time::{Duration, Instant};
 /// A status of ours is shorter.
 const LONGEST: usize = 1 << 20;
 
-/// Asks for the status of the node whose API may be at `address`. `None` is somebody who speaks no
-/// HTTP, or nobody; `Some(None)` somebody who does and is no node of ours.
-pub(super) fn status(address: SocketAddr, patience: Duration) -> Option<Option<Value>> {
-    let bytes = get(address, patience).ok()?;
-    if !bytes.starts_with(b"HTTP/") {
-        return None;
+/// Who speaks HTTP.
+#[derive(Debug, PartialEq)]
+pub(super) enum Web {
+    /// A node of ours, with its status.
+    Node(Value),
+    /// A node of ours that wants another key.
+    Locked,
+    /// Somebody else.
+    Other,
+}
+
+/// Asks for the status of the node whose API may be at `address`, with a key if there is one. `None`
+/// is somebody who speaks no HTTP, or nobody.
+pub(super) fn status(address: SocketAddr, key: Option<&str>, patience: Duration) -> Option<Web> {
+    let bytes = get(address, key, patience).ok()?;
+    bytes.starts_with(b"HTTP/").then(|| read(&bytes))
+}
+
+fn read(bytes: &[u8]) -> Web {
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
+    let body = end.and_then(|end| bytes.get(end + 4..)).unwrap_or_default();
+    match serde_json::from_slice::<Value>(body) {
+        Ok(status) if status["node_id"].is_string() => Web::Node(status),
+        Ok(refusal) if refusal["error"]["code"] == "invalid_api_key" => Web::Locked,
+        _ => Web::Other,
     }
-    Some(body(&bytes))
 }
 
-fn body(bytes: &[u8]) -> Option<Value> {
-    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
-    let status: Value = serde_json::from_slice(bytes.get(end + 4..)?).ok()?;
-    status
-        .get("node_id")
-        .is_some_and(Value::is_string)
-        .then_some(status)
-}
-
-fn get(address: SocketAddr, patience: Duration) -> io::Result<Vec<u8>> {
+fn get(address: SocketAddr, key: Option<&str>, patience: Duration) -> io::Result<Vec<u8>> {
     let until = Instant::now() + patience;
     let mut stream = TcpStream::connect_timeout(&address, patience)?;
     stream.set_write_timeout(Some(patience))?;
+    let key = key.map_or(String::new(), |key| {
+        format!("Authorization: Bearer {key}\r\n")
+    });
     let request = format!(
-        "GET /v1/status HTTP/1.1\r\nHost: {address}\r\nUser-Agent: exo-node doctor\r\n\
+        "GET /v1/status HTTP/1.1\r\nHost: {address}\r\nUser-Agent: exo-node doctor\r\n{key}\
          Connection: close\r\n\r\n"
     );
     stream.write_all(request.as_bytes())?;
@@ -57,17 +69,23 @@ fn get(address: SocketAddr, patience: Duration) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn only_a_nodes_status_is_one() {
         let answer = b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n{\"node_id\": \"a\"}";
-        assert_eq!(body(answer).unwrap()["node_id"], "a");
+        let node = json!({"node_id": "a"});
+        assert_eq!(read(answer), Web::Node(node));
+        let locked = b"HTTP/1.1 401 x\r\n\r\n{\"error\": {\"code\": \"invalid_api_key\"}}";
+        assert_eq!(read(locked), Web::Locked);
         for other in [
             &b"HTTP/1.1 200 OK\r\n\r\n{\"node_id\": 1}"[..],
             b"HTTP/1.1 200 OK\r\n\r\n<html>",
+            b"HTTP/1.1 401 x\r\n\r\n{\"error\": \"x\"}",
+            b"HTTP/1.1 200 OK\r\n\r\n[]",
             b"HTTP/1.1 200 OK\r\n",
         ] {
-            assert_eq!(body(other), None);
+            assert_eq!(read(other), Web::Other);
         }
     }
 }

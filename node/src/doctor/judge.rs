@@ -46,6 +46,7 @@ fn who(voice: Option<&Voice>) -> String {
         Some(Voice::Reference) => "a node of the base protocol".to_owned(),
         Some(Voice::Http(Some(node))) => format!("the API of node {node:?}"),
         Some(Voice::Http(None)) => "a web server".to_owned(),
+        Some(Voice::Locked) => "the API of a node that wants a key".to_owned(),
         Some(Voice::Ssh) => "a secure shell".to_owned(),
         Some(Voice::Tls) => "a program that wants TLS".to_owned(),
         Some(Voice::Silent | Voice::Closes | Voice::Other(_)) | None => {

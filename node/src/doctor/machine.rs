@@ -1,13 +1,14 @@
 //! Looks at this machine, and changes nothing.
 
 use super::facts::{Computing, Home, Host, KnownPeer, Machine, Net, Port, Running};
-use super::{http, peer};
+use super::http::{self, Web};
+use super::peer;
 use crate::capabilities;
 use crate::cli::{Args, EngineKind};
 use crate::engines;
 use crate::identity;
 use crate::library::Library;
-use crate::settings::{NODE_PORT, Settings};
+use crate::settings::{NODE_PORT, Settings, own_key};
 use exo_models::Catalog;
 use exo_protocol::discovery::manual::{self, ManualPeer};
 use if_addrs::{IfAddr, Ifv4Addr};
@@ -38,10 +39,15 @@ pub(super) fn look(args: &Args) -> (Machine, Vec<ManualPeer>) {
             }
         }
     };
+    // One that is none is told where it was given; nobody else's API gets it.
+    let key = own_key(args).ok().flatten();
     let running = match &api_port {
         Port::Taken(_) => local(&api_address)
-            .and_then(|address| http::status(address, LOCAL).flatten())
-            .and_then(|status| running(&status)),
+            .and_then(|address| http::status(address, key.as_deref(), LOCAL))
+            .and_then(|web| match web {
+                Web::Node(status) => running(&status),
+                Web::Locked | Web::Other => None,
+            }),
         _ => None,
     };
     let machine = Machine {

@@ -2,11 +2,12 @@
 
 use super::client::{AskError, Client};
 use super::facts::{Dialed, Identity, Peer, Source, View, Voice};
-use super::http;
+use super::http::{self, Web};
 use super::link::{Transfer, Trips};
 use exo_protocol::Json;
 use exo_protocol::topology::EngineInfo;
 use exo_protocol::wire::{Hello, Message, TopologyReply};
+use serde_json::Value;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::mpsc;
@@ -165,11 +166,13 @@ fn listen(address: SocketAddr, client: &mut Client, patience: Duration) -> Voice
         Err(error) => match strange(client.first()) {
             // The same again, so that it can say which node's API it is; or what waits for the rest
             // of a line that never comes.
-            Some(Voice::Http(_)) | None => match http::status(address, patience) {
-                Some(status) => Voice::Http(status.and_then(|status| {
-                    let node = status.get("node_id")?.as_str()?;
-                    Some(node.to_owned())
-                })),
+            Some(Voice::Http(_)) | None => match http::status(address, None, patience) {
+                Some(Web::Node(status)) => {
+                    let node = status.get("node_id").and_then(Value::as_str);
+                    Voice::Http(node.map(str::to_owned))
+                }
+                Some(Web::Locked) => Voice::Locked,
+                Some(Web::Other) => Voice::Http(None),
                 None if matches!(error, AskError::Late(_)) => Voice::Silent,
                 None => Voice::Closes,
             },

@@ -17,7 +17,17 @@ pub(super) fn access(args: &Args) -> Result<Access, SettingsError> {
     from(args, std::env::var(KEYS).ok().as_deref())
 }
 
-fn from(args: &Args, variable: Option<&str>) -> Result<Access, SettingsError> {
+/// The key with which commands ask a running node: the first of those with which these flags would
+/// start one.
+///
+/// # Errors
+/// When one of them is no key.
+pub(crate) fn own_key(args: &Args) -> Result<Option<String>, SettingsError> {
+    let keys = keys(args, std::env::var(KEYS).ok().as_deref())?;
+    Ok(keys.into_iter().next())
+}
+
+fn keys(args: &Args, variable: Option<&str>) -> Result<Vec<String>, SettingsError> {
     let mut keys = Vec::new();
     for key in &args.api_key {
         keys.push(checked(key, "--api-key")?);
@@ -44,6 +54,11 @@ fn from(args: &Args, variable: Option<&str>) -> Result<Access, SettingsError> {
             keys.push(checked(word.trim(), KEYS)?);
         }
     }
+    Ok(keys)
+}
+
+fn from(args: &Args, variable: Option<&str>) -> Result<Access, SettingsError> {
+    let keys = keys(args, variable)?;
     let mut origins = Vec::new();
     for origin in &args.cors_origin {
         origins.push(origin_of(origin, !keys.is_empty())?);

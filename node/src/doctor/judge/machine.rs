@@ -74,6 +74,11 @@ fn api_port(machine: &Machine) -> Finding {
             CHECK,
             format!("port {port} is taken, as by that node's API"),
         ),
+        (Port::Taken(Some(Voice::Locked)), None) => Finding::warning(
+            CHECK,
+            format!("the API on port {port} wants a key, so nothing is known of its node's peers"),
+            "give the doctor a key of it: --api-key KEY, --api-key-file FILE or EXO_API_KEY",
+        ),
         (Port::Taken(voice), None) => Finding::problem(
             CHECK,
             format!(

@@ -159,7 +159,9 @@ fn speaks(peer: &Peer, voice: &Voice) -> Finding {
             );
             return Finding::ok(CHECK, text);
         }
-        Voice::Http(_) => (format!("{} answers, not a node", who(Some(voice))), port),
+        Voice::Http(_) | Voice::Locked => {
+            (format!("{} answers, not a node", who(Some(voice))), port)
+        }
         Voice::Ssh => (
             "a secure shell answers, not a node".to_owned(),
             format!("go through it: exo-node tunnel USER@{host}"),

@@ -79,6 +79,13 @@ fn our_own_node_may_have_the_ports() {
     let all = judge(&machine, false);
     assert!(all.iter().all(|one| one.level == Level::Ok), "{all:#?}");
     assert_eq!(all[0].text, "exo-node \"a\" 1.2.3 runs here, on port 50051");
+    // Its API says nothing without its key.
+    machine.api_port = Port::Taken(Some(Voice::Locked));
+    machine.running = None;
+    let locked = judge(&machine, false);
+    let locked: Vec<&Finding> = locked.iter().filter(|one| one.level > Level::Ok).collect();
+    assert_eq!((locked.len(), locked[0].level), (1, Level::Warning));
+    assert!(locked[0].text.contains("wants a key"), "{locked:#?}");
     // Its API is somewhere else.
     machine.api_port = Port::Free;
     machine.running = None;
