@@ -34,6 +34,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Wish<MessageReply>, ApiError> {
         top_p: fields.number("top_p", 0.0..=1.0)?,
         top_k: fields.top_k("top_k")?,
         stop: fields.stops("stop_sequences", STOPS)?,
+        format: format(&fields)?,
         ..Ask::default()
     };
     Ok(Wish {
@@ -41,6 +42,37 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Wish<MessageReply>, ApiError> {
         stream: fields.boolean("stream")?.unwrap_or(false),
         dialect: MessageReply::new(),
     })
+}
+
+/// The schema that the answer is held to: `output_config.format`, or `output_format` by its first
+/// name.
+fn format(fields: &Fields<'_>) -> Result<Option<Value>, ApiError> {
+    if let Some(config) = fields.object("output_config")? {
+        let config = Fields::at(config, "output_config.");
+        // The highest is what is usual.
+        if config
+            .text("effort")?
+            .is_some_and(|effort| effort != "high")
+        {
+            return Err(config.unsupported("effort", "the models here have no such choice"));
+        }
+        if let Some(format) = config.object("format")? {
+            return schema(&Fields::at(format, "output_config.format.")).map(Some);
+        }
+    }
+    let format = fields.object("output_format")?;
+    format
+        .map(|format| schema(&Fields::at(format, "output_format.")))
+        .transpose()
+}
+
+fn schema(format: &Fields<'_>) -> Result<Value, ApiError> {
+    if format.wanted("type")? != "json_schema" {
+        return Err(format.unsupported("type", "only json_schema is known here"));
+    }
+    let schema = format.object("schema")?;
+    let schema = schema.ok_or_else(|| wrong(&format.name("schema"), "an object", &Value::Null))?;
+    Ok(Value::Object(schema.clone()))
 }
 
 fn messages(fields: &Fields<'_>) -> Result<Vec<ChatMessage>, ApiError> {

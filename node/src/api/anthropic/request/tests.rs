@@ -44,6 +44,22 @@ fn a_conversation_with_tools_is_what_templates_know() {
 }
 
 #[test]
+fn an_answer_may_have_a_form() {
+    let schema = json!({"type": "object", "properties": {"name": {"type": "string"}}});
+    let format = json!({"type": "json_schema", "schema": schema});
+    for (name, value) in [
+        ("output_format", format.clone()),
+        ("output_config", json!({"format": format, "effort": "high"})),
+    ] {
+        let mut body = json!({
+            "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}],
+        });
+        body[name] = value;
+        assert_eq!(ask(body).unwrap().format.as_ref(), Some(&schema), "{name}");
+    }
+}
+
+#[test]
 fn mistakes_name_their_place() {
     let user = json!([{"role": "user", "content": "hi"}]);
     for (name, value, place) in [
@@ -65,6 +81,23 @@ fn mistakes_name_their_place() {
         ("system", json!(5), "system"),
         ("temperature", json!(1.5), "temperature"),
         ("thinking", json!({"type": "enabled"}), "thinking"),
+        ("output_format", json!("json"), "output_format"),
+        ("output_format", json!({}), "output_format.type"),
+        (
+            "output_format",
+            json!({"type": "text"}),
+            "output_format.type",
+        ),
+        (
+            "output_config",
+            json!({"format": {"type": "json_schema"}}),
+            "output_config.format.schema",
+        ),
+        (
+            "output_config",
+            json!({"effort": "low"}),
+            "output_config.effort",
+        ),
         ("tools", json!([{}]), "tools[0].name"),
         ("tools", json!([{"type": "bash_20250124"}]), "tools[0].type"),
         ("tool_choice", json!({"type": "any"}), "tool_choice"),
