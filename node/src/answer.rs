@@ -1,5 +1,9 @@
 //! One answer of the ring, from the conversation to its last word.
 
+mod score;
+
+pub use score::TokenScore;
+
 use crate::api::mark::Mark;
 use crate::ask::{Ask, AskError, Input};
 use crate::events::Events;
@@ -84,6 +88,8 @@ pub struct Answer {
     choices: Vec<Choice>,
     /// Finds calls of functions in an answer, if there are functions; copied for each choice.
     calls: Option<CallReader>,
+    /// What is told before each choice.
+    echo: String,
     prompt_tokens: usize,
     started: Instant,
     timeout: Duration,
@@ -97,36 +103,13 @@ struct Choice {
     request: RequestId,
     text: Text,
     stops: Stops,
+    /// Tokens of the prompt that come before those of the answer.
+    forced: u32,
     tokens: u32,
     first: Option<Duration>,
     ended: bool,
     /// Of tokens since they were last asked for.
     scores: Vec<TokenScore>,
-}
-
-/// How likely a token was.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TokenScore {
-    /// Its text; of a token that ends within a character, with U+FFFD.
-    pub text: String,
-    /// The same as bytes.
-    pub bytes: Vec<u8>,
-    /// The natural logarithm of its probability.
-    pub score: f32,
-    /// The likeliest tokens in its place, the likeliest one first; these have none of their own.
-    pub likeliest: Vec<Self>,
-}
-
-impl TokenScore {
-    fn new(speaker: &Speaker, token: u32, score: f32) -> Self {
-        let bytes = speaker.bytes_of(token);
-        Self {
-            text: String::from_utf8_lossy(&bytes).into_owned(),
-            bytes,
-            score,
-            likeliest: Vec::new(),
-        }
-    }
 }
 
 impl Answer {
@@ -140,15 +123,28 @@ impl Answer {
     ) -> Result<Self, AskError> {
         let (submits, prompt_tokens) = ask.submits(speaker, answering)?;
         let news = events.of_all(submits.iter().map(|submit| &submit.request));
+        let forced = |submit: &Submit| -> u32 {
+            let shaping = submit.sampling.shaping.as_ref();
+            let forced = shaping.map_or(0, |shaping| shaping.forced.len());
+            u32::try_from(forced).unwrap_or(u32::MAX)
+        };
+        let with_prompt = ask.echo && ask.scores.is_some();
         let choice = |submit: &Submit| Choice {
             request: submit.request.clone(),
             text: speaker.text(),
             stops: Stops::new(ask.stop.clone()),
+            forced: forced(submit),
             tokens: 0,
             first: None,
             ended: false,
-            scores: Vec::new(),
+            scores: match submit.tokens.first().filter(|_| with_prompt) {
+                Some(&first) => vec![TokenScore::new(speaker, first, f32::NAN)],
+                None => Vec::new(),
+            },
         };
+        let echo = ask
+            .echo
+            .then(|| submits.first().map(|first| &*first.prompt));
         let answer = Self {
             handle,
             events,
@@ -157,6 +153,7 @@ impl Answer {
             scorer: ask.scores.map(|_| Box::new(speaker.clone())),
             choices: submits.iter().map(choice).collect(),
             calls: call_reader(speaker, ask),
+            echo: echo.flatten().unwrap_or_default().to_owned(),
             prompt_tokens,
             started: Instant::now(),
             timeout: answering.timeout,
@@ -167,7 +164,8 @@ impl Answer {
             tracing::trace!("{submit:?}");
             tracing::debug!("{} is asked as {}", answer.model, submit.request);
             let metrics = answer.events.metrics();
-            metrics.begins(&submit.request, &answer.model, prompt_tokens, mark.id());
+            let tokens = (prompt_tokens, forced(&submit));
+            metrics.begins(&submit.request, &answer.model, tokens, mark.id());
             if mark.trace() {
                 let traces = answer.events.traces();
                 traces.begin(&submit.request, mark.id(), &answer.model);
@@ -190,6 +188,12 @@ impl Answer {
     #[must_use]
     pub fn prompt_tokens(&self) -> usize {
         self.prompt_tokens
+    }
+
+    /// What is told before each choice: the prompt, if it is wanted.
+    #[must_use]
+    pub fn echo(&self) -> &str {
+        &self.echo
     }
 
     /// How many answers are coming.
@@ -270,8 +274,17 @@ impl Answer {
         let Some((at, choice)) = found.filter(|(_, choice)| !choice.ended) else {
             return;
         };
-        if let Event::Token { token, scores, .. } = &event {
-            choice.first.get_or_insert_with(|| self.started.elapsed());
+        if let Event::Token {
+            index,
+            token,
+            scores,
+            ..
+        } = &event
+        {
+            let forced = *index < choice.forced;
+            if !forced {
+                choice.first.get_or_insert_with(|| self.started.elapsed());
+            }
             if let (Some(speaker), Some(scores)) = (&self.scorer, scores) {
                 let likeliest = scores.likeliest.iter();
                 let likeliest =
@@ -280,6 +293,9 @@ impl Answer {
                     likeliest: likeliest.collect(),
                     ..TokenScore::new(speaker, *token, scores.chosen)
                 });
+            }
+            if forced {
+                return;
             }
         }
         let mut out = Vec::new();
@@ -375,6 +391,7 @@ impl Choice {
                 }
             }
             Event::Finished { reason, tokens, .. } => {
+                let tokens = tokens.saturating_sub(self.forced);
                 match self.text.finish() {
                     Ok(text) => _ = self.pass(&text, out),
                     Err(error) => self.fail(AnswerError::Text(error), out),

@@ -26,7 +26,7 @@ use exo_engine_mlx::{MlxEngine, MlxOptions};
 use exo_models::hub::{HubError, Part};
 use exo_models::{Catalog, ModelError};
 use exo_protocol::dummy::DummyEngine;
-use exo_protocol::engine::Engine;
+use exo_protocol::engine::{Engine, Shaping};
 use exo_protocol::node::{Placement, Question};
 use exo_protocol::{Command, Config, NodeId, Status, Submit};
 use socket2::Socket;
@@ -127,7 +127,9 @@ impl App {
         let mut config = Config::new(node.clone(), told);
         config.discovery = settings.discovery.clone();
         config.timing.announce_timeout = settings.announce_timeout;
-        config.max_tokens = settings.answering.max_tokens;
+        // The prompt of an answer may be counted as one.
+        let forced = u32::try_from(Shaping::FORCED).unwrap_or(u32::MAX);
+        config.max_tokens = settings.answering.max_tokens.saturating_add(forced);
         config.activations = settings.activations.clone();
         config.trains = settings.engine.trains();
         let fetches = settings.fetches && settings.engine != EngineKind::Dummy;

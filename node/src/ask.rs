@@ -40,6 +40,8 @@ pub struct Ask {
     pub format: Option<Value>,
     /// Whether to tell how likely tokens were, and of how many of the likeliest ones.
     pub scores: Option<u8>,
+    /// Whether what comes before the answer is told with it; where scores are told, with its own.
+    pub echo: bool,
 }
 
 /// What comes before an answer.
@@ -182,6 +184,17 @@ pub enum AskError {
         /// The model.
         model: String,
     },
+    /// A prompt whose tokens are too many to be told how likely they were.
+    #[error(
+        "the prompt has {tokens} tokens, but how likely they were is told of {most} at most; leave \
+         echo or logprobs away"
+    )]
+    Echo {
+        /// Of the prompt.
+        tokens: usize,
+        /// As many are told.
+        most: usize,
+    },
     /// The node does not listen.
     #[error(transparent)]
     Command(CommandError),
@@ -189,12 +202,15 @@ pub enum AskError {
 
 impl Ask {
     /// What the node is told, one for each choice, and how many tokens the prompt has.
+    ///
+    /// Where scores of the prompt are wanted, all of it but its first token is an answer that is
+    /// forced: the last stage then has the logits of each of its positions.
     pub(crate) fn submits(
         &self,
         speaker: &Speaker,
         answering: &Answering,
     ) -> Result<(Vec<Submit>, usize), AskError> {
-        let (prompt, tokens) = self.prompt(speaker, answering)?;
+        let (prompt, mut tokens) = self.prompt(speaker, answering)?;
         for (token, _) in &self.shaping.bias {
             known(*token, speaker, "logit_bias")?;
         }
@@ -210,8 +226,20 @@ impl Ask {
                 model: speaker.id().to_string(),
             })?;
         let seed = self.seed.unwrap_or_else(random::number);
+        let forced = match self.echo && self.scores.is_some() {
+            true => tokens.split_off(tokens.len().min(1)),
+            false => Vec::new(),
+        };
+        if forced.len() > Shaping::FORCED {
+            return Err(AskError::Echo {
+                tokens: prompt_tokens,
+                most: Shaping::FORCED + 1,
+            });
+        }
+        let forced_tokens = u32::try_from(forced.len()).unwrap_or(u32::MAX);
         let shaping = Shaping {
             grammar: self.grammar(speaker)?,
+            forced,
             ..self.shaping.clone()
         };
         let first = Submit {
@@ -234,7 +262,8 @@ impl Ask {
             },
             max_tokens: room
                 .min(self.max_tokens.unwrap_or(u32::MAX))
-                .min(answering.max_tokens),
+                .min(answering.max_tokens)
+                .saturating_add(forced_tokens),
             timeout: answering.timeout,
             trace: false,
         };

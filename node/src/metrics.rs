@@ -63,6 +63,8 @@ struct Course {
     /// What its client calls it.
     id: Arc<str>,
     since: Instant,
+    /// Tokens of the prompt that are still to come.
+    forced: u32,
     /// When the last token came.
     last: Option<Instant>,
 }
@@ -164,8 +166,15 @@ impl Metrics {
         UnderWay(gauge)
     }
 
-    /// A request goes to the ring, which its client calls `id`.
-    pub fn begins(&self, request: &RequestId, model: &str, prompt_tokens: usize, id: &str) {
+    /// A request goes to the ring, which its client calls `id`. It has so many tokens of a prompt;
+    /// so many of them come back before those of the answer.
+    pub fn begins(
+        &self,
+        request: &RequestId,
+        model: &str,
+        (prompt_tokens, forced): (usize, u32),
+        id: &str,
+    ) {
         let model = self.models.label(model);
         let tokens = u64::try_from(prompt_tokens).unwrap_or(u64::MAX);
         self.prompt_tokens
@@ -175,6 +184,7 @@ impl Metrics {
             model,
             id: id.into(),
             since: Instant::now(),
+            forced,
             last: None,
         };
         lock(&self.courses).insert(request.clone(), course);
@@ -210,6 +220,10 @@ impl Metrics {
         let Some(course) = courses.get_mut(request) else {
             return;
         };
+        if course.forced > 0 {
+            course.forced -= 1;
+            return;
+        }
         let model = [course.model.as_str()];
         let (histogram, since) = match course.last.replace(now) {
             Some(last) => (&self.inter_token, last),

@@ -122,7 +122,10 @@ impl DummyEngine {
             return Err(EngineFailure::new(FailureKind::BadInput, message));
         }
         let next = value.saturating_add(1);
-        let token = if next > LAST_VALUE { END_TOKEN } else { next };
+        let next = if next > LAST_VALUE { END_TOKEN } else { next };
+        let shaping = sampling.shaping.as_deref();
+        let forced = shaping.and_then(|shaping| sampling.forced(shaping.answer.len()));
+        let token = forced.unwrap_or(next);
         let end = token == END_TOKEN;
         if let Some(most) = sampling.scores {
             // It is certain of what it says.

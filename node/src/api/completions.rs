@@ -36,20 +36,11 @@ fn parse(bytes: &[u8]) -> Result<Wish<Completion>, ApiError> {
     fields.text("user")?;
     let stream = fields.boolean("stream")?.unwrap_or(false);
     let input = prompt(&fields)?;
-    let echo = match (fields.boolean("echo")?.unwrap_or(false), &input) {
-        (false, _) => String::new(),
-        (true, Input::Text(text)) => text.clone(),
-        (true, _) => return Err(fields.unsupported("echo", "needs a prompt that is a text")),
-    };
-    if scores.is_some() && !echo.is_empty() {
-        let why = "how likely the prompt was is not told here; leave echo or logprobs away";
-        return Err(fields.unsupported("logprobs", why));
-    }
     let ask = Ask {
         model: fields.text("model")?,
         input,
         choices,
-        max_tokens: Some(fields.count("max_tokens", 1)?.unwrap_or(MAX_TOKENS)),
+        max_tokens: Some(fields.count("max_tokens", 0)?.unwrap_or(MAX_TOKENS)),
         temperature: fields.number("temperature", 0.0..=2.0)?,
         top_p: fields.number("top_p", 0.0..=1.0)?,
         top_k: fields.top_k("top_k")?,
@@ -58,11 +49,11 @@ fn parse(bytes: &[u8]) -> Result<Wish<Completion>, ApiError> {
         stop: fields.stops("stop", STOPS)?,
         format: None,
         scores,
+        echo: fields.boolean("echo")?.unwrap_or(false),
     };
     let dialect = Completion {
         id: format!("cmpl-{}", random::uuid()),
         include_usage: include_usage(&fields, stream)?,
-        echo,
         scored: scores.map(|_| Vec::new()),
     };
     Ok(Wish {
@@ -72,7 +63,8 @@ fn parse(bytes: &[u8]) -> Result<Wish<Completion>, ApiError> {
     })
 }
 
-/// The shape that scores have here; `told` counts the characters of the tokens before.
+/// The shape that scores have here; `told` counts the characters of the tokens before. Nothing says
+/// how likely the first token of a prompt is.
 fn logprobs(scores: &[TokenScore], told: &mut usize) -> Value {
     let (mut tokens, mut offsets) = (Vec::new(), Vec::new());
     let (mut logprobs, mut likeliest) = (Vec::new(), Vec::new());
@@ -80,12 +72,17 @@ fn logprobs(scores: &[TokenScore], told: &mut usize) -> Value {
         tokens.push(token.text.as_str());
         offsets.push(*told);
         *told += token.text.chars().count();
-        logprobs.push(logprob(token.score));
+        if token.score.is_nan() {
+            logprobs.push(Value::Null);
+            likeliest.push(Value::Null);
+            continue;
+        }
+        logprobs.push(json!(logprob(token.score)));
         let top = token.likeliest.iter();
         let top: Map<String, Value> = top
             .map(|other| (other.text.clone(), json!(logprob(other.score))))
             .collect();
-        likeliest.push(top);
+        likeliest.push(Value::Object(top));
     }
     json!({
         "tokens": tokens,
@@ -128,11 +125,19 @@ fn tokens_of(list: &[Value]) -> Result<Input, ApiError> {
 struct Completion {
     id: String,
     include_usage: bool,
-    /// What every choice begins with.
-    echo: String,
-    /// If scores are told: for each choice those that wait for their text, and how many characters
-    /// were told.
-    scored: Option<Vec<(Vec<TokenScore>, usize)>>,
+    /// If scores are told: what is known of each choice.
+    scored: Option<Vec<Scored>>,
+}
+
+/// Scores of one choice.
+#[derive(Clone, Default)]
+struct Scored {
+    /// Those that wait for their text.
+    waiting: Vec<TokenScore>,
+    /// Characters of the tokens that were told.
+    told: usize,
+    /// The prompt was told, with its scores.
+    echoed: bool,
 }
 
 impl Completion {
@@ -147,14 +152,26 @@ impl Completion {
         })
     }
 
+    /// What is known of the scores of a choice, if they are told.
+    fn scored(&mut self, choice: usize) -> Option<&mut Scored> {
+        let all = self.scored.as_mut()?;
+        if all.len() <= choice {
+            all.resize(choice + 1, Scored::default());
+        }
+        all.get_mut(choice)
+    }
+
     fn chunk(&mut self, info: &Info, choice: usize, text: &str, finish: Option<&str>) -> String {
-        let scored = self.scored.as_mut().and_then(|all| all.get_mut(choice));
-        let scores = match scored {
-            Some((waiting, told)) if !waiting.is_empty() => {
-                logprobs(&std::mem::take(waiting), told)
+        let (mut text, mut scores) = (text.to_owned(), Value::Null);
+        if let Some(scored) = self.scored(choice) {
+            if !std::mem::replace(&mut scored.echoed, true) {
+                text.insert_str(0, &info.echo);
             }
-            _ => Value::Null,
-        };
+            if !scored.waiting.is_empty() {
+                let waiting = std::mem::take(&mut scored.waiting);
+                scores = logprobs(&waiting, &mut scored.told);
+            }
+        }
         let choice =
             json!({"text": text, "index": choice, "logprobs": scores, "finish_reason": finish});
         let mut value = self.wrap(info, json!([choice]));
@@ -167,23 +184,19 @@ impl Completion {
 
 impl Dialect for Completion {
     fn begin(&mut self, info: &Info) -> String {
-        let echo = self.echo.clone();
-        if echo.is_empty() {
+        // With scores the prompt comes when its own are there.
+        if info.echo.is_empty() || self.scored.is_some() {
             return String::new();
         }
+        let echo = info.echo.clone();
         (0..info.choices)
             .map(|choice| self.chunk(info, choice, &echo, None))
             .collect()
     }
 
     fn scores(&mut self, choice: usize, scores: &[TokenScore]) {
-        if let Some(all) = &mut self.scored {
-            if all.len() <= choice {
-                all.resize(choice + 1, (Vec::new(), 0));
-            }
-            if let Some((waiting, _)) = all.get_mut(choice) {
-                waiting.extend_from_slice(scores);
-            }
+        if let Some(scored) = self.scored(choice) {
+            scored.waiting.extend_from_slice(scores);
         }
     }
 
@@ -211,7 +224,7 @@ impl Dialect for Completion {
     fn whole(&mut self, info: &Info, choices: &[Whole], usage: Usage) -> Value {
         let choice = |(index, whole): (usize, &Whole)| {
             json!({
-                "text": format!("{}{}", self.echo, whole.text),
+                "text": format!("{}{}", info.echo, whole.text),
                 "index": index,
                 "logprobs": match self.scored {
                     Some(_) => logprobs(&whole.scores, &mut 0),

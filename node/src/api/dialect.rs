@@ -56,6 +56,8 @@ pub(super) struct Info {
     pub(super) model: String,
     /// How many choices there are.
     pub(super) choices: usize,
+    /// What is told before each choice.
+    pub(super) echo: String,
     /// Tokens of the prompt.
     pub(super) prompt_tokens: usize,
 }

@@ -103,6 +103,7 @@ impl Course {
             created: since.unwrap_or_default().as_secs(),
             model: answer.model().to_owned(),
             choices: answer.choices(),
+            echo: answer.echo().to_owned(),
             prompt_tokens: answer.prompt_tokens(),
         };
         let parallel = match &ask.input {
@@ -351,6 +352,7 @@ pub(super) fn refusal(error: &AskError) -> ApiError {
         }
         AskError::Conversation(_) => ApiError::field("messages", message),
         AskError::Format { field, .. } => ApiError::unsupported(*field, message),
+        AskError::Echo { .. } => ApiError::unsupported("logprobs", message),
         AskError::Token { field, .. } => ApiError::field(*field, message),
         AskError::TooLong { .. } => {
             ApiError::new(400, "context_length_exceeded", message).with_param("messages")

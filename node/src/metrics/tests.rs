@@ -26,9 +26,10 @@ fn text(metrics: &Metrics) -> String {
 fn an_answer_leaves_its_times_and_tokens() {
     let metrics = Metrics::default();
     let request = RequestId::from("r");
-    metrics.begins(&request, "m", 5, "the client's");
+    metrics.begins(&request, "m", (5, 1), "the client's");
     assert_eq!(metrics.id_of(&request).as_deref(), Some("the client's"));
-    for index in 0..3 {
+    // The first one is of the prompt.
+    for index in 0..4 {
         let request = request.clone();
         let token = 7;
         metrics.hear(&Event::Token {

@@ -9,6 +9,7 @@ mod anything;
 mod dialects;
 mod downloads;
 mod live;
+mod prompt_scores;
 mod seen;
 #[path = "../../../models/src/hub/tests/server.rs"]
 #[expect(dead_code, reason = "not everything can go wrong here")]

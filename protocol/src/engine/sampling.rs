@@ -53,12 +53,21 @@ impl Sampling {
         let Some(shaping) = &self.shaping else {
             return Ok(());
         };
+        if shaping.force(logits) {
+            return Ok(());
+        }
         shaping.penalise(logits);
         if let Some(grammar) = &shaping.grammar {
             mask(shaping, grammar, logits)?;
         }
         shaping.drop_unlikely(logits, self.temperature);
         Ok(())
+    }
+
+    /// The token that the answer has at `index` whatever the logits are, if it is to have one.
+    #[must_use]
+    pub fn forced(&self, index: usize) -> Option<u32> {
+        self.shaping.as_ref()?.forced.get(index).copied()
     }
 
     /// Whether an earlier version, or a reference node, would choose otherwise or tell less.
@@ -91,7 +100,8 @@ impl Default for Sampling {
 }
 
 /// What changes logits before a token is chosen, in this order: the repetition penalty, the other
-/// two, the biases, the grammar, and then `min_p` by what came of it.
+/// two, the biases, the grammar, and then `min_p` by what came of it. Of a token that is forced
+/// nothing else counts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shaping {
     /// Drops tokens that are less likely than the likeliest times this; zero keeps all. Without
@@ -109,7 +119,12 @@ pub struct Shaping {
     /// What the answer's text has to be, in the form of `docs/PROTOCOL.md` §15. Engines compile it
     /// for their tokenizer, or fail.
     pub grammar: Option<Arc<str>>,
-    /// The tokens of the answer so far, where that matters; the node fills it in.
+    /// What the answer begins with, whatever the logits are: so a text that is there already gets
+    /// its scores. End tokens among them end nothing, and penalties do not count them. Not together
+    /// with a grammar.
+    pub forced: Vec<u32>,
+    /// The tokens of the answer so far, those that were forced included, where that matters; the
+    /// node fills it in.
     pub answer: Vec<u32>,
 }
 
@@ -118,11 +133,13 @@ impl Shaping {
     pub const BIASES: usize = 1024;
     /// As many bytes as a grammar may have.
     pub const GRAMMAR: usize = 256 << 10;
+    /// As many tokens as may be forced.
+    pub const FORCED: usize = 4096;
 
     /// Whether the tokens of the answer matter.
     #[must_use]
     pub fn looks_back(&self) -> bool {
-        self.penalises() || self.grammar.is_some()
+        self.penalises() || self.grammar.is_some() || !self.forced.is_empty()
     }
 
     fn penalises(&self) -> bool {
@@ -135,11 +152,24 @@ impl Shaping {
         !self.looks_back() && self.min_p <= 0.0 && self.bias.is_empty()
     }
 
+    /// Leaves only the token that is forced, if one is. One that the model does not have is none.
+    fn force(&self, logits: &mut [f32]) -> bool {
+        let token = self.forced.get(self.answer.len());
+        let at = token.and_then(|&token| usize::try_from(token).ok());
+        let Some(at) = at.filter(|&at| at < logits.len()) else {
+            return false;
+        };
+        for (token, logit) in logits.iter_mut().enumerate() {
+            *logit = if token == at { 0.0 } else { f32::NEG_INFINITY };
+        }
+        true
+    }
+
     fn penalise(&self, logits: &mut [f32]) {
         let logit = |token: u32| usize::try_from(token).ok();
         if self.penalises() {
             let mut counts: BTreeMap<u32, u32> = BTreeMap::new();
-            for token in &self.answer {
+            for token in self.answer.iter().skip(self.forced.len()) {
                 *counts.entry(*token).or_default() += 1;
             }
             for (token, count) in counts {
@@ -181,6 +211,7 @@ impl Default for Shaping {
             presence: 0.0,
             bias: Vec::new(),
             grammar: None,
+            forced: Vec::new(),
             answer: Vec::new(),
         }
     }
@@ -233,6 +264,35 @@ mod tests {
         };
         let logits = shaped(shaping, 0.0, &[4.0, -1.0, 3.0]);
         assert_eq!(logits, [2.0 - 0.75, -2.0 - 1.25, 3.0]);
+    }
+
+    #[test]
+    fn what_is_forced_comes_first_and_is_not_counted() {
+        let forced = |answer: &[u32]| Shaping {
+            presence: 1.0,
+            bias: vec![(0, 100.0)],
+            min_p: 0.5,
+            forced: vec![2, 9, 1],
+            answer: answer.to_vec(),
+            ..Shaping::default()
+        };
+        let gone = f32::NEG_INFINITY;
+        let logits = [1.0, f32::NAN, -5.0];
+        assert_eq!(shaped(forced(&[]), 1.0, &logits), [gone, gone, 0.0]);
+        assert_eq!(shaped(forced(&[2, 9]), 0.0, &logits), [gone, 0.0, gone]);
+        // A token that there is not is not forced.
+        assert_eq!(shaped(forced(&[2]), 0.0, &[1.0, 1.0, 1.0])[0], 101.0);
+        let free = Shaping {
+            bias: vec![],
+            ..forced(&[2, 9, 1, 1])
+        };
+        assert_eq!(shaped(free, 0.0, &[1.0, 1.0, 1.0]), [1.0, 0.0, 1.0]);
+        let sampling = Sampling {
+            shaping: Some(Arc::new(forced(&[]))),
+            ..Sampling::default()
+        };
+        assert!(sampling.looks_back() && sampling.is_demanding());
+        assert_eq!((sampling.forced(2), sampling.forced(3)), (Some(1), None));
     }
 
     #[test]

@@ -187,8 +187,9 @@ impl Node {
         let Some(client) = self.clients.get_mut(id) else {
             return;
         };
-        let end = end || client.end_tokens.contains(&token);
         let index = client.told();
+        let forced = usize::try_from(index).is_ok_and(|at| client.sampling.forced(at).is_some());
+        let end = !forced && (end || client.end_tokens.contains(&token));
         client.answer.push(token);
         client.confirmed();
         // Whoever did not ask for them does not get them.

@@ -37,6 +37,10 @@ pub(super) fn write_sampling(sampling: &Sampling) -> Json {
     if let Some(grammar) = &shaping.grammar {
         entries.push(("grammar", Json::from(&**grammar)));
     }
+    if !shaping.forced.is_empty() {
+        let tokens = shaping.forced.iter().map(|&token| Json::from(token));
+        entries.push(("forced", Json::Array(tokens.collect())));
+    }
     if let Some(scores) = sampling.scores {
         entries.push(("scores", Json::from(u32::from(scores))));
     }
@@ -77,6 +81,7 @@ pub(super) fn read_sampling(plan: &Json) -> Result<Sampling, PlanError> {
         )?,
         bias: read_bias(sampling)?,
         grammar: read_grammar(sampling)?,
+        forced: read_forced(sampling)?,
         answer: Vec::new(),
     };
     Ok(Sampling {
@@ -98,6 +103,20 @@ fn read_grammar(sampling: &Json) -> Result<Option<Arc<str>>, PlanError> {
         .filter(|text| text.len() <= Shaping::GRAMMAR);
     text.map(|text| Some(text.into()))
         .ok_or(PlanError::Field("sampling.grammar"))
+}
+
+/// A grammar says what comes from the beginning on, so that both together would mean nothing.
+fn read_forced(sampling: &Json) -> Result<Vec<u32>, PlanError> {
+    const WRONG: PlanError = PlanError::Field("sampling.forced");
+    let Some(forced) = sampling.get("forced") else {
+        return Ok(Vec::new());
+    };
+    let tokens = forced.as_array().ok_or(WRONG)?;
+    if tokens.len() > Shaping::FORCED || sampling.get("grammar").is_some() {
+        return Err(WRONG);
+    }
+    let token = |json: &Json| u32::try_from(json.as_u64()?).ok();
+    tokens.iter().map(token).collect::<Option<_>>().ok_or(WRONG)
 }
 
 fn read_scores(sampling: &Json) -> Result<Option<u8>, PlanError> {
@@ -169,12 +188,20 @@ mod tests {
                 presence: 2.0,
                 bias: vec![(7, -100.0), (u32::MAX, 0.3)],
                 grammar: Some("{\"any\": []}".into()),
-                answer: vec![],
+                ..Shaping::default()
             })),
             scores: Some(20),
             ..Sampling::default()
         };
         assert_eq!(read(write_sampling(&sampling)), Ok(sampling));
+        let forced = Sampling {
+            shaping: Some(Arc::new(Shaping {
+                forced: vec![0, u32::MAX],
+                ..Shaping::default()
+            })),
+            ..Sampling::default()
+        };
+        assert_eq!(read(write_sampling(&forced)), Ok(forced));
     }
 
     #[test]
@@ -187,6 +214,12 @@ mod tests {
             (
                 "grammar",
                 Json::from("x".repeat(Shaping::GRAMMAR + 1).as_str()),
+            ),
+            ("forced", Json::from(5_u32)),
+            ("forced", Json::Array(vec![Json::Int(-1)])),
+            (
+                "forced",
+                Json::Array(vec![Json::Int(1); Shaping::FORCED + 1]),
             ),
             ("scores", Json::from(21_u32)),
             ("scores", Json::from("x")),

@@ -2,7 +2,7 @@
 
 use super::extended::{Charge, Route};
 use super::plan::Plan;
-use crate::engine::{EngineInput, Sampling};
+use crate::engine::{EngineInput, EngineOutput, Sampling};
 use crate::id::{CallId, NodeId};
 use crate::shard::Shard;
 use crate::tensor::Tensor;
@@ -168,6 +168,16 @@ impl Session {
             Arc::make_mut(shaping).answer.clone_from(&self.answer);
         }
         sampling
+    }
+
+    /// What an engine chose, where it ends nothing if it had no choice.
+    pub(super) fn unless_forced(&self, mut output: EngineOutput) -> EngineOutput {
+        if let EngineOutput::Token { end, .. } | EngineOutput::Scored { end, .. } = &mut output
+            && self.plan.sampling.forced(self.answer.len()).is_some()
+        {
+            *end = false;
+        }
+        output
     }
 
     /// A token was chosen here.

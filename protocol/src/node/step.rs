@@ -209,6 +209,7 @@ impl Node {
         session.position = before.saturating_add(added);
         session.timing = session.timed(id, &computing, self.desk.turn(), self.now, added);
         let (last, plain) = (session.is_last(), session.is_plain());
+        let output = session.unless_forced(output);
         match output {
             EngineOutput::Hidden(tensor) if !last && plain => self.plain_hidden(id, tensor),
             EngineOutput::Hidden(tensor) if !last => {

@@ -124,7 +124,7 @@ fields! {
     Interface { name, address, broadcast }
     Discovered { node, address, description, capabilities }
     Sampling { temperature, top_p, top_k, seed, shaping, scores }
-    Shaping { min_p, repetition, frequency, presence, bias, grammar, answer }
+    Shaping { min_p, repetition, frequency, presence, bias, grammar, forced, answer }
     Scores { chosen, likeliest }
     EngineFailure { kind, message }
 }

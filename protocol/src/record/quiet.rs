@@ -52,7 +52,7 @@ pub(super) fn output(output: &Output) -> Output {
     }
 }
 
-/// Without the answer so far, and the grammar.
+/// Without the answer so far, what it has to be, and what it has to begin with.
 fn quiet_sampling(sampling: &Sampling) -> Sampling {
     let mut sampling = Side::Out.sampling(sampling);
     if let Some(shaping) = &mut sampling.shaping

@@ -155,13 +155,20 @@ impl Side<'_> {
         }
     }
 
-    /// Without the text of a grammar: it may quote what was said, or whom it is about.
+    /// Without the text of a grammar, which may quote what was said, or whom it is about, and
+    /// without the tokens of what the answer begins with, which were said.
     pub(super) fn sampling(self, sampling: &Sampling) -> Sampling {
         let mut sampling = sampling.clone();
         if let Some(shaping) = &mut sampling.shaping
             && let Some(grammar) = shaping.grammar.clone()
         {
             Arc::make_mut(shaping).grammar = Some(self.text(&grammar).into());
+        }
+        if let Some(shaping) = &mut sampling.shaping
+            && !shaping.forced.is_empty()
+        {
+            let shaping = Arc::make_mut(shaping);
+            shaping.forced = self.tokens(&shaping.forced);
         }
         sampling
     }
@@ -383,9 +390,21 @@ impl Side<'_> {
                     }
                 }
                 Json::Object(sampling) if key == "sampling" => {
-                    for (_, value) in sampling.iter_mut().filter(|(key, _)| key == "grammar") {
-                        found = true;
-                        *value = Json::from(&*self.text(value.as_str().unwrap_or_default()));
+                    for (key, value) in sampling.iter_mut() {
+                        match value {
+                            Json::Array(tokens) if key == "forced" => {
+                                found = true;
+                                for token in tokens {
+                                    *token = Json::Int(self.number(token.as_i64().unwrap_or(-1)));
+                                }
+                            }
+                            value if key == "grammar" => {
+                                found = true;
+                                let text = self.text(value.as_str().unwrap_or_default());
+                                *value = Json::from(&*text);
+                            }
+                            _ => {}
+                        }
                     }
                 }
                 _ => {}

@@ -174,6 +174,7 @@ mod tests {
             created: 7,
             model: "m".into(),
             choices: 1,
+            echo: String::new(),
             prompt_tokens: 3,
         }
     }

@@ -155,6 +155,7 @@ mod tests {
             created: 0,
             model: "m".into(),
             choices: 1,
+            echo: String::new(),
             prompt_tokens: 1,
         };
         let mut reply = OllamaReply::new(Kind::Generate);

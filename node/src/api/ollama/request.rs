@@ -64,6 +64,7 @@ pub(super) fn parse(bytes: &[u8], kind: Kind) -> Result<Wish<OllamaReply>, ApiEr
         stop: options.stops("stop", STOPS)?,
         format: format(&fields)?,
         scores: None,
+        echo: false,
     };
     Ok(Wish {
         ask,

@@ -55,6 +55,7 @@ impl ChatRequest {
             stop: fields.stops("stop", STOPS)?,
             format: format(&fields)?,
             scores: scores(&fields)?,
+            echo: false,
         };
         Ok(Self {
             ask,

@@ -1,6 +1,7 @@
 //! Requests that want more than a token: scores, penalties, grammars.
 
 use super::net::{Net, counting};
+use crate::dummy;
 use crate::engine::{Sampling, Scores, Shaping};
 use crate::node::*;
 use alloc::string::ToString;
@@ -153,5 +154,58 @@ fn a_recovery_does_not_end_at_an_earlier_version() {
         matches!(&failures[..], [told] if told.contains("earlier version")),
         "{failures:?}"
     );
+    net.at_rest();
+}
+
+/// Tokens with which an answer begins, one of which would end it.
+fn forced() -> Sampling {
+    let shaping = Shaping {
+        forced: vec![5, dummy::END_TOKEN, 7],
+        ..Shaping::default()
+    };
+    Sampling {
+        shaping: Some(Arc::new(shaping)),
+        ..scored()
+    }
+}
+
+#[test]
+fn an_answer_begins_with_what_is_forced_wherever_it_is_chosen() {
+    let told = |net: &Net, index: usize| -> Vec<u32> {
+        let told = scores(net, index);
+        assert!(told.iter().all(|(_, scores)| scores.is_some()));
+        told.into_iter().map(|(token, _)| token).collect()
+    };
+    for count in 1..=3 {
+        for origin in 0..count {
+            let mut net = Net::settled(&vec![1000; count]);
+            submit(&mut net, origin, "r", forced());
+            assert_eq!(told(&net, origin), [5, dummy::END_TOKEN, 7, 8, 9, 10]);
+            net.at_rest();
+        }
+    }
+    // Also when a stage is lost, and when nothing follows.
+    let mut net = Net::settled(&[1000, 1000, 1000]);
+    net.hosts[1].hung = true;
+    submit(&mut net, 0, "r", forced());
+    net.kill(1);
+    assert_eq!(told(&net, 0), [5, dummy::END_TOKEN, 7, 8, 9, 10]);
+    net.at_rest();
+    let mut net = Net::settled(&[1000, 1000]);
+    let mut sampling = forced();
+    sampling.shaping = sampling.shaping.map(|shaping| {
+        let forced = vec![5, dummy::END_TOKEN];
+        Arc::new(Shaping {
+            forced,
+            ..Shaping::clone(&shaping)
+        })
+    });
+    let only = Submit {
+        sampling,
+        max_tokens: 2,
+        ..counting("r")
+    };
+    net.input(0, Input::Command(Command::Submit(only)));
+    assert_eq!(told(&net, 0), [5, dummy::END_TOKEN]);
     net.at_rest();
 }

@@ -369,6 +369,7 @@ pub(super) fn inputs() -> Vec<Input> {
                 temperature: 0.7,
                 shaping: Some(Arc::new(Shaping {
                     grammar: Some(secret().into()),
+                    forced: vec![SECRET_TOKEN, 0, END],
                     ..Shaping::default()
                 })),
                 scores: Some(3),

@@ -12,6 +12,7 @@ fn info(choices: usize) -> Info {
         created: 7,
         model: "m".into(),
         choices,
+        echo: String::new(),
         prompt_tokens: 1,
     }
 }

@@ -5,6 +5,7 @@ fn info() -> Info {
         created: 7,
         model: "m".into(),
         choices: 1,
+        echo: String::new(),
         prompt_tokens: 3,
     }
 }
