@@ -221,6 +221,10 @@ impl Engine for CpuEngine {
         measure::speed(&mut self.machine)
     }
 
+    fn memory(&self) -> Option<u64> {
+        Some(self.memory_used())
+    }
+
     fn execute(
         &mut self,
         command: EngineCommand,

@@ -196,6 +196,10 @@ impl Engine for MlxEngine {
         })
     }
 
+    fn memory(&self) -> Option<u64> {
+        Some(self.memory_used())
+    }
+
     fn execute(
         &mut self,
         command: EngineCommand,

@@ -3,10 +3,12 @@
 //! Labels are bounded: routes and reasons are this program's own words, models are only those that
 //! answered here, and peers are as many as the node knows.
 
+mod crowd;
 mod engine;
 mod names;
 mod snapshot;
 
+pub use crowd::{Crowd, LineState, LookAtCrowd};
 pub use engine::Timed;
 
 use exo_protocol::engine::{EngineEvent, EngineOutput};
@@ -19,7 +21,7 @@ use prometheus::{
     TextEncoder,
 };
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The type of what [`Metrics::render`] writes.
@@ -53,6 +55,8 @@ pub struct Metrics {
     compute: HistogramVec,
     engine_failures: IntCounter,
     weights: IntGauge,
+    memory: IntGauge,
+    crowd: OnceLock<LookAtCrowd>,
     courses: Mutex<BTreeMap<RequestId, Course>>,
 }
 
@@ -139,6 +143,11 @@ impl Default for Metrics {
                 "exo_engine_weight_bytes",
                 "Weights that the engine holds, resident or mapped.",
             ),
+            memory: new.gauge(
+                "exo_engine_memory_bytes",
+                "What the engine holds: weights, KV caches, and what training needs.",
+            ),
+            crowd: OnceLock::new(),
             courses: Mutex::default(),
             registry,
         }
@@ -256,10 +265,24 @@ impl Metrics {
         }
     }
 
+    /// The engine holds so many bytes.
+    fn holds(&self, bytes: u64) {
+        self.memory.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Where clients of the API wait, from now on.
+    pub fn clients_wait(&self, look: LookAtCrowd) {
+        // There is one door; a second one would be another node's.
+        let _ = self.crowd.set(look);
+    }
+
     /// All of it, with what the node says of itself right now.
     #[must_use]
     pub fn render(&self, status: &Status) -> String {
         let mut families = self.registry.gather();
+        if let Some(look) = self.crowd.get() {
+            families.extend(crowd::gather(&look()));
+        }
         families.extend(snapshot::gather(status, &lock(&self.engine), self.started));
         let mut out = String::new();
         if let Err(error) = TextEncoder::new().encode_utf8(&families, &mut out) {

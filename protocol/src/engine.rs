@@ -253,6 +253,12 @@ pub trait Engine {
         None
     }
 
+    /// Bytes that it holds right now: weights, KV caches, and what training needs. `None` when it
+    /// cannot tell.
+    fn memory(&self) -> Option<u64> {
+        None
+    }
+
     /// Executes one command and returns its completion (never [`EngineEvent::Progress`]).
     ///
     /// `progress` may be called any number of times with [`EngineEvent::Progress`] before the

@@ -19,12 +19,13 @@ pub use source::{Input, Source};
 use super::backend::Backend;
 use super::error::ApiError;
 use super::line::{Line, LineOptions};
+use crate::metrics::Crowd;
 use places::Places;
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use talk::{Budget, Shared};
@@ -126,7 +127,15 @@ impl Guard {
             answers: Line::new(options.answers),
             watch: Line::new(options.watch),
             places: Arc::clone(&places),
+            turned_away: AtomicU64::new(0),
         });
+        let looked = Arc::downgrade(&shared);
+        let look = move || {
+            looked
+                .upgrade()
+                .map_or_else(Crowd::default, |all| all.crowd())
+        };
+        shared.backend.service().opened(Box::new(look));
         let door = Door {
             shared,
             leaving: VecDeque::new(),
@@ -228,6 +237,7 @@ impl Door {
     fn admit(&mut self, stream: TcpStream, address: SocketAddr) {
         let stream = Arc::new(stream);
         let Some(place) = self.shared.places.take(&stream) else {
+            self.shared.turned_away.fetch_add(1, Ordering::Relaxed);
             let busy = "too many connections; try again";
             let busy = ApiError::new(503, "too_many_connections", busy);
             if let Some(stream) = Arc::into_inner(stream) {

@@ -1,5 +1,6 @@
 //! Lines of requests: so many are worked on, so many wait, and no more.
 
+use crate::metrics::LineState;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -38,6 +39,7 @@ struct State {
     taken: usize,
     waiting: VecDeque<u64>,
     tickets: u64,
+    refused: u64,
 }
 
 impl Line {
@@ -58,10 +60,25 @@ impl Line {
         state.taken < self.options.slots && state.waiting.is_empty()
     }
 
-    /// Whether whoever comes now would be sent away.
-    pub(super) fn is_full(&self) -> bool {
+    /// Who stands in it, under this name.
+    pub(super) fn state(&self, name: &'static str) -> LineState {
         let state = self.lock();
-        !self.is_free(&state) && state.waiting.len() >= self.options.waiting
+        LineState {
+            name,
+            working: state.taken,
+            slots: self.options.slots,
+            waiting: state.waiting.len(),
+            capacity: self.options.waiting,
+            refused: state.refused,
+        }
+    }
+
+    /// Whether whoever comes now is sent away.
+    pub(super) fn refuses(&self) -> bool {
+        let mut state = self.lock();
+        let full = !self.is_free(&state) && state.waiting.len() >= self.options.waiting;
+        state.refused += u64::from(full);
+        full
     }
 
     /// Waits for a slot for as long as the client is there, which `gone` is asked now and then.
@@ -72,6 +89,7 @@ impl Line {
         let mut state = self.lock();
         if !self.is_free(&state) {
             if state.waiting.len() >= self.options.waiting {
+                state.refused += 1;
                 return Err(NoPlace::Full);
             }
             state.tickets += 1;
@@ -128,10 +146,19 @@ mod tests {
     fn who_finds_the_line_full_is_sent_away() {
         let line = line(1, 0);
         let first = line.enter(|| false).unwrap();
-        assert!(line.is_full());
+        assert!(line.refuses());
         assert_eq!(line.enter(|| false).unwrap_err(), NoPlace::Full);
+        let told = LineState {
+            name: "x",
+            working: 1,
+            slots: 1,
+            waiting: 0,
+            capacity: 0,
+            refused: 2,
+        };
+        assert_eq!(line.state("x"), told);
         drop(first);
-        assert!(!line.is_full());
+        assert!(!line.refuses());
         assert!(line.enter(|| false).is_ok());
     }
 

@@ -189,6 +189,10 @@ impl Service for Routes {
             .map_err(|reply| self.dressed(request, reply))
     }
 
+    fn opened(&self, look: metrics::LookAtCrowd) {
+        self.app.events().metrics().clients_wait(look);
+    }
+
     fn answer(&self, request: Request, responder: Responder) {
         let headers = self.access.headers(&request).into_iter();
         let responder = headers.fold(responder, |responder, (name, value)| {

@@ -2,6 +2,7 @@
 
 use super::error::ApiError;
 use super::http::{Reply, Request, Responder};
+use crate::metrics::LookAtCrowd;
 
 /// Which line a request stands in. Each line has its own number of workers, so that what is quick
 /// is answered while every answer that can be computed is being computed.
@@ -26,6 +27,11 @@ pub trait Service: Send + Sync {
 
     /// Answers a request that was admitted, on a worker's thread.
     fn answer(&self, request: Request, responder: Responder);
+
+    /// The door is open from now on; `look` tells who stands at it.
+    fn opened(&self, look: LookAtCrowd) {
+        drop(look);
+    }
 
     /// How a request of this kind is told that something went wrong before it was answered.
     fn refuse(&self, request: &Request, error: &ApiError) -> Reply {

@@ -40,6 +40,13 @@ impl Timed {
             held: BTreeMap::new(),
         }
     }
+
+    /// KV caches grow and go with every command.
+    fn weigh(&self) {
+        if let Some(bytes) = self.inner.memory() {
+            self.metrics.holds(bytes);
+        }
+    }
 }
 
 /// Something is done that took this long.
@@ -86,6 +93,10 @@ impl Engine for Timed {
         self.inner.measure()
     }
 
+    fn memory(&self) -> Option<u64> {
+        self.inner.memory()
+    }
+
     fn execute(
         &mut self,
         command: EngineCommand,
@@ -101,6 +112,7 @@ impl Engine for Timed {
             &event,
             since.elapsed(),
         );
+        self.weigh();
         event
     }
 
@@ -118,6 +130,7 @@ impl Engine for Timed {
             }
             tell(event);
         });
+        self.weigh();
     }
 }
 

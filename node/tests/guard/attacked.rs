@@ -6,11 +6,12 @@ use exo_node::api::guard::{Guard, GuardOptions};
 use exo_node::api::http::{Reply, Request, Responder};
 use exo_node::api::line::LineOptions;
 use exo_node::api::service::{Lane, Service};
+use exo_node::metrics::{Crowd, LookAtCrowd};
 use serde_json::json;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -54,6 +55,7 @@ pub(crate) struct Api {
     pub(crate) read: Arc<AtomicUsize>,
     /// Requests for `/wait` that are being worked on.
     pub(crate) waiting: Arc<AtomicUsize>,
+    look: Arc<OnceLock<LookAtCrowd>>,
 }
 
 pub(crate) fn api() -> Api {
@@ -64,7 +66,9 @@ pub(crate) fn api_on(kind: ChannelKind, options: GuardOptions) -> Api {
     let cancelled = Arc::new(AtomicUsize::new(0));
     let read = Arc::new(AtomicUsize::new(0));
     let waiting = Arc::new(AtomicUsize::new(0));
+    let look = Arc::new(OnceLock::new());
     let told = Told {
+        look: Arc::clone(&look),
         cancelled: Arc::clone(&cancelled),
         read: Arc::clone(&read),
         waiting: Arc::clone(&waiting),
@@ -78,11 +82,13 @@ pub(crate) fn api_on(kind: ChannelKind, options: GuardOptions) -> Api {
         cancelled,
         read,
         waiting,
+        look,
     }
 }
 
 /// Answers, and counts what becomes of its answers.
 struct Told {
+    look: Arc<OnceLock<LookAtCrowd>>,
     cancelled: Arc<AtomicUsize>,
     read: Arc<AtomicUsize>,
     waiting: Arc<AtomicUsize>,
@@ -97,8 +103,19 @@ impl Service for Told {
         }
     }
 
+    fn opened(&self, look: LookAtCrowd) {
+        let _ = self.look.set(look);
+    }
+
     fn answer(&self, request: Request, responder: Responder) {
         answer(&request, responder, self);
+    }
+}
+
+impl Api {
+    /// What is told of those who wait.
+    pub(crate) fn crowd(&self) -> Crowd {
+        self.look.get().unwrap()()
     }
 }
 

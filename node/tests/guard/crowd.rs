@@ -38,6 +38,14 @@ fn some_are_served_some_wait_and_others_come_again() {
     assert_eq!(status(&refused), 429, "{refused}");
     assert!(refused.contains("\r\nRetry-After: 1\r\n"), "{refused}");
     assert!(refused.contains(r#""code":"queue_full""#), "{refused}");
+    let crowd = api.crowd();
+    let line = crowd.lines.iter().find(|line| line.name == "answers");
+    let line = *line.unwrap();
+    assert_eq!((line.working, line.slots), (2, 2), "{crowd:?}");
+    // Who lost patience stands there until that is noticed.
+    assert!(line.capacity == 2 && line.waiting <= 2, "{crowd:?}");
+    assert!(line.refused >= 1 && crowd.connections >= 4, "{crowd:?}");
+    assert_eq!(crowd.most_connections, OPTIONS.connections, "{crowd:?}");
     // What is quick does not stand in that line.
     api.assert_alive();
     assert_eq!(api.waiting.load(Ordering::SeqCst), 2);

@@ -122,6 +122,11 @@ impl Places {
         })
     }
 
+    /// How many are connected.
+    pub(super) fn count(&self) -> usize {
+        self.lock().open.len()
+    }
+
     /// Ends those who wait for nothing; the others end with their answers.
     pub(super) fn close(&self) {
         let mut state = self.lock();

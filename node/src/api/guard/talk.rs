@@ -9,10 +9,11 @@ use crate::api::backend::Backend;
 use crate::api::error::ApiError;
 use crate::api::line::{Line, NoPlace};
 use crate::api::service::Lane;
+use crate::metrics::Crowd;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 /// What all connections share.
@@ -24,6 +25,25 @@ pub(super) struct Shared {
     pub(super) answers: Arc<Line>,
     pub(super) watch: Arc<Line>,
     pub(super) places: Arc<Places>,
+    /// Connections for which there was no place.
+    pub(super) turned_away: AtomicU64,
+}
+
+impl Shared {
+    /// Who is here right now.
+    pub(super) fn crowd(&self) -> Crowd {
+        let lines = [
+            ("quick", &self.quick),
+            ("answers", &self.answers),
+            ("watch", &self.watch),
+        ];
+        Crowd {
+            lines: lines.map(|(name, line)| line.state(name)).into(),
+            connections: self.places.count(),
+            most_connections: self.options.connections,
+            turned_away: self.turned_away.load(Ordering::Relaxed),
+        }
+    }
 }
 
 /// Bytes that bodies may still take.
@@ -158,7 +178,7 @@ impl Connection {
             let message = "as many requests wait already as may; try again";
             service.refuse(&request, &ApiError::new(429, "queue_full", message))
         };
-        if line.is_full() {
+        if line.refuses() {
             let keep = keep && !head.has_body();
             self.reply(&full(), method, keep)?;
             return Ok(keep);
