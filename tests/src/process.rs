@@ -5,6 +5,7 @@ pub mod browser;
 #[cfg(target_os = "linux")]
 pub mod find;
 pub mod http;
+mod ports;
 pub mod relay;
 pub mod ring;
 #[cfg(unix)]
@@ -13,12 +14,13 @@ pub mod stand;
 pub mod story;
 
 pub use http::{get, open, post};
+pub use ports::free_ports;
 pub use ring::{Member, Ring};
 
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -55,25 +57,6 @@ pub fn binary() -> &'static Path {
         assert!(status.success(), "exo-node does not build");
         profile.join(format!("exo-node{}", std::env::consts::EXE_SUFFIX))
     })
-}
-
-/// Ports that were free a moment ago.
-///
-/// # Panics
-/// When the system has none.
-pub fn free_ports(count: usize) -> Vec<u16> {
-    let listeners: Vec<TcpListener> = (0..count)
-        .map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"))
-        .collect();
-    listeners
-        .iter()
-        .map(|listener| {
-            listener
-                .local_addr()
-                .expect("a bound socket has an address")
-                .port()
-        })
-        .collect()
 }
 
 /// Where a node runs.
