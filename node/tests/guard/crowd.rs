@@ -44,7 +44,8 @@ fn some_are_served_some_wait_and_others_come_again() {
     assert_eq!((line.working, line.slots), (2, 2), "{crowd:?}");
     // Who lost patience stands there until that is noticed.
     assert!(line.capacity == 2 && line.waiting <= 2, "{crowd:?}");
-    assert!(line.refused >= 1 && crowd.connections >= 4, "{crowd:?}");
+    // Who waits may have been heard, or not yet; who is served has been.
+    assert!(line.refused >= 1 && crowd.connections >= 2, "{crowd:?}");
     assert_eq!(crowd.most_connections, OPTIONS.connections, "{crowd:?}");
     // What is quick does not stand in that line.
     api.assert_alive();
