@@ -36,12 +36,30 @@ pub struct Ask {
     pub seed: Option<u64>,
     /// Texts at which an answer ends.
     pub stop: Vec<String>,
-    /// The schema of the JSON that the answer has to be, if it has to.
-    pub format: Option<Value>,
+    /// What the answer is held to, if it is.
+    pub format: Option<Format>,
     /// Whether to tell how likely tokens were, and of how many of the likeliest ones.
     pub scores: Option<u8>,
     /// Whether what comes before the answer is told with it; where scores are told, with its own.
     pub echo: bool,
+}
+
+/// What an answer is held to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Format {
+    /// The field that asked for it, which a refusal names.
+    pub field: &'static str,
+    /// The schema of the JSON that the answer has to be.
+    pub schema: Value,
+}
+
+impl Format {
+    /// Any object.
+    #[must_use]
+    pub fn object(field: &'static str) -> Self {
+        let schema = json!({"type": "object"});
+        Self { field, schema }
+    }
 }
 
 /// What comes before an answer.
@@ -289,7 +307,7 @@ impl Ask {
             _ => None,
         };
         let format = self.format.as_ref();
-        let format = format.map(|schema| ("response_format", Grammar::json(schema.clone())));
+        let format = format.map(|format| (format.field, Grammar::json(format.schema.clone())));
         let (field, grammar) = match (tools, format) {
             (None, None) => return Ok(None),
             (Some(only), None) | (None, Some(only)) => only,
@@ -394,5 +412,20 @@ mod tests {
             ["system", "user"]
         );
         assert_eq!(roles(&[say("user")], None), ["user"]);
+    }
+
+    #[test]
+    fn a_format_that_cannot_be_held_is_told_by_the_name_it_came_with() {
+        for field in ["response_format", "text.format", "output_config.format"] {
+            let ask = Ask {
+                format: Some(Format::object(field)),
+                ..Ask::default()
+            };
+            let refused = ask.grammar(&Speaker::Dummy).unwrap_err();
+            assert!(
+                matches!(refused, AskError::Format { field: told, .. } if told == field),
+                "{refused:?}"
+            );
+        }
     }
 }

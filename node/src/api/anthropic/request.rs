@@ -4,7 +4,7 @@ use super::reply::MessageReply;
 use crate::api::error::ApiError;
 use crate::api::fields::{Fields, body, wrong};
 use crate::api::serve::Wish;
-use crate::ask::{Ask, Input, Tools};
+use crate::ask::{Ask, Format, Input, Tools};
 use exo_models::ChatMessage;
 use serde_json::{Map, Value, json};
 
@@ -46,7 +46,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Wish<MessageReply>, ApiError> {
 
 /// The schema that the answer is held to: `output_config.format`, or `output_format` by its first
 /// name.
-fn format(fields: &Fields<'_>) -> Result<Option<Value>, ApiError> {
+fn format(fields: &Fields<'_>) -> Result<Option<Format>, ApiError> {
     if let Some(config) = fields.object("output_config")? {
         let config = Fields::at(config, "output_config.");
         // The highest is what is usual.
@@ -57,13 +57,17 @@ fn format(fields: &Fields<'_>) -> Result<Option<Value>, ApiError> {
             return Err(config.unsupported("effort", "the models here have no such choice"));
         }
         if let Some(format) = config.object("format")? {
-            return schema(&Fields::at(format, "output_config.format.")).map(Some);
+            let schema = schema(&Fields::at(format, "output_config.format."))?;
+            let field = "output_config.format";
+            return Ok(Some(Format { field, schema }));
         }
     }
-    let format = fields.object("output_format")?;
-    format
-        .map(|format| schema(&Fields::at(format, "output_format.")))
-        .transpose()
+    let field = "output_format";
+    let Some(format) = fields.object(field)? else {
+        return Ok(None);
+    };
+    let schema = schema(&Fields::at(format, "output_format."))?;
+    Ok(Some(Format { field, schema }))
 }
 
 fn schema(format: &Fields<'_>) -> Result<Value, ApiError> {

@@ -5,7 +5,7 @@ use crate::api::error::ApiError;
 use crate::api::fields::{Fields, body, wrong};
 use crate::api::openai::tools;
 use crate::api::serve::Wish;
-use crate::ask::{Ask, Input};
+use crate::ask::{Ask, Format, Input};
 use exo_models::ChatMessage;
 use exo_protocol::engine::Shaping;
 use serde_json::{Map, Value, json};
@@ -74,12 +74,15 @@ pub(super) fn parse(bytes: &[u8], kind: Kind) -> Result<Wish<OllamaReply>, ApiEr
 }
 
 /// `json`, or a schema.
-fn format(fields: &Fields<'_>) -> Result<Option<Value>, ApiError> {
+fn format(fields: &Fields<'_>) -> Result<Option<Format>, ApiError> {
     match fields.get("format") {
         None => Ok(None),
         Some(Value::String(name)) if name.is_empty() => Ok(None),
-        Some(Value::String(name)) if name == "json" => Ok(Some(json!({"type": "object"}))),
-        Some(schema @ Value::Object(_)) => Ok(Some(schema.clone())),
+        Some(Value::String(name)) if name == "json" => Ok(Some(Format::object("format"))),
+        Some(schema @ Value::Object(_)) => Ok(Some(Format {
+            field: "format",
+            schema: schema.clone(),
+        })),
         Some(other) => Err(wrong("format", "json or a schema", other)),
     }
 }

@@ -4,7 +4,7 @@ use super::messages::messages;
 use super::tools::tools;
 use crate::api::error::ApiError;
 use crate::api::fields::{Fields, body, wrong};
-use crate::ask::{Ask, Input};
+use crate::ask::{Ask, Format, Input};
 use exo_protocol::engine::{Scores, Shaping};
 use serde_json::{Value, json};
 
@@ -132,24 +132,26 @@ pub(in crate::api) fn include_usage(fields: &Fields<'_>, stream: bool) -> Result
 }
 
 /// `response_format`: the schema that it means.
-fn format(fields: &Fields<'_>) -> Result<Option<Value>, ApiError> {
-    let Some(format) = fields.object("response_format")? else {
+fn format(fields: &Fields<'_>) -> Result<Option<Format>, ApiError> {
+    let field = "response_format";
+    let Some(format) = fields.object(field)? else {
         return Ok(None);
     };
     let format = Fields::at(format, "response_format.");
     match format.wanted("type")?.as_str() {
         "text" => Ok(None),
-        "json_object" => Ok(Some(json!({"type": "object"}))),
+        "json_object" => Ok(Some(Format::object(field))),
         "json_schema" => {
             let Some(schema) = format.object("json_schema")? else {
                 let name = format.name("json_schema");
                 return Err(wrong(&name, "an object", &Value::Null));
             };
-            json_schema(&Fields::at(schema, "response_format.json_schema.")).map(Some)
+            let schema = json_schema(&Fields::at(schema, "response_format.json_schema."))?;
+            Ok(Some(Format { field, schema }))
         }
         _ => {
             let why = "text, json_object and json_schema are known here";
-            Err(fields.unsupported("response_format", why))
+            Err(fields.unsupported(field, why))
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::api::error::ApiError;
 use crate::api::fields::{Fields, body, wrong};
 use crate::api::openai::{json_schema, likeliest, shaping, tools};
 use crate::api::serve::Wish;
-use crate::ask::{Ask, Input, Tools};
+use crate::ask::{Ask, Format, Input, Tools};
 use serde_json::{Map, Value, json};
 
 /// `temperature`: what is used when the request says nothing.
@@ -130,7 +130,7 @@ fn scored(fields: &Fields<'_>) -> Result<bool, ApiError> {
 }
 
 /// `text.format`: the schema that it means, and how the reply repeats it.
-fn format(fields: &Fields<'_>) -> Result<(Option<Value>, Value), ApiError> {
+fn format(fields: &Fields<'_>) -> Result<(Option<Format>, Value), ApiError> {
     let plain = (None, json!({"type": "text"}));
     let Some(text) = fields.object("text")? else {
         return Ok(plain);
@@ -146,7 +146,7 @@ fn format(fields: &Fields<'_>) -> Result<(Option<Value>, Value), ApiError> {
     match format.wanted("type")?.as_str() {
         "text" => Ok(plain),
         "json_object" => {
-            let any = json!({"type": "object"});
+            let any = Format::object("text.format");
             Ok((Some(any), json!({"type": "json_object"})))
         }
         "json_schema" => {
@@ -158,7 +158,8 @@ fn format(fields: &Fields<'_>) -> Result<(Option<Value>, Value), ApiError> {
                 "schema": schema,
                 "strict": true,
             });
-            Ok((Some(schema), told))
+            let field = "text.format";
+            Ok((Some(Format { field, schema }), told))
         }
         _ => Err(format.unsupported("type", "text, json_object and json_schema are known here")),
     }

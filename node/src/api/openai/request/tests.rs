@@ -171,7 +171,10 @@ fn mistakes_name_their_field() {
 
 #[test]
 fn formats_and_scores_are_read() {
-    let format = |value: Value| with("response_format", value).map(|request| request.ask.format);
+    let format = |value: Value| {
+        let format = with("response_format", value).map(|request| request.ask.format);
+        format.map(|format| format.map(|format| format.schema))
+    };
     assert_eq!(format(json!({"type": "text"})), Ok(None));
     let object = json!({"type": "object"});
     assert_eq!(

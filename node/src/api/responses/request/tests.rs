@@ -36,7 +36,9 @@ fn a_conversation_is_read() {
         (ask.max_tokens, ask.temperature, ask.scores),
         (Some(7), Some(0.0), Some(2))
     );
-    assert_eq!(ask.format, Some(json!({"type": "array"})));
+    let format = ask.format.as_ref().unwrap();
+    assert_eq!(format.schema, json!({"type": "array"}));
+    assert_eq!(format.field, "text.format");
     let Input::Chat { messages, tools } = &ask.input else {
         panic!("no conversation")
     };
