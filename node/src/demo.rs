@@ -62,6 +62,12 @@ pub const MOST_NODES: usize = 16;
 /// The nodes have found each other by then, or never will.
 const MEETING: Duration = Duration::from_secs(30);
 
+/// The ways between the nodes are measured by then, or something keeps them from it.
+const MEASURING: Duration = Duration::from_secs(3);
+
+/// Tokens of an answer after which engines know how quick they are with the layers that they have.
+const WARM: u32 = 16;
+
 /// Why the demo went wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
@@ -141,6 +147,7 @@ pub fn demo(demo: &Demo, settings: &Settings, stop: &Stop) -> Result<(), DemoErr
         let same = told.text == undisturbed.text;
         write!(out, "\n{}", draw::unplugged(&unplug, &after, same, style))?;
     } else {
+        stage.measured()?;
         let plan = stage.plan()?;
         let told = stage.answer(demo, &ring, &mut out, None)?;
         write!(out, "\n{}", draw::numbers(&told, style))?;
@@ -240,9 +247,23 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// A first question, so that every node has loaded its layers when it counts.
+    /// Waits for a while until the node that predicts knows how far the nodes are apart.
+    fn measured(&mut self) -> Result<(), DemoError> {
+        let deadline = Instant::now() + MEASURING;
+        loop {
+            self.check()?;
+            let seen = Client::new(self.first()?.api).get("/v1/topology").ok();
+            if seen.is_some_and(|seen| ring::measured(&seen)) || Instant::now() > deadline {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// A first question, so that when it counts every node has loaded its layers and measured how
+    /// quick its engine is with them.
     fn load(&mut self, demo: &Demo) -> Result<Ring, DemoError> {
-        let mut reply = self.ask(demo, Some(1))?;
+        let mut reply = self.ask(demo, Some(WARM))?;
         while self.line(&mut reply)?.is_some() {}
         self.ring()
     }

@@ -7,8 +7,8 @@ use crate::signals::Stop;
 use crate::speaker::Speaker;
 use crate::terminal::{Style, printable};
 use exo_protocol::Rejection;
-use exo_protocol::node::{By, NodeShare, Placement, Question, Stage};
-use exo_protocol::topology::auto::Prediction;
+use exo_protocol::node::{By, LinkShare, NodeShare, Placement, Question, Stage};
+use exo_protocol::topology::auto::{Prediction, USUAL_GOODPUT, USUAL_RTT_US};
 use serde_json::{Value, json};
 use std::fmt;
 use std::io::{self, Write};
@@ -52,14 +52,11 @@ pub fn plan(settings: &Settings, plan: &Plan, stop: &Stop) -> Result<bool, Faile
     result.map(|()| true)
 }
 
-/// Waits until the ways to all nodes of ours are measured.
+/// Waits until the ways between all nodes of ours are measured.
 fn wait_for_measures(app: &App, stop: &Stop) {
     let until = Instant::now() + MEASURING;
     loop {
-        let status = app.status();
-        let mut own = status.peers.iter().filter(|peer| peer.up && peer.own);
-        let missing = own.any(|peer| peer.rtt.is_none() || peer.goodput.is_none());
-        if !missing || stop.asked() || Instant::now() > until {
+        if app.status().is_measured() || stop.asked() || Instant::now() > until {
             return;
         }
         thread::sleep(Duration::from_millis(50));
@@ -132,6 +129,14 @@ pub(crate) fn placement_json(question: &Question, placement: &Placement) -> Valu
             "why": share.part.to_string(),
         })
     };
+    let link = |link: &LinkShare| {
+        let [there, back] = &link.measured;
+        json!({
+            "nodes": link.nodes.each_ref().map(|node| node.as_str()),
+            "rtt_ms": link.rtt().map(millis),
+            "goodput": [there.goodput, back.goodput],
+        })
+    };
     json!({
         "model": question.model.as_str(),
         "layers": question.layers,
@@ -145,6 +150,7 @@ pub(crate) fn placement_json(question: &Question, placement: &Placement) -> Valu
         })),
         "exact": placement.exact,
         "nodes": placement.nodes.iter().map(node).collect::<Value>(),
+        "links": placement.links.iter().map(link).collect::<Value>(),
     })
 }
 
@@ -201,6 +207,19 @@ impl fmt::Display for Shown<'_> {
                 share.part,
             )?;
         }
+        if !placement.links.is_empty() {
+            writeln!(
+                f,
+                "\n{}",
+                style.dim(format_args!(
+                    "{:<30} {:>13} {:>8}",
+                    "way", "round trip ms", "MB/s"
+                ))
+            )?;
+        }
+        for link in &placement.links {
+            writeln!(f, "{}", Way(link))?;
+        }
         let by = match placement.by {
             By::Memory => "by memory",
             By::Auto if placement.exact => "the quickest ring of all",
@@ -240,6 +259,41 @@ impl fmt::Display for InWords {
     }
 }
 
+/// What is known of a way, on a line.
+struct Way<'a>(&'a LinkShare);
+
+impl fmt::Display for Way<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b] = self.0.nodes.each_ref().map(|node| printable(node));
+        let [there, back] = self.0.measured.map(|measured| measured.goodput);
+        let goodput = there.or(back);
+        let or_none = |text: Option<String>| text.unwrap_or_else(|| String::from("-"));
+        let millis = |rtt: Duration| format!("{:.2}", rtt.as_secs_f64() * 1e3);
+        let millions = |rate: u64| format!("{:.1}", rate as f64 / 1e6);
+        write!(
+            f,
+            "{:<30} {:>13} {:>8}",
+            format!("{a} - {b}"),
+            or_none(self.0.rtt().map(millis)),
+            or_none(goodput.map(millions)),
+        )?;
+        let assumed = [
+            self.0.rtt().is_none().then(|| {
+                let usual = Duration::from_micros(USUAL_RTT_US);
+                format!("{} ms", millis(usual))
+            }),
+            goodput
+                .is_none()
+                .then(|| format!("{} MB/s", millions(USUAL_GOODPUT))),
+        ];
+        let assumed: Vec<String> = assumed.into_iter().flatten().collect();
+        match assumed.is_empty() {
+            true => Ok(()),
+            false => write!(f, "  not measured; taken for {}", assumed.join(", ")),
+        }
+    }
+}
+
 /// A ring in words: `node-1 0-3 > node-2 4-7`.
 struct Ring<'a>(&'a [Stage]);
 
@@ -264,7 +318,7 @@ mod tests {
     use super::*;
     use exo_protocol::Shard;
     use exo_protocol::node::Part;
-    use exo_protocol::topology::{ModelCost, StageBytes};
+    use exo_protocol::topology::{LinkMetrics, ModelCost, StageBytes};
 
     fn placed() -> (Question, Placement) {
         let stage = |node: &str, range| Stage {
@@ -308,6 +362,22 @@ mod tests {
             prediction: Some(quick(4)),
             other: Some((vec![stage("a", 0..8)], quick(5))),
             exact: true,
+            links: vec![
+                LinkShare {
+                    nodes: ["a".into(), "b".into()],
+                    measured: [
+                        LinkMetrics {
+                            rtt_us: Some(120),
+                            goodput: Some(950_000_000),
+                        },
+                        LinkMetrics::default(),
+                    ],
+                },
+                LinkShare {
+                    nodes: ["a".into(), "c".into()],
+                    measured: [LinkMetrics::default(); 2],
+                },
+            ],
             nodes,
         };
         (question, placement)
@@ -325,6 +395,10 @@ a                     0-4          4      100      1.25  in the ring
 b                     5-7          4      100      1.25  in the ring
 c                       -          -      100         -  left out: with it 20.0 tokens/s after 0.12 s, which is slower
 
+way                            round trip ms     MB/s
+a - b                                   0.12    950.0
+a - c                                      -        -  not measured; taken for 2.00 ms, 60.0 MB/s
+
 the quickest ring of all; predicted: 250.0 tokens/s, the first of them 0.12 s after a prompt of 512
 runner-up: a 0-7: 200.0 tokens/s, the first of them 0.12 s after a prompt of 512
 ";
@@ -341,5 +415,9 @@ runner-up: a 0-7: 200.0 tokens/s, the first of them 0.12 s after a prompt of 512
         assert_eq!(told["nodes"][0]["needs"]["weights_bytes"], 3 << 20);
         assert_eq!(told["nodes"][2]["start"], Value::Null);
         assert_eq!(told["other"]["ring"][0]["end"], 7);
+        assert_eq!(told["links"][0]["nodes"], json!(["a", "b"]));
+        assert_eq!(told["links"][0]["rtt_ms"], 0.12);
+        assert_eq!(told["links"][0]["goodput"], json!([950_000_000, null]));
+        assert_eq!(told["links"][1]["rtt_ms"], Value::Null);
     }
 }

@@ -85,6 +85,23 @@ pub(super) fn met(topology: &Value) -> usize {
     if complete { nodes.len() } else { 0 }
 }
 
+/// Whether the ways between all nodes were measured, round trip and goodput, by one end at least.
+pub(super) fn measured(topology: &Value) -> bool {
+    let Some(nodes) = topology["nodes"].as_object() else {
+        return false;
+    };
+    let told = |from: &str, to: &str, what: &str| {
+        let edges = topology["peer_graph"][from].as_array();
+        edges.is_some_and(|edges| {
+            let mut there = edges.iter().filter(|edge| edge["to_id"] == to);
+            there.any(|edge| edge[what].is_u64())
+        })
+    };
+    let names = || nodes.keys().map(String::as_str);
+    let known = |a, b, what| a == b || told(a, b, what) || told(b, a, what);
+    names().all(|a| names().all(|b| known(a, b, "rtt_us") && known(a, b, "goodput")))
+}
+
 /// What a node handed over, from its `/v1/status`.
 pub(super) fn hops(from: &str, status: &Value) -> Vec<Hop> {
     let peers = status["peers"]
@@ -140,6 +157,11 @@ mod tests {
                 engine: Some("mlx".into()),
             }
         );
+        assert!(!measured(&topology), "nobody has told");
+        topology["peer_graph"]["b"][0]["rtt_us"] = json!(90);
+        assert!(!measured(&topology), "it takes both figures");
+        topology["peer_graph"]["a"][0]["goodput"] = json!(1_000_000);
+        assert!(measured(&topology), "one end each is enough");
         assert_eq!(Ring::read(&json!({})), None);
         assert_eq!(met(&json!({})), 0);
         topology["nodes"]["b"]["memory"] = json!(0);

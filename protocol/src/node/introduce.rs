@@ -149,6 +149,8 @@ impl Node {
         if self.pushed == before {
             self.send(id, Message::Topology(self.own_topology()));
         }
+        // Models are placed by how far peers are away: nobody has to wait for that.
+        self.go_on_measuring(id, None);
     }
 
     /// An address leads back to this node, or to another one that has its id.

@@ -72,7 +72,7 @@ pub use find::{Discovered, Source};
 pub use input::{Command, Example, FilesNews, Input, LinkFault, Origin, Submit, Train};
 pub use jobs::JobFailure;
 pub use output::{Event, Failure, FinishReason, Found, Output, Rejection, Stage};
-pub use placement::{By, NodeShare, Part, Placement, Question};
+pub use placement::{By, LinkShare, NodeShare, Part, Placement, Question};
 pub use status::{
     AddressStatus, ExtendedStatus, HopStatus, JobStatus, PeerStatus, RequestStatus, Status, Traffic,
 };

@@ -2,7 +2,7 @@
 
 mod report;
 
-pub use report::{By, NodeShare, Part, Placement, Question};
+pub use report::{By, LinkShare, NodeShare, Part, Placement, Question};
 
 use super::Node;
 use super::output::{Rejection, Stage};
@@ -22,6 +22,9 @@ const MOST_PLACED: usize = 16;
 
 /// Nodes that an error names.
 const MOST_NAMED: usize = 8;
+
+/// Ways of which is told: those between as many nodes as are looked at.
+const MOST_LINKS: usize = 120;
 
 /// Members and the problem of placing a model over them.
 struct Table {
@@ -242,9 +245,23 @@ impl Node {
             prediction: table.as_ref().and_then(|table| table.predict(&ring)),
             nodes: self.shares(&ring, &members, table.as_ref(), found.as_ref()),
             exact: found.is_none_or(|found| found.exact),
+            links: self.ways_between(&members),
             other,
             ring,
         })
+    }
+
+    /// What is known of the ways between all of these.
+    fn ways_between(&self, members: &[(NodeId, i64)]) -> Vec<LinkShare> {
+        let pairs = members.iter().enumerate().flat_map(|(at, (a, _))| {
+            let others = members.iter().skip(at + 1);
+            others.map(move |(b, _)| (a, b))
+        });
+        let link = |(a, b): (&NodeId, &NodeId)| LinkShare {
+            nodes: [a.clone(), b.clone()],
+            measured: [self.topology.link(a, b), self.topology.link(b, a)],
+        };
+        pairs.take(MOST_LINKS).map(link).collect()
     }
 
     /// What is to be told of each node.

@@ -1,7 +1,9 @@
 //! Whether the other end is still there, and how far away it is.
 
+use super::address::median;
 use crate::time::Instant;
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 /// Probes whose answers are still known when they come late.
@@ -15,8 +17,26 @@ const LONGEST: Duration = Duration::from_secs(2);
 /// Between two probes of the way itself.
 const SAMPLE_EVERY: Duration = Duration::from_millis(20);
 
+/// Round trips of a series, after a first one that does not count: whatever was asleep is awake.
+const SERIES: usize = 5;
+
+/// Round trips of which the middle one is that of the way.
+const COUNTED: usize = 15;
+
+/// Round trips after silences that are judged together.
+const QUIET: usize = 5;
+
+/// These differ by less on a computer that does something else, too.
+const ALIKE: Duration = Duration::from_micros(200);
+
 /// Keepalive and round-trip estimate of one connection. Any byte that comes is a sign of life; only
 /// silence is probed.
+///
+/// How far away the other end is, is shown by *series* of probes, each right behind the answer to the
+/// one before, and by a probe now and then while there is traffic. A single probe after a silence has
+/// to wake up both ends first; it shows only whether the way has changed, and a series is due. The
+/// first series goes at once, while perhaps both ends are busy with their beginning; so another one
+/// goes after the first silence.
 #[derive(Debug)]
 pub(super) struct Pulse {
     heard: Instant,
@@ -27,6 +47,14 @@ pub(super) struct Pulse {
     probes: VecDeque<Probe>,
     last_id: u64,
     estimate: Option<Estimate>,
+    /// Round trips that show how far away the other end is, the newest last.
+    counted: VecDeque<Duration>,
+    series: Option<Series>,
+    /// The last round trips after silences, and what they were when the last series went.
+    quiet: Vec<Duration>,
+    /// The beginning is over.
+    settled: bool,
+    usual: Option<Duration>,
     /// The next probe does not wait for a silence.
     urgent: bool,
     sampled: Option<Instant>,
@@ -51,6 +79,16 @@ struct Probe {
     since: Instant,
     /// It went behind so many bytes, which began then.
     behind: Option<(usize, Instant)>,
+    /// There is traffic: its round trip counts.
+    counts: bool,
+}
+
+/// Probes of which each goes when the answer to the one before has come.
+#[derive(Debug, Default)]
+struct Series {
+    /// The one that is out; the next one is to go if there is none.
+    out: Option<u64>,
+    trips: Vec<Duration>,
 }
 
 /// As in RFC 6298.
@@ -79,6 +117,8 @@ pub(super) enum Beat {
 pub(super) enum Trip {
     /// A round trip.
     Alone(Duration),
+    /// A round trip of a series.
+    OfSeries(Duration),
     /// How quick the way is for what is large.
     Behind {
         /// Bytes per second.
@@ -106,6 +146,11 @@ impl Pulse {
             probes: VecDeque::new(),
             last_id: 0,
             estimate: None,
+            counted: VecDeque::new(),
+            series: Some(Series::default()),
+            quiet: Vec::new(),
+            settled: false,
+            usual: None,
             urgent: false,
             sampled: None,
         }
@@ -140,8 +185,27 @@ impl Pulse {
             .is_none_or(|at| now.saturating_since(at) >= SAMPLE_EVERY);
         (due && self.probes.len() < REMEMBERED / 2).then(|| {
             self.sampled = Some(now);
-            self.probe(now)
+            let id = self.probe(now);
+            if let Some(probe) = self.probes.back_mut() {
+                probe.counts = true;
+            }
+            id
         })
+    }
+
+    /// The next probe of a series, if one goes on and it is to go now.
+    pub(super) fn next_of_series(&mut self, now: Instant) -> Option<u64> {
+        self.series.as_ref().filter(|series| series.out.is_none())?;
+        let id = self.probe(now);
+        if let Some(series) = &mut self.series {
+            series.out = Some(id);
+        }
+        Some(id)
+    }
+
+    /// Whether a series goes on: nothing should be in its way.
+    pub(super) fn is_measuring(&self) -> bool {
+        self.series.is_some()
     }
 
     /// A probe whose answer comes behind all that the peer has sent so far.
@@ -206,6 +270,7 @@ impl Pulse {
             id: self.last_id,
             since: now,
             behind: None,
+            counts: false,
         });
         self.last_id
     }
@@ -235,6 +300,9 @@ impl Pulse {
             });
         }
         self.heard(now);
+        let series = self.series.as_mut();
+        let of_series = series.filter(|series| series.out == Some(id));
+        let of_series = of_series.map(|series| series.out = None).is_some();
         let at = self.probes.iter().position(|probe| probe.id == id);
         let Some(probe) = at.and_then(|at| self.probes.remove(at)) else {
             return Ok(None);
@@ -251,12 +319,60 @@ impl Pulse {
         }
         let trip = now - probe.since;
         self.learn(trip.min(LONGEST));
+        if of_series {
+            self.in_series(trip.min(LONGEST));
+            return Ok(Some(Trip::OfSeries(trip)));
+        }
+        if probe.counts {
+            self.count(trip.min(LONGEST));
+        } else {
+            self.after_silence(trip);
+        }
         Ok(Some(Trip::Alone(trip)))
     }
 
-    /// The smoothed round trip.
+    /// The round trip: the middle one of those that count. Before any does, the smoothed one of all.
     pub(super) fn rtt(&self) -> Option<Duration> {
-        self.estimate.map(|estimate| estimate.smoothed)
+        let counted = median(self.counted.iter().copied().collect());
+        counted.or(self.estimate.map(|estimate| estimate.smoothed))
+    }
+
+    fn count(&mut self, trip: Duration) {
+        if self.counted.len() == COUNTED {
+            self.counted.pop_front();
+        }
+        self.counted.push_back(trip);
+    }
+
+    /// At its end a series takes the place of whatever counted before.
+    fn in_series(&mut self, trip: Duration) {
+        let Some(series) = &mut self.series else {
+            return;
+        };
+        series.trips.push(trip);
+        if series.trips.len() > SERIES {
+            self.counted = series.trips.drain(1..).collect();
+            self.series = None;
+        }
+    }
+
+    /// Begins a series when round trips after silences are not what they were.
+    fn after_silence(&mut self, trip: Duration) {
+        if !core::mem::replace(&mut self.settled, true) {
+            self.series.get_or_insert_default();
+        }
+        self.quiet.push(trip);
+        if self.quiet.len() < QUIET {
+            return;
+        }
+        let Some(now) = median(core::mem::take(&mut self.quiet)) else {
+            return;
+        };
+        let usual = *self.usual.get_or_insert(now);
+        if now.abs_diff(usual) > ALIKE.max(usual / 2) {
+            self.usual = Some(now);
+            self.series.get_or_insert_default();
+        }
     }
 
     fn learn(&mut self, trip: Duration) {

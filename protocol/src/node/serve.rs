@@ -150,11 +150,15 @@ impl Node {
             Ok(trip) => {
                 let (rtt, node) = (extended.pulse.rtt(), extended.node.clone());
                 let quiet = extended.streams() == 0;
+                let measuring = extended.pulse.is_measuring();
                 let known = |peer: &&mut Peer| peer.node.as_ref() == Some(&node);
                 if let Some(peer) = self.peers.values_mut().find(known) {
-                    peer.rtt = rtt;
+                    // What a series does not show yet, nobody places models by.
+                    if !measuring {
+                        peer.rtt = rtt;
+                    }
                     match trip {
-                        Some(Trip::Alone(took)) => peer.hops.record(took),
+                        Some(Trip::Alone(took) | Trip::OfSeries(took)) => peer.hops.record(took),
                         Some(Trip::Behind { rate, .. }) => peer.goodput.record(rate),
                         None => {}
                     }
@@ -171,7 +175,7 @@ impl Node {
                 if let Some(entry) = dialed.next().and_then(Peer::current) {
                     entry.stayed();
                 }
-                self.measure(id, trip);
+                self.go_on_measuring(id, trip);
                 self.answered_challenge(id, ping);
             }
             Err(error) => self.violated(id, &error.into()),

@@ -42,6 +42,27 @@ pub struct Status {
     pub stopping: bool,
 }
 
+impl Status {
+    /// Whether the ways between all nodes of ours that are up were measured by one end at least,
+    /// round trip and goodput, and that end has told.
+    #[must_use]
+    pub fn is_measured(&self) -> bool {
+        let peers = self.peers.iter().filter(|peer| peer.up && peer.own);
+        let peers = peers.filter_map(|peer| peer.node.as_ref());
+        let nodes: Vec<&NodeId> = peers.chain([&self.node]).collect();
+        let known = |a: &NodeId, b: &NodeId| {
+            let (there, back) = (self.topology.link(a, b), self.topology.link(b, a));
+            let rtt = there.rtt_us.or(back.rtt_us);
+            rtt.is_some() && there.goodput.or(back.goodput).is_some()
+        };
+        let pairs = |(at, a): (usize, &&NodeId)| {
+            let later = nodes.iter().skip(at + 1);
+            later.copied().all(|b| known(a, b))
+        };
+        nodes.iter().enumerate().all(pairs)
+    }
+}
+
 /// One peer.
 #[derive(Clone, Debug)]
 pub struct PeerStatus {
@@ -57,7 +78,7 @@ pub struct PeerStatus {
     pub incarnation: Option<u64>,
     /// Whether it said that it leaves.
     pub leaving: bool,
-    /// Smoothed round trip; of a reference peer, that of its last health check.
+    /// Round trip, once it was measured; of a reference peer, that of its last health check.
     pub rtt: Option<Duration>,
     /// Bytes per second that get there, as large messages to it showed; `None` before the first.
     pub goodput: Option<u64>,

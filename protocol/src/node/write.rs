@@ -78,17 +78,27 @@ impl Node {
         }
     }
 
-    /// Sends bytes that mean nothing where nothing else waits, to see how quick the way is: a few
+    /// Goes on to find out how far away the other end is, if that is not known or has changed. Then
+    /// sends bytes that mean nothing where nothing else waits, to see how quick the way is: a few
     /// first, and more of them where they were there at once.
-    pub(super) fn measure(&mut self, id: ConnectionId, trip: Option<Trip>) {
-        let Some(connection) = self.connections.get_mut(&id) else {
+    pub(super) fn go_on_measuring(&mut self, id: ConnectionId, trip: Option<Trip>) {
+        let now = self.now;
+        let Some(extended) = self.extended(id) else {
             return;
         };
-        let padded = connection.extended.as_ref().map(|extended| extended.padded);
-        let more = match (padded, trip) {
-            (Some(0), Some(Trip::Alone(_))) => FEW,
-            (Some(FEW), Some(Trip::Behind { took, .. })) if took < AT_ONCE => MANY,
+        if let Some(probe) = extended.pulse.next_of_series(now) {
+            return self.send(id, Message::Ping { id: probe });
+        }
+        let more = match (extended.padded, trip) {
+            (0, Some(Trip::Alone(_) | Trip::OfSeries(_))) => FEW,
+            (FEW, Some(Trip::Behind { took, .. })) if took < AT_ONCE => MANY,
             _ => return,
+        };
+        if extended.pulse.is_measuring() {
+            return;
+        }
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
         };
         if connection.pad(more) {
             if let Some(extended) = &mut connection.extended {

@@ -22,7 +22,7 @@ impl LinkMetrics {
 
     /// Two round trips count as the same when they differ by less, in microseconds: on one machine
     /// they do whenever somebody computes.
-    const NOISE_US: u64 = 200;
+    const NOISE_US: u64 = 100;
 
     /// What it says, as keys of an object.
     pub(crate) fn entries(&self) -> Vec<(&'static str, Json)> {
@@ -189,8 +189,8 @@ mod tests {
         assert_eq!(told.follow(link(Some(1599), None)), told);
         assert_eq!(told.follow(link(Some(1601), None)), link(Some(1600), None));
         let near = link(Some(90), None);
-        assert_eq!(near.follow(link(Some(280), None)), near);
-        assert_eq!(near.follow(link(Some(290), None)), link(Some(290), None));
+        assert_eq!(near.follow(link(Some(180), None)), near);
+        assert_eq!(near.follow(link(Some(190), None)), link(Some(190), None));
         let far = none.follow(link(Some(u64::MAX), Some(0)));
         assert_eq!(far, link(Some(LinkMetrics::MOST_RTT_US), Some(1)));
         let quick = Speed {

@@ -4,7 +4,7 @@ use crate::id::{ModelId, NodeId};
 use crate::node::Stage;
 use crate::shard::Shard;
 use crate::topology::auto::Prediction;
-use crate::topology::{ModelCost, StageBytes};
+use crate::topology::{LinkMetrics, ModelCost, StageBytes};
 use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
@@ -40,6 +40,33 @@ pub struct Placement {
     pub exact: bool,
     /// All nodes that are up, those of the ring first and in its order.
     pub nodes: Vec<NodeShare>,
+    /// What is known of the ways between nodes that may take part, each pair once.
+    pub links: Vec<LinkShare>,
+}
+
+/// What is known of the way between two nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkShare {
+    /// The two.
+    pub nodes: [NodeId; 2],
+    /// As the first of them measured it, and the second.
+    pub measured: [LinkMetrics; 2],
+}
+
+impl LinkShare {
+    /// The round trip, if either end measured it.
+    #[must_use]
+    pub fn rtt(&self) -> Option<Duration> {
+        let [there, back] = self.measured;
+        there.rtt_us.or(back.rtt_us).map(Duration::from_micros)
+    }
+
+    /// Whether both figures are known of at least one end.
+    #[must_use]
+    pub fn is_measured(&self) -> bool {
+        let [there, back] = self.measured;
+        self.rtt().is_some() && there.goodput.or(back.goodput).is_some()
+    }
 }
 
 /// What decided on a ring.

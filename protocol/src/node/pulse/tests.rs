@@ -207,6 +207,74 @@ fn a_sleep_does_not_make_the_next_hang_last() {
     assert!(pulse.patience(EVERY) <= LONGEST * 3);
 }
 
+/// Round trips of a whole series, in milliseconds.
+fn series(pulse: &mut Pulse, trips: [u64; SERIES + 1]) {
+    let mut now = at(10_000);
+    for trip in trips {
+        assert!(pulse.is_measuring());
+        let id = pulse.next_of_series(now).expect("it goes on");
+        assert_eq!(pulse.next_of_series(now), None, "one after the other");
+        let trip = Duration::from_millis(trip);
+        now = now + trip;
+        assert_eq!(pulse.pong(id, now), Ok(Some(Trip::OfSeries(trip))));
+    }
+    assert_eq!(
+        (pulse.is_measuring(), pulse.next_of_series(now)),
+        (false, None)
+    );
+}
+
+#[test]
+fn a_series_shows_how_far_away_the_other_end_is() {
+    let mut pulse = pulse();
+    series(&mut pulse, [900, 30, 10, 500, 20, 10]);
+    let rtt = |pulse: &Pulse| pulse.rtt().map(|rtt| rtt.as_millis());
+    assert_eq!(rtt(&pulse), Some(20));
+    let mut now = at(20_000);
+    let mut silence = |pulse: &mut Pulse, millis| {
+        now = now + HOUR;
+        let Beat::Ping(id) = pulse.beat(now, EVERY, 4) else {
+            panic!("it was silent for long");
+        };
+        written(pulse, now);
+        now = now + Duration::from_millis(millis);
+        pulse.pong(id, now).expect("it was asked");
+    };
+    silence(&mut pulse, 70);
+    series(&mut pulse, [900, 20, 20, 20, 20, 20]);
+    for millis in [60, 80, 200, 50, 300, 90, 90, 40, 70] {
+        silence(&mut pulse, millis);
+    }
+    assert!(!pulse.is_measuring());
+    assert_eq!(rtt(&pulse), Some(20), "whoever slept has to wake up first");
+    for _ in 0..QUIET {
+        assert!(!pulse.is_measuring());
+        silence(&mut pulse, 150);
+    }
+    series(&mut pulse, [99, 41, 42, 43, 44, 45]);
+    assert_eq!(rtt(&pulse), Some(43), "the way has changed");
+    // While there is traffic each probe counts.
+    for at_millis in [1, 2, 3] {
+        let now = at(50_000_000 + at_millis * 100);
+        let id = pulse.sample(now).expect("a while has passed");
+        pulse
+            .pong(id, now + Duration::from_millis(7))
+            .expect("it was asked");
+    }
+    assert_eq!(rtt(&pulse), Some(42));
+}
+
+#[test]
+fn a_probe_of_a_series_that_is_forgotten_goes_again() {
+    let mut pulse = pulse();
+    let first = pulse.next_of_series(at(0)).expect("it begins");
+    for _ in 0..REMEMBERED {
+        pulse.fence(at(1));
+    }
+    assert_eq!(pulse.pong(first, at(5)), Ok(None));
+    assert!(pulse.next_of_series(at(5)).is_some());
+}
+
 #[test]
 fn a_probe_behind_a_large_message_tells_the_goodput_alone() {
     let mut pulse = Pulse::new(at(0));

@@ -94,10 +94,11 @@ fn a_reference_peer_gets_its_own_bytes() {
             &sent[..],
             [
                 Message::HealthCheckResponse { exo: Some(_), .. },
-                Message::Topology(_)
+                Message::Topology(_),
+                Message::Ping { .. }
             ]
         ),
-        "who introduces itself gets an introduction: {sent:?}"
+        "who introduces itself gets an introduction, and is measured: {sent:?}"
     );
 }
 

@@ -49,6 +49,23 @@ fn quick(memories: &[i64], speeds: &[u64]) -> Net {
     net
 }
 
+/// Two such nodes, so far apart, when they have known each other for as long as a dozen round trips.
+fn just_met(way: Duration) -> Net {
+    let mut net = Net::mesh(&[4000, 4000]);
+    for address in ["host:1", "host:2"] {
+        net.delays.insert(address.into(), way);
+    }
+    for host in &mut net.hosts {
+        host.node.config.placement = Strategy::Auto;
+        host.node.config.capabilities.speed = Some(Speed {
+            decode: 1000 * MIB,
+            prefill: 20_000 * MIB,
+        });
+    }
+    net.advance(way * 24);
+    net
+}
+
 /// All ways of a node's view take so long.
 fn ways(net: &mut Net, index: usize, rtt_us: u64) {
     let topology = &mut net.hosts[index].node.topology;
@@ -112,6 +129,29 @@ fn what_was_measured_reaches_every_node() {
                 "nothing large has gone, so it was tried"
             );
         }
+    }
+}
+
+#[test]
+fn the_first_model_is_placed_by_measured_ways() {
+    // With 2 ms, which is what a way counts as that nobody measured, both would take part.
+    for (way, ring) in [(1, vec!["n0 0..4", "n1 4..8"]), (50, vec!["n0 0..8"])] {
+        let way = Duration::from_millis(way);
+        let mut net = just_met(way);
+        for host in &net.hosts {
+            assert!(host.node.status().is_measured(), "{way:?}");
+        }
+        let placed = placement(&net);
+        assert_eq!(told(&placed.ring), ring);
+        let [link] = &placed.links[..] else {
+            panic!("{:?}", placed.links)
+        };
+        assert_eq!(link.nodes, ["n0".into(), "n1".into()]);
+        assert_eq!((link.rtt(), link.is_measured()), (Some(way * 2), true));
+        submit(&mut net, "r");
+        net.advance(Duration::from_secs(5));
+        assert_eq!(self::ring(&net), ring);
+        assert_eq!(net.tokens(0), [2, 3, 4, 5, 6, 7, 8, 9, 10]);
     }
 }
 
