@@ -35,8 +35,10 @@ pub(super) struct Connection {
     awaited: VecDeque<Awaited>,
     writing: VecDeque<Writing>,
     written: u64,
-    /// The transfer in pieces that began last, and when.
-    began: Option<(u32, Instant)>,
+    /// Bytes that the driver has written.
+    written_bytes: u64,
+    /// The transfer in pieces that began last, when, and how many bytes were written by then.
+    began: Option<(u32, Instant, u64)>,
     /// A large message whose last byte was handed over, and when its first one was.
     through: Option<(usize, Instant)>,
 }
@@ -104,6 +106,7 @@ impl Connection {
             awaited: VecDeque::new(),
             writing: VecDeque::new(),
             written: 0,
+            written_bytes: 0,
             began: None,
             through: None,
         }
@@ -180,18 +183,24 @@ impl Connection {
             return;
         };
         if chunk.offset == 0 {
-            self.began = Some((chunk.transfer, now));
+            self.began = Some((chunk.transfer, now, self.written_bytes));
         }
         let total = usize::try_from(chunk.total).unwrap_or(usize::MAX);
-        let began = self.began.filter(|&(transfer, _)| {
+        let began = self.began.filter(|&(transfer, ..)| {
             transfer == chunk.transfer && chunk.is_last() && total >= MEASURED
         });
-        if let Some((_, began)) = began {
-            self.through = Some((total, began));
+        if let Some((_, began, before)) = began {
+            // Whatever else went meanwhile, or was about to go, took its part of the time.
+            let in_hand: usize = self.writing.iter().map(|writing| writing.bytes).sum();
+            let since = self.written_bytes.saturating_sub(before);
+            let all = usize::try_from(since).unwrap_or(usize::MAX);
+            let all = all.saturating_add(in_hand).saturating_add(chunk.data.len());
+            self.through = Some((all.max(total), began));
         }
     }
 
-    /// A large message went to its end just now: its bytes, and when it began.
+    /// A large message went to its end just now: how many bytes went from its beginning on, and when
+    /// that was.
     pub(super) fn take_through(&mut self) -> Option<(usize, Instant)> {
         self.through.take()
     }
@@ -210,8 +219,10 @@ impl Connection {
     pub(super) fn sent(
         &mut self,
         now: Instant,
+        bytes: usize,
         patience: impl FnOnce(Reply) -> Duration,
     ) -> (Option<Reply>, Option<(MessageType, u32)>) {
+        self.written_bytes = self.written_bytes.saturating_add(bytes as u64);
         let Some(writing) = self.writing.pop_front() else {
             return (None, None);
         };
@@ -329,7 +340,7 @@ mod tests {
             connection.next(Instant::ZERO, 1).is_none(),
             "one is in the driver's hands"
         );
-        connection.sent(Instant::ZERO, |_| Duration::ZERO);
+        connection.sent(Instant::ZERO, 9, |_| Duration::ZERO);
         assert!(connection.next(Instant::ZERO, 1).is_some());
     }
 
@@ -344,7 +355,8 @@ mod tests {
         connection.push(health, 8).expect("there is room");
         assert!(connection.next(at(0), 8).is_some());
         assert_eq!(connection.overdue(at(10), stall), None);
-        assert_eq!(connection.sent(at(10), |_| second).0, Some(Reply::Health));
+        let sent = connection.sent(at(10), 9, |_| second);
+        assert_eq!(sent.0, Some(Reply::Health));
         assert_eq!(connection.deadline(stall), Some(at(11)));
         assert_eq!(
             connection.overdue(at(11), stall),

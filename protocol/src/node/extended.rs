@@ -31,8 +31,6 @@ pub(super) struct Extended {
     /// It heeds all of [`Sampling`](crate::engine::Sampling), and tells scores.
     pub(super) samples: bool,
     pub(super) pulse: Pulse,
-    /// Bytes that were sent last only to see how quick the way is.
-    pub(super) padded: usize,
     pub(super) reassembly: Reassembly,
     /// What it told of itself last over this connection, and when it came.
     pub(super) view: Option<(Instant, TopologyReply)>,
@@ -121,7 +119,6 @@ impl Extended {
             trains: hello.features.iter().any(|name| name == Hello::TRAIN),
             files: hello.features.iter().any(|name| name == Hello::FILES),
             pulse: Pulse::new(now),
-            padded: 0,
             reassembly: Reassembly::default(),
             view: None,
             credit: Credit::new(hello.window),

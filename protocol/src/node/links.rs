@@ -278,6 +278,7 @@ impl Node {
         peer.rtt = None;
         peer.pace = Pace::default();
         peer.goodput = Goodput::default();
+        peer.padded = None;
         peer.link = LinkMetrics::default();
         peer.reply = None;
         peer.told = true;

@@ -106,6 +106,7 @@ impl Node {
         let from = core::mem::replace(&mut peer.address, to.clone());
         peer.pace = Pace::default();
         peer.goodput = Default::default();
+        peer.padded = None;
         let rtt = peer.entry(&to).and_then(|entry| entry.rtt);
         peer.rtt = rtt.or(peer.rtt);
         if let Some(entry) = peer.current() {

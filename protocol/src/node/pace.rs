@@ -43,13 +43,17 @@ impl Pace {
 impl Node {
     /// The round trip of a quiet connection was measured: that of the way to its peer counts.
     pub(super) fn pace_of(&mut self, id: ConnectionId, trip: Duration) {
-        let used = self.peer_of(id).filter(|key| {
-            let peer = self.peers.get(key);
-            peer.is_some_and(|peer| self.route(peer) == Some(id))
-        });
-        if let Some(key) = used {
+        if let Some(key) = self.used_for(id) {
             self.note_pace(key, trip);
         }
+    }
+
+    /// The peer to which a connection is the way.
+    pub(super) fn used_for(&self, id: ConnectionId) -> Option<PeerKey> {
+        self.peer_of(id).filter(|key| {
+            let peer = self.peers.get(key);
+            peer.is_some_and(|peer| self.route(peer) == Some(id))
+        })
     }
 
     /// The round trip of the way to a peer was measured while nothing else went over it.

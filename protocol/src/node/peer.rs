@@ -61,6 +61,8 @@ pub(super) struct Peer {
     pub(super) pace: Pace,
     /// Bytes per second that get there, as large messages showed.
     pub(super) goodput: Goodput,
+    /// Bytes that were sent last only to see that, and over which connection.
+    pub(super) padded: Option<(ConnectionId, usize)>,
     /// How quick the link is, as others are told.
     pub(super) link: LinkMetrics,
     pub(super) hops: Hops,
@@ -125,6 +127,7 @@ impl Peer {
             rtt: None,
             pace: Pace::default(),
             goodput: Goodput::default(),
+            padded: None,
             link: LinkMetrics::default(),
             hops: Hops::default(),
             traffic: Traffic::default(),
@@ -245,6 +248,16 @@ impl Peer {
         let told = self.link;
         self.link = told.follow(now);
         told != self.link
+    }
+
+    /// Whether so many bytes take little of a round trip, as far as is known.
+    pub(super) fn is_little(&self, bytes: usize) -> bool {
+        let known = self.goodput.best().zip(self.rtt);
+        known.is_some_and(|(rate, rtt)| {
+            let bytes = u128::try_from(bytes).unwrap_or(u128::MAX);
+            let nanos = bytes.saturating_mul(1_000_000_000) / u128::from(rate.max(1));
+            nanos <= rtt.as_nanos() / 10
+        })
     }
 
     /// What it said of itself, once it said anything.

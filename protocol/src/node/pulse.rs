@@ -79,8 +79,18 @@ struct Probe {
     since: Instant,
     /// It went behind so many bytes, which began then.
     behind: Option<(usize, Instant)>,
-    /// There is traffic: its round trip counts.
-    counts: bool,
+    kind: Kind,
+}
+
+/// What the round trip of a probe shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// How far away the other end is: there is traffic, and nothing large in its way.
+    Counts,
+    /// Nothing: it may have waited behind what is large.
+    Behind,
+    /// Whether the way has changed: it goes after a silence.
+    Quiet,
 }
 
 /// Probes of which each goes when the answer to the one before has come.
@@ -178,8 +188,9 @@ impl Pulse {
         self.urgent || self.misses > 0 || matches!(self.state, State::Queued(_) | State::Asked(_))
     }
 
-    /// A probe of the way itself while there is traffic, at most one in a while.
-    pub(super) fn sample(&mut self, now: Instant) -> Option<u64> {
+    /// A probe of the way itself while there is traffic, at most one in a while. Whether its round
+    /// trip counts: it does not if what it goes behind takes long.
+    pub(super) fn sample(&mut self, now: Instant, counts: bool) -> Option<u64> {
         let due = self
             .sampled
             .is_none_or(|at| now.saturating_since(at) >= SAMPLE_EVERY);
@@ -187,7 +198,7 @@ impl Pulse {
             self.sampled = Some(now);
             let id = self.probe(now);
             if let Some(probe) = self.probes.back_mut() {
-                probe.counts = true;
+                probe.kind = if counts { Kind::Counts } else { Kind::Behind };
             }
             id
         })
@@ -210,7 +221,11 @@ impl Pulse {
 
     /// A probe whose answer comes behind all that the peer has sent so far.
     pub(super) fn fence(&mut self, now: Instant) -> u64 {
-        self.probe(now)
+        let id = self.probe(now);
+        if let Some(probe) = self.probes.back_mut() {
+            probe.kind = Kind::Behind;
+        }
+        id
     }
 
     /// A probe right behind a large message that began at `began`, one at a time.
@@ -270,7 +285,7 @@ impl Pulse {
             id: self.last_id,
             since: now,
             behind: None,
-            counts: false,
+            kind: Kind::Quiet,
         });
         self.last_id
     }
@@ -323,10 +338,10 @@ impl Pulse {
             self.in_series(trip.min(LONGEST));
             return Ok(Some(Trip::OfSeries(trip)));
         }
-        if probe.counts {
-            self.count(trip.min(LONGEST));
-        } else {
-            self.after_silence(trip);
+        match probe.kind {
+            Kind::Counts => self.count(trip.min(LONGEST)),
+            Kind::Quiet => self.after_silence(trip),
+            Kind::Behind => {}
         }
         Ok(Some(Trip::Alone(trip)))
     }

@@ -151,10 +151,11 @@ impl Node {
                 let (rtt, node) = (extended.pulse.rtt(), extended.node.clone());
                 let quiet = extended.streams() == 0;
                 let measuring = extended.pulse.is_measuring();
+                let used = self.used_for(id);
                 let known = |peer: &&mut Peer| peer.node.as_ref() == Some(&node);
                 if let Some(peer) = self.peers.values_mut().find(known) {
                     // What a series does not show yet, nobody places models by.
-                    if !measuring {
+                    if used.is_some() && !measuring {
                         peer.rtt = rtt;
                     }
                     match trip {

@@ -45,12 +45,16 @@ impl Node {
         };
         // Where nothing is congested it goes right behind the step: its way there and back is what
         // a hop costs.
-        let probe = extended.pulse.sample(now);
         let node = extended.node.clone();
         let mut peers = self.peers.values_mut();
-        if let Some(peer) = peers.find(|peer| peer.node.as_ref() == Some(&node)) {
+        let peer = peers.find(|peer| peer.node.as_ref() == Some(&node));
+        let counts = peer.is_some_and(|peer| {
             peer.hops.handed_over(bytes);
-        }
+            peer.is_little(bytes)
+        });
+        let probe = self
+            .extended(id)
+            .and_then(|it| it.pulse.sample(now, counts));
         if let Some(id_of_probe) = probe {
             self.send(id, Message::Ping { id: id_of_probe });
         }

@@ -78,31 +78,39 @@ impl Node {
         }
     }
 
-    /// Goes on to find out how far away the other end is, if that is not known or has changed. Then
-    /// sends bytes that mean nothing where nothing else waits, to see how quick the way is: a few
-    /// first, and more of them where they were there at once.
+    /// Where a connection is the way to a peer: goes on to find out how far away that is, if it is not
+    /// known or has changed. Then sends bytes that mean nothing where nothing else waits, to see how
+    /// quick the way is: a few first, and more of them where they were there at once.
     pub(super) fn go_on_measuring(&mut self, id: ConnectionId, trip: Option<Trip>) {
         let now = self.now;
+        // Over two connections to one peer, one measurement would be in the way of the other.
+        let Some(key) = self.used_for(id) else {
+            return;
+        };
         let Some(extended) = self.extended(id) else {
             return;
         };
         if let Some(probe) = extended.pulse.next_of_series(now) {
             return self.send(id, Message::Ping { id: probe });
         }
-        let more = match (extended.padded, trip) {
-            (0, Some(Trip::Alone(_) | Trip::OfSeries(_))) => FEW,
-            (FEW, Some(Trip::Behind { took, .. })) if took < AT_ONCE => MANY,
+        let measuring = extended.pulse.is_measuring();
+        let gone = |on: &ConnectionId| !self.connections.contains_key(on);
+        let Some(peer) = self.peers.get(&key).filter(|_| !measuring) else {
+            return;
+        };
+        let lost = peer.padded.is_some_and(|(on, _)| gone(&on)) && peer.goodput.best().is_none();
+        let padded = peer.padded.filter(|_| !lost).map(|(_, bytes)| bytes);
+        let more = match (padded, trip) {
+            (None, Some(Trip::Alone(_) | Trip::OfSeries(_))) => FEW,
+            (Some(FEW), Some(Trip::Behind { took, .. })) if took < AT_ONCE => MANY,
             _ => return,
         };
-        if extended.pulse.is_measuring() {
-            return;
-        }
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
         if connection.pad(more) {
-            if let Some(extended) = &mut connection.extended {
-                extended.padded = more;
+            if let Some(peer) = self.peers.get_mut(&key) {
+                peer.padded = Some((id, more));
             }
             self.flush(id);
         }
@@ -120,7 +128,7 @@ impl Node {
             Reply::Health | Reply::Topology => timing.health_timeout,
             Reply::Tensor => timing.acknowledge,
         };
-        let (reply, completed) = connection.sent(self.now, patience);
+        let (reply, completed) = connection.sent(self.now, bytes, patience);
         let tensor = reply == Some(Reply::Tensor);
         if let Some(peer) = connection.peer.and_then(|key| self.peers.get_mut(&key))
             && tensor

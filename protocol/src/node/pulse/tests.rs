@@ -256,7 +256,7 @@ fn a_series_shows_how_far_away_the_other_end_is() {
     // While there is traffic each probe counts.
     for at_millis in [1, 2, 3] {
         let now = at(50_000_000 + at_millis * 100);
-        let id = pulse.sample(now).expect("a while has passed");
+        let id = pulse.sample(now, true).expect("a while has passed");
         pulse
             .pong(id, now + Duration::from_millis(7))
             .expect("it was asked");
@@ -278,7 +278,7 @@ fn a_probe_of_a_series_that_is_forgotten_goes_again() {
 #[test]
 fn a_probe_behind_a_large_message_tells_the_goodput_alone() {
     let mut pulse = Pulse::new(at(0));
-    assert_eq!(pulse.sample(at(0)), Some(1));
+    assert_eq!(pulse.sample(at(0), true), Some(1));
     let alone = Trip::Alone(Duration::from_millis(20));
     assert_eq!(pulse.pong(1, at(20)), Ok(Some(alone)));
     assert_eq!(pulse.behind(at(150), 1_000_000, at(100)), Some(2));
