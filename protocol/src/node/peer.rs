@@ -238,15 +238,17 @@ impl Peer {
 
     // --- what it is -----------------------------------------------------------------------------
 
-    /// Takes over what was measured; says whether others are to be told.
-    pub(super) fn measured(&mut self) -> bool {
+    /// Takes over what was measured; says whether others are to be told. After a series the round
+    /// trip is told as it is: there will not be a better one soon.
+    pub(super) fn measured(&mut self, series: bool) -> bool {
         let micros = |rtt: Duration| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX);
         let now = LinkMetrics {
             rtt_us: self.rtt.map(|rtt| micros(rtt).max(1)),
             goodput: self.goodput.best(),
         };
         let told = self.link;
-        self.link = told.follow(now);
+        let rtt_us = told.rtt_us.filter(|_| !series);
+        self.link = LinkMetrics { rtt_us, ..told }.follow(now);
         told != self.link
     }
 

@@ -163,7 +163,8 @@ impl Node {
                         Some(Trip::Behind { rate, .. }) => peer.goodput.record(rate),
                         None => {}
                     }
-                    if peer.measured() {
+                    let ended = matches!(trip, Some(Trip::OfSeries(_))) && !measuring;
+                    if peer.measured(ended) {
                         self.rebuild_topology();
                     }
                 }

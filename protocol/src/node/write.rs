@@ -100,8 +100,12 @@ impl Node {
         };
         let lost = peer.padded.is_some_and(|(on, _)| gone(&on)) && peer.goodput.best().is_none();
         let padded = peer.padded.filter(|_| !lost).map(|(_, bytes)| bytes);
+        // Bytes of both ends at the same time would be in the way of each other's answers: one end
+        // begins, the other one after a silence.
+        let begins = peer.node.as_ref() > Some(&self.config.node);
         let more = match (padded, trip) {
-            (None, Some(Trip::Alone(_) | Trip::OfSeries(_))) => FEW,
+            (None, Some(Trip::Alone(_))) => FEW,
+            (None, Some(Trip::OfSeries(_))) if begins => FEW,
             (Some(FEW), Some(Trip::Behind { took, .. })) if took < AT_ONCE => MANY,
             _ => return,
         };
