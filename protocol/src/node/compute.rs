@@ -62,6 +62,11 @@ impl Desk {
         matches!(self.shards.get(shard), Some(ShardState::Loaded { .. }))
     }
 
+    /// Whether a shard is under way, or its files are.
+    pub(super) fn is_loading(&self, shard: &Shard) -> bool {
+        matches!(self.shards.get(shard), Some(ShardState::Loading))
+    }
+
     /// When each shard that is ready was used last.
     pub(super) fn last_uses(&self) -> impl Iterator<Item = (&Shard, Instant)> {
         self.shards.iter().filter_map(|(shard, state)| match state {
@@ -216,9 +221,7 @@ impl Node {
         if let EngineEvent::Progress { call, done, total } = event {
             if let Some(Call::Load(shard)) = self.desk.calls.get(&call) {
                 let shard = shard.clone();
-                for id in self.waiting_for(&shard) {
-                    self.touch(&id);
-                }
+                self.touch_waiting();
                 for id in self.jobs_waiting_for(&shard) {
                     self.wait_for_engine(&id);
                 }

@@ -236,7 +236,7 @@ impl Node {
             let Some(session) = self.sessions.get_mut(&id) else {
                 continue;
             };
-            let busy = session.computing.is_some() || !session.pending.is_empty();
+            let busy = session.awaits_engine(&self.desk);
             session.idle = session.idle.saturating_add(1);
             if !busy && !session.orphaned && !session.failed && session.idle < MOST_IDLE {
                 // Another stage may take its time, and tells the origin itself if it hangs.
@@ -252,6 +252,14 @@ impl Node {
             session.until = now + self.config.timing.stage_timeout;
             let text = format!("nothing happened for {seconds} s");
             self.fail_stage(&id, failed::HUNG, text);
+        }
+    }
+
+    /// The engine is at work: whoever waits for its turn waits anew.
+    pub(super) fn touch_waiting(&mut self) {
+        let desk = &self.desk;
+        for id in self.sessions_where(|s| !s.failed && s.awaits_engine(desk)) {
+            self.touch(&id);
         }
     }
 

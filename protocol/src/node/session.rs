@@ -1,5 +1,6 @@
 //! This node's stage of a request.
 
+use super::compute::Desk;
 use super::extended::{Charge, Route};
 use super::plan::Plan;
 use crate::engine::{EngineInput, EngineOutput, Sampling};
@@ -120,6 +121,12 @@ impl Session {
     /// Whether it has the model's last layer.
     pub(super) fn is_last(&self) -> bool {
         self.stage + 1 == self.plan.ring.len()
+    }
+
+    /// Whether it is the engine's turn: with a step of it, or to load its layers.
+    pub(super) fn awaits_engine(&self, desk: &Desk) -> bool {
+        let loads = || self.shard().is_some_and(|shard| desk.is_loading(shard));
+        self.computing.is_some() || !self.pending.is_empty() || loads()
     }
 
     /// Whether the ring speaks the base protocol.

@@ -13,6 +13,7 @@ mod jobs;
 mod large;
 mod names;
 mod net;
+mod patience;
 mod peers;
 mod placed;
 mod requests;
