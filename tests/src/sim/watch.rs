@@ -106,6 +106,9 @@ impl World {
                 self.check("nothing_left", index, forgotten);
             }
             Event::PeerDown { node, .. } => self.goes_down(index, node),
+            // What was placed before that was placed by what was known then: a connection may be
+            // given up for the very messages with which a ring begins.
+            Event::TopologyChanged => self.hosts[index].placed.clear(),
             _ => {}
         }
     }
