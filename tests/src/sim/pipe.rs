@@ -146,14 +146,16 @@ impl Pipe {
         } else {
             0
         };
-        for piece in [first, added - first] {
-            if piece == 0 {
-                continue;
+        let most = packets(weather.bytes_per_second);
+        for mut left in [first, added - first] {
+            while left > 0 {
+                let piece = left.min(most);
+                left -= piece;
+                let nanos = (piece as u64).saturating_mul(1_000_000_000) / weather.bytes_per_second;
+                self.line_free = self.line_free.max(now) + Duration::from_nanos(nanos);
+                self.segments
+                    .push_back((self.line_free + weather.latency, piece));
             }
-            let nanos = (piece as u64).saturating_mul(1_000_000_000) / weather.bytes_per_second;
-            self.line_free = self.line_free.max(now) + Duration::from_nanos(nanos);
-            self.segments
-                .push_back((self.line_free + weather.latency, piece));
         }
     }
 
@@ -220,6 +222,16 @@ impl Pipe {
     pub(crate) fn is_mid_frame(&self) -> bool {
         self.decoder.is_mid_frame()
     }
+}
+
+/// The longest that a line brings nothing while it is busy: what is large comes in packets, and a
+/// reader sees on the way that something comes.
+const PACKETS: Duration = Duration::from_millis(100);
+
+/// What a line carries in that time, or one packet.
+fn packets(bytes_per_second: u64) -> usize {
+    let bytes = u128::from(bytes_per_second) * PACKETS.as_millis() / 1000;
+    usize::try_from(bytes).unwrap_or(usize::MAX).max(1448)
 }
 
 /// Whether a node that knows the base protocol only can read a message.
