@@ -55,7 +55,8 @@ impl Outbox {
         chunked: bool,
         limit: usize,
     ) -> Result<(), OutboxFull> {
-        if self.len() >= limit {
+        let before = self.superseded(&message);
+        if self.len() >= limit && before.is_none() {
             return Err(OutboxFull);
         }
         let class = self.class(&message);
@@ -82,9 +83,22 @@ impl Outbox {
             Entry::Whole(message)
         };
         if let Some(class) = self.classes.get_mut(class) {
-            class.push_back(entry);
+            match before.and_then(|at| class.get_mut(at)) {
+                Some(before) => *before = entry,
+                None => class.push_back(entry),
+            }
         }
         Ok(())
+    }
+
+    /// Where something waits that is not worth sending any more: of all that a node says of itself only the
+    /// last word counts, and over a slow link there may be many.
+    fn superseded(&self, message: &Message) -> Option<usize> {
+        let topology = |message: &Message| matches!(message, Message::Topology(_));
+        let waits = |entry: &Entry| matches!(entry, Entry::Whole(before) if topology(before));
+        let class = self.classes.get(self.class(message))?;
+        let before = topology(message).then(|| class.iter().position(waits));
+        before.flatten()
     }
 
     /// Queues so many bytes that mean nothing, in pieces behind all else that is bulky.

@@ -42,6 +42,17 @@ fn open(stream: u32, plan: usize) -> Message {
     Message::Open(Open { stream, plan })
 }
 
+fn topology(model: &str) -> Message {
+    let capabilities = Capabilities {
+        model: model.into(),
+        ..Capabilities::unknown()
+    };
+    Message::Topology(TopologyReply {
+        nodes: vec![("me".into(), capabilities)],
+        peer_graph: vec![],
+    })
+}
+
 fn ping(id: u64) -> Message {
     Message::Ping { id }
 }
@@ -191,18 +202,33 @@ fn a_small_message_and_any_for_a_reference_peer_stays_whole() {
 fn text_that_grows_on_the_wire_goes_in_pieces() {
     // JSON takes six bytes for each of these.
     let model = "\u{1}".repeat(Chunk::MAX / 5);
-    let capabilities = Capabilities {
-        model: model.as_str().into(),
-        ..Capabilities::unknown()
-    };
-    let message = Message::Topology(TopologyReply {
-        nodes: vec![("me".into(), capabilities)],
-        peer_graph: vec![],
-    });
+    let message = topology(&model);
     assert!(message.payload_hint() < Chunk::MAX);
     let frames = drain(&mut filled([message.clone()]));
     assert!(frames.len() > 1);
     assert_eq!(reassemble(frames), [message]);
+}
+
+#[test]
+fn of_what_a_node_says_of_itself_only_the_last_word_waits() {
+    let mut outbox = filled([topology("a"), ping(1)]);
+    // Where there is room for nothing else.
+    outbox
+        .push(topology("b"), true, 2)
+        .expect("it takes a place");
+    assert_eq!(outbox.push(ping(2), true, 2), Err(OutboxFull));
+    let last = topology(&"c".repeat(2 * Chunk::MAX));
+    outbox
+        .push(last.clone(), true, 2)
+        .expect("it takes a place");
+    let frames = drain(&mut outbox);
+    assert!(frames.len() > 2, "what is large goes in pieces");
+    assert_eq!(reassemble(frames), [last, ping(1)]);
+    // What is gone is not taken back.
+    let mut outbox = filled([topology("a")]);
+    assert_eq!(outbox.pop(), Some(topology("a")));
+    outbox.push(topology("b"), true, 2).expect("there is room");
+    assert_eq!(drain(&mut outbox), [topology("b")]);
 }
 
 #[test]
