@@ -15,6 +15,10 @@ use core::time::Duration;
 /// Round trips that differ by less than this are alike, however small they are.
 const ALIKE: Duration = Duration::from_micros(200);
 
+/// Attempts in vain after which an address where the peer was takes turns with those where it only
+/// is said to be.
+const TIRED: u32 = 3;
+
 /// An address at which a peer is, or is said to be.
 #[derive(Debug)]
 pub(super) struct Address {
@@ -183,6 +187,11 @@ impl Address {
         self.verified = true;
         self.failures = 0;
         self.told = false;
+    }
+
+    /// Whether the peer was there, and was not at so many attempts since that others get a turn.
+    pub(super) fn is_tired(&self) -> bool {
+        self.verified && self.failures >= TIRED
     }
 
     pub(super) fn has_failed(&self) -> bool {

@@ -180,10 +180,12 @@ impl Peer {
         true
     }
 
-    /// The address to dial now, if one is due.
+    /// The address to dial now, if one is due. A dial in vain takes longer than the wait for the
+    /// next: two addresses where the peer was once would keep all others from ever being tried.
     pub(super) fn best_due(&self, now: Instant) -> Option<&Address> {
+        let tired = self.entry(&self.address).is_some_and(Address::is_tired);
         let due = self.addresses.iter().filter(|entry| entry.again <= now);
-        due.min_by_key(|entry| entry.rank())
+        due.min_by_key(|entry| (entry.verified == tired, entry.rank()))
     }
 
     /// When not connected: dial when the first address is due.
@@ -357,7 +359,50 @@ impl Hops {
 
 #[cfg(test)]
 mod tests {
+    use super::super::address::Name;
+    use super::super::find::{Found, Source};
     use super::*;
+    use crate::config::Timing;
+    use crate::rng::Rng;
+    use alloc::vec;
+
+    fn address(at: &str) -> Address {
+        let found = Found {
+            source: Source::Manual,
+            node: None,
+            address: at.into(),
+            description: String::new(),
+            capabilities: None,
+            priority: None,
+        };
+        let (at, name) = Name::new(found, Instant::ZERO);
+        Address::new(at, name, Instant::ZERO)
+    }
+
+    #[test]
+    fn every_address_is_tried_however_many_are_dead_where_the_peer_was() {
+        let mut peer = Peer::new(None, address("was:1"));
+        for at in ["was:2", "new:1", "new:2"] {
+            assert!(peer.keep(address(at), 8));
+        }
+        for entry in peer.addresses.iter_mut().take(2) {
+            entry.succeeded();
+        }
+        let (mut rng, mut tried) = (Rng::new(3), vec![]);
+        for _ in 0..11 {
+            // A dial takes so long that all of them are due.
+            let due = peer.best_due(Instant::FAR_FUTURE).expect("one is due");
+            peer.address = due.address.clone();
+            tried.push(peer.address.clone());
+            if let Some(entry) = peer.current() {
+                entry.failed(Instant::ZERO, &Timing::default(), &mut rng);
+            }
+        }
+        // At first nobody else, then by turns.
+        let mut expected = vec!["was:1", "was:2", "was:1", "was:2", "was:1"];
+        expected.extend(["new:1", "was:2", "new:2", "was:1", "new:1", "was:2"]);
+        assert_eq!(tried, expected);
+    }
 
     #[test]
     fn percentiles_of_the_last_samples() {
