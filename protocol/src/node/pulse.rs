@@ -55,6 +55,8 @@ pub(super) struct Pulse {
     /// The beginning is over.
     settled: bool,
     usual: Option<Duration>,
+    /// How quick the way was for what is large, in bytes per second, when it was seen last.
+    rate: Option<u64>,
     /// The next probe does not wait for a silence.
     urgent: bool,
     sampled: Option<Instant>,
@@ -161,6 +163,7 @@ impl Pulse {
             quiet: Vec::new(),
             settled: false,
             usual: None,
+            rate: None,
             urgent: false,
             sampled: None,
         }
@@ -330,6 +333,7 @@ impl Pulse {
             let nanos = took.as_nanos().max(1);
             let rate = (bytes as u128).saturating_mul(1_000_000_000) / nanos;
             let rate = u64::try_from(rate).unwrap_or(u64::MAX);
+            self.rate = Some(rate);
             return Ok(Some(Trip::Behind { rate, took }));
         }
         let trip = now - probe.since;
@@ -406,11 +410,27 @@ impl Pulse {
         });
     }
 
+    /// How long a probe may wait behind what is large and was written before it: a system takes more
+    /// than a slow line carries in seconds.
+    fn on_the_way(&self) -> Duration {
+        let behind = self.probes.iter().find_map(|probe| probe.behind);
+        let Some((bytes, _)) = behind else {
+            return Duration::ZERO;
+        };
+        let nanos =
+            |rate: u64| (bytes as u128).saturating_mul(2_000_000_000) / u128::from(rate.max(1));
+        let time = self
+            .rate
+            .map(|rate| u64::try_from(nanos(rate)).unwrap_or(u64::MAX));
+        time.map_or(LONGEST, Duration::from_nanos)
+    }
+
     fn patience(&self, every: Duration) -> Duration {
         let likely = self
             .estimate
             .map(|estimate| estimate.smoothed + estimate.variation * 4);
-        every.max(likely.unwrap_or_default().min(LONGEST))
+        let likely = likely.unwrap_or_default().max(self.on_the_way());
+        every.max(likely.min(LONGEST))
     }
 }
 

@@ -52,6 +52,33 @@ fn a_silent_peer_is_dead_after_the_last_probe_had_its_patience() {
 }
 
 #[test]
+fn who_waits_behind_what_is_large_is_given_the_time_for_it() {
+    // Nothing is known of the way yet.
+    let mut pulse = pulse();
+    assert_eq!(pulse.behind(at(0), 64 << 10, at(0)), Some(1));
+    let dead = |beats: Vec<(Instant, Beat)>| beats.last().map(|(when, _)| *when);
+    assert_eq!(dead(silence(&mut pulse, 4)), Some(at(250 + 4 * 2000)));
+    // Over a way that carried 100 MB in a second nobody waits longer for 64 KiB.
+    for (took, end) in [(1, 1000), (3000, 4 * 2000), (300, 4 * 600)] {
+        let mut pulse = Pulse::new(Instant::ZERO);
+        let began = pulse.behind(at(0), 64 << 10, at(0)).expect("the first");
+        let trip = pulse.pong(began, at(took)).expect("it was asked");
+        assert!(matches!(trip, Some(Trip::Behind { .. })));
+        assert!(pulse.behind(at(took), 64 << 10, at(took)).is_some());
+        let seen = dead(silence(&mut pulse, 4)).expect("it dies");
+        let expected = at(took + 250 + end);
+        assert!(
+            seen.saturating_since(expected) < Duration::from_millis(1),
+            "{seen:?}"
+        );
+        assert!(
+            expected.saturating_since(seen) < Duration::from_millis(1),
+            "{seen:?}"
+        );
+    }
+}
+
+#[test]
 fn nothing_is_due_before_its_time() {
     let mut pulse = pulse();
     assert_eq!(pulse.beat(at(249), EVERY, 4), Beat::Nothing);
