@@ -182,7 +182,10 @@ impl World {
                 let client = self.hosts[index].clients.get(&request);
                 let asked = client.is_some_and(|client| client.answer.wants_scores());
                 let expected = asked.then(|| scores_of(token));
-                if scores.as_deref() != expected.as_ref() {
+                // Where a stage sends to another last one than its origin means, the base protocol
+                // brings the token alone.
+                let silent = scores.is_none() && self.mixed.contains(&request);
+                if scores.as_deref() != expected.as_ref() && !silent {
                     let what = format!("n{index}: {request}: {scores:?} with {token}");
                     self.broken("tokens_once_in_order", what);
                 }
