@@ -2,8 +2,8 @@
 //! on another node that has the memory for it; all of them know each other, and none has said that
 //! it leaves. Whoever failed a request is asked again only when there is nobody else.
 //!
-//! Broken on purpose: a node takes the place of a lost one beside its own. Seed 0 with 3 hosts shows
-//! it.
+//! Broken on purpose: a node takes the place of a lost one beside its own, seed 0 with 3 hosts shows
+//! it; peers are taken that do not know each other, seed 37 with 4 hosts.
 
 use super::{must, nothing_impossible};
 use crate::sim::{Fault, Host, INJECTED, LAYERS, World};
