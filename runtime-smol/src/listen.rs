@@ -139,7 +139,18 @@ pub(crate) async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
         return Ok(vec![address]);
     }
     let address = address.to_owned();
-    smol::unblock(move || address.to_socket_addrs().map(Iterator::collect)).await
+    let addresses = smol::unblock(move || address.to_socket_addrs()).await;
+    Ok(addresses.map_err(unknown)?.collect())
+}
+
+/// What to do about a name of which the system knows no address.
+fn unknown(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::InvalidInput {
+        return error;
+    }
+    io::Error::other(format!(
+        "no address is known of that name; check it, or give an IP address ({error})"
+    ))
 }
 
 /// Reads the discovery file on a thread for blocking: a file may be as slow as a network.

@@ -140,7 +140,18 @@ fn fail(shared: &Shared, dial: DialId, reason: &str) {
 }
 
 pub(crate) fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
-    address.to_socket_addrs().map(Iterator::collect)
+    let addresses = address.to_socket_addrs().map_err(unknown)?;
+    Ok(addresses.collect())
+}
+
+/// What to do about a name of which the system knows no address.
+fn unknown(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::InvalidInput {
+        return error;
+    }
+    io::Error::other(format!(
+        "no address is known of that name; check it, or give an IP address ({error})"
+    ))
 }
 
 /// Tries one address after the other. All of them share the time that there is. Each socket is lent
