@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use std::io::{BufRead, Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 const DUMMY: [&str; 2] = ["--inference-engine", "dummy"];
 const CPU: [&str; 4] = ["--inference-engine", "cpu", "--threads", "1"];
@@ -192,6 +193,72 @@ fn one_side_that_knows_the_other_is_enough() {
     }
 }
 
+/// Waits until a node has dialled each of its peers, `count` of them, more than once in vain.
+fn wait_for_retries(node: &NodeProcess, count: usize) {
+    let give_up = Instant::now() + PATIENCE;
+    loop {
+        let (_, body) = process::get(node.api, "/v1/status").expect("an HTTP response");
+        let status: Value = serde_json::from_str(&body).expect("JSON");
+        let peers = status["peers"].as_array().map_or(&[][..], Vec::as_slice);
+        let again = |peer: &&Value| peer["addresses"][0]["failures"].as_u64() > Some(1);
+        if peers.iter().filter(again).count() == count {
+            return;
+        }
+        assert!(Instant::now() < give_up, "{body}");
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_name_without_an_address_is_told_of_once_with_what_to_do() {
+    // Names below it exist nowhere (RFC 6761).
+    let nowhere = "no-such-host.invalid";
+    let config = json!({"peers": {"node-2": {
+        "address": nowhere,
+        "port": 50051,
+        "device_capabilities": null,
+    }}});
+    for runtime in ["std", "smol"] {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let ports = process::free_ports(5);
+        let file = folder.path().join("peers.json");
+        std::fs::write(&file, config.to_string()).expect("a writable folder");
+        let (file, port) = (file.to_string_lossy(), ports[4].to_string());
+        let own = ["--runtime", runtime];
+        let found = [
+            "--discovery-module",
+            "direct,tcp,manual",
+            "--listen-port",
+            &port,
+        ];
+        let named = [
+            "--peer-host",
+            "one.invalid:50052",
+            "--discovery-config-path",
+            &file,
+        ];
+        let seeds = ["--tcp-seeds", "two.invalid:50053"];
+        let arguments = [&own[..], &found, &named, &seeds, &DUMMY].concat();
+        let node = NodeProcess::start("node-1", ports[0], ports[1], &arguments, folder.path());
+        let reached = format!("node-2 at {nowhere}:50051 cannot be reached");
+        let told = [
+            &reached,
+            "one.invalid:50052 cannot be reached",
+            "two.invalid:50053, of --tcp-seeds, cannot be asked for its node",
+        ];
+        let advice = "no address is known of that name; check it, or give an IP address (";
+        for told in told {
+            node.wait_for_words(&format!("{told}: {advice}"), 0);
+        }
+        wait_for_retries(&node, 2);
+        let log = node.log();
+        for told in told {
+            assert_eq!(log.matches(told).count(), 1, "{told}: {log}");
+        }
+        assert_eq!(log.matches(advice).count(), 3, "{log}");
+    }
+}
+
 #[test]
 fn junk_on_the_ring_port_disturbs_nobody() {
     for runtime in ["std", "smol"] {
@@ -326,6 +393,54 @@ fn mistakes_end_with_one_clear_line_and_a_code() {
         assert!(log.contains(word), "{arguments:?} must name {word}:\n{log}");
         assert!(!log.contains("panicked"), "{log}");
     }
+}
+
+#[test]
+fn a_third_node_plans_for_nodes_that_run() {
+    let ring = Ring::start(&["std", "smol"], &CPU);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let ports = process::free_ports(2);
+    let [port, api] = [0, 1].map(|at: usize| ports[at].to_string());
+    let peers = [0, 1].map(|at| ring.nodes[at].address.to_string());
+    let output = std::process::Command::new(process::binary())
+        .args(["plan", "stories", "--json", "--node-id", "planner"])
+        .args(["--node-host", "127.0.0.1", "--node-port", &port])
+        .args(["--chatgpt-api-port", &api])
+        .args(["--discovery-module", "direct", "--wait-for-peers", "2"])
+        .args(["--peer-host", &peers[0], "--peer-host", &peers[1]])
+        .args(CPU)
+        .env("EXO_HOME", folder.path())
+        .output()
+        .expect("it runs");
+    assert!(output.status.success(), "{output:?}");
+    let plan: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let names = |of: &Value| {
+        let mut names: Vec<String> = of
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|node| node["node_id"].to_string())
+            .collect();
+        names.sort();
+        names.join(" ")
+    };
+    let all = [&*ring.nodes[0].id, &*ring.nodes[1].id, "planner"];
+    let all = all.map(|name| format!("{name:?}")).join(" ");
+    assert_eq!(names(&plan["nodes"]), all, "{plan:#}");
+    let layers = |stage: &Value| Some(stage["end"].as_u64()? + 1 - stage["start"].as_u64()?);
+    let stages = plan["ring"].as_array().expect("a ring");
+    let layers: Option<u64> = stages.iter().map(layers).sum();
+    assert_eq!(layers, Some(8), "{plan:#}");
+    assert!(
+        plan["prediction"]["tokens_per_s"].as_f64() > Some(0.0),
+        "{plan:#}"
+    );
+    let links = plan["links"].as_array().expect("the ways between them");
+    assert_eq!(links.len(), 3, "{plan:#}");
+    assert!(
+        links.iter().all(|link| link["rtt_ms"].is_number()),
+        "{plan:#}"
+    );
 }
 
 #[test]
