@@ -65,8 +65,9 @@ const MEETING: Duration = Duration::from_secs(30);
 /// The ways between the nodes are measured by then, or something keeps them from it.
 const MEASURING: Duration = Duration::from_secs(3);
 
-/// Tokens of an answer after which engines know how quick they are with the layers that they have.
-const WARM: u32 = 16;
+/// Tokens of an answer after which engines know how quick they are with the layers that they have,
+/// and nodes how long a step takes from one to the next.
+const WARM: u32 = 32;
 
 /// Why the demo went wrong.
 #[derive(Debug, thiserror::Error)]
@@ -129,6 +130,7 @@ pub fn demo(demo: &Demo, settings: &Settings, stop: &Stop) -> Result<(), DemoErr
     };
     waiting.next("the nodes look for each other")?;
     stage.meet()?;
+    stage.measured()?;
     waiting.next("each node loads its layers")?;
     let ring = stage.load(demo)?;
     drop(waiting);
@@ -147,7 +149,6 @@ pub fn demo(demo: &Demo, settings: &Settings, stop: &Stop) -> Result<(), DemoErr
         let same = told.text == undisturbed.text;
         write!(out, "\n{}", draw::unplugged(&unplug, &after, same, style))?;
     } else {
-        stage.measured()?;
         let plan = stage.plan()?;
         let told = stage.answer(demo, &ring, &mut out, None)?;
         write!(out, "\n{}", draw::numbers(&told, style))?;

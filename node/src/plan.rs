@@ -134,6 +134,7 @@ pub(crate) fn placement_json(question: &Question, placement: &Placement) -> Valu
         json!({
             "nodes": link.nodes.each_ref().map(|node| node.as_str()),
             "rtt_ms": link.rtt().map(millis),
+            "loaded_ms": link.loaded().map(millis),
             "goodput": [there.goodput, back.goodput],
         })
     };
@@ -212,8 +213,8 @@ impl fmt::Display for Shown<'_> {
                 f,
                 "\n{}",
                 style.dim(format_args!(
-                    "{:<30} {:>13} {:>8}",
-                    "way", "round trip ms", "MB/s"
+                    "{:<30} {:>13} {:>12} {:>8}",
+                    "way", "round trip ms", "in use ms", "MB/s"
                 ))
             )?;
         }
@@ -272,9 +273,10 @@ impl fmt::Display for Way<'_> {
         let millions = |rate: u64| format!("{:.1}", rate as f64 / 1e6);
         write!(
             f,
-            "{:<30} {:>13} {:>8}",
+            "{:<30} {:>13} {:>12} {:>8}",
             format!("{a} - {b}"),
             or_none(self.0.rtt().map(millis)),
+            or_none(self.0.loaded().map(millis)),
             or_none(goodput.map(millions)),
         )?;
         let assumed = [
@@ -368,6 +370,7 @@ mod tests {
                     measured: [
                         LinkMetrics {
                             rtt_us: Some(120),
+                            loaded_us: Some(210),
                             goodput: Some(950_000_000),
                         },
                         LinkMetrics::default(),
@@ -395,9 +398,9 @@ a                     0-4          4      100      1.25  in the ring
 b                     5-7          4      100      1.25  in the ring
 c                       -          -      100         -  left out: with it 20.0 tokens/s after 0.12 s, which is slower
 
-way                            round trip ms     MB/s
-a - b                                   0.12    950.0
-a - c                                      -        -  not measured; taken for 2.00 ms, 60.0 MB/s
+way                            round trip ms    in use ms     MB/s
+a - b                                   0.12         0.21    950.0
+a - c                                      -            -        -  not measured; taken for 2.00 ms, 60.0 MB/s
 
 the quickest ring of all; predicted: 250.0 tokens/s, the first of them 0.12 s after a prompt of 512
 runner-up: a 0-7: 200.0 tokens/s, the first of them 0.12 s after a prompt of 512
@@ -417,6 +420,7 @@ runner-up: a 0-7: 200.0 tokens/s, the first of them 0.12 s after a prompt of 512
         assert_eq!(told["other"]["ring"][0]["end"], 7);
         assert_eq!(told["links"][0]["nodes"], json!(["a", "b"]));
         assert_eq!(told["links"][0]["rtt_ms"], 0.12);
+        assert_eq!(told["links"][0]["loaded_ms"], 0.21);
         assert_eq!(told["links"][0]["goodput"], json!([950_000_000, null]));
         assert_eq!(told["links"][1]["rtt_ms"], Value::Null);
     }

@@ -276,6 +276,7 @@ impl Node {
         };
         peer.up = false;
         peer.rtt = None;
+        peer.loaded = None;
         peer.pace = Pace::default();
         peer.goodput = Goodput::default();
         peer.padded = None;

@@ -107,6 +107,7 @@ impl Node {
         peer.pace = Pace::default();
         peer.goodput = Default::default();
         peer.padded = None;
+        peer.loaded = None;
         let rtt = peer.entry(&to).and_then(|entry| entry.rtt);
         peer.rtt = rtt.or(peer.rtt);
         if let Some(entry) = peer.current() {

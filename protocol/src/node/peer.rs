@@ -57,6 +57,8 @@ pub(super) struct Peer {
     pub(super) health_at: Instant,
     pub(super) topology_at: Instant,
     pub(super) rtt: Option<Duration>,
+    /// The round trip behind steps of requests.
+    pub(super) loaded: Option<Duration>,
     /// Whether the link is as quick as it was.
     pub(super) pace: Pace,
     /// Bytes per second that get there, as large messages showed.
@@ -70,6 +72,9 @@ pub(super) struct Peer {
     /// That it is gone was told to the application.
     pub(super) told: bool,
 }
+
+/// Nobody notices it beside what it takes to wake up whoever waits.
+const HARDLY: Duration = Duration::from_micros(10);
 
 /// Where one link to a peer stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +130,7 @@ impl Peer {
             health_at: Instant::FAR_FUTURE,
             topology_at: Instant::FAR_FUTURE,
             rtt: None,
+            loaded: None,
             pace: Pace::default(),
             goodput: Goodput::default(),
             padded: None,
@@ -246,21 +252,29 @@ impl Peer {
         let micros = |rtt: Duration| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX);
         let now = LinkMetrics {
             rtt_us: self.rtt.map(|rtt| micros(rtt).max(1)),
+            loaded_us: self.loaded.map(|trip| micros(trip).max(1)),
             goodput: self.goodput.best(),
         };
         let told = self.link;
         let rtt_us = told.rtt_us.filter(|_| !series);
-        self.link = LinkMetrics { rtt_us, ..told }.follow(now);
+        // What held for another way does not stay.
+        let loaded_us = told.loaded_us.filter(|_| now.loaded_us.is_some());
+        let told_still = LinkMetrics {
+            rtt_us,
+            loaded_us,
+            ..told
+        };
+        self.link = told_still.follow(now);
         told != self.link
     }
 
-    /// Whether so many bytes take little of a round trip, as far as is known.
+    /// Whether so many bytes take little of a round trip, as far as is known, or hardly any time.
     pub(super) fn is_little(&self, bytes: usize) -> bool {
         let known = self.goodput.best().zip(self.rtt);
         known.is_some_and(|(rate, rtt)| {
             let bytes = u128::try_from(bytes).unwrap_or(u128::MAX);
             let nanos = bytes.saturating_mul(1_000_000_000) / u128::from(rate.max(1));
-            nanos <= rtt.as_nanos() / 10
+            nanos <= (rtt / 10).max(HARDLY).as_nanos()
         })
     }
 

@@ -23,6 +23,10 @@ const SERIES: usize = 5;
 /// Round trips of which the middle one is that of the way.
 const COUNTED: usize = 15;
 
+/// Round trips behind steps before they tell how long a hop takes; until then one goes whenever the
+/// answer to the one before is here.
+const LOADED: usize = 5;
+
 /// Round trips after silences that are judged together.
 const QUIET: usize = 5;
 
@@ -50,6 +54,8 @@ pub(super) struct Pulse {
     /// Round trips that show how far away the other end is, the newest last.
     counted: VecDeque<Duration>,
     series: Option<Series>,
+    /// Those behind steps of requests, the newest last.
+    loaded: VecDeque<Duration>,
     /// The last round trips after silences, and what they were when the last series went.
     quiet: Vec<Duration>,
     /// The beginning is over.
@@ -160,6 +166,7 @@ impl Pulse {
             estimate: None,
             counted: VecDeque::new(),
             series: Some(Series::default()),
+            loaded: VecDeque::new(),
             quiet: Vec::new(),
             settled: false,
             usual: None,
@@ -194,9 +201,12 @@ impl Pulse {
     /// A probe of the way itself while there is traffic, at most one in a while. Whether its round
     /// trip counts: it does not if what it goes behind takes long.
     pub(super) fn sample(&mut self, now: Instant, counts: bool) -> Option<u64> {
-        let due = self
-            .sampled
-            .is_none_or(|at| now.saturating_since(at) >= SAMPLE_EVERY);
+        let wanted = counts && self.loaded.len() < LOADED;
+        let mut out = self.probes.iter();
+        let due = wanted && !out.any(|probe| probe.kind == Kind::Counts)
+            || self
+                .sampled
+                .is_none_or(|at| now.saturating_since(at) >= SAMPLE_EVERY);
         (due && self.probes.len() < REMEMBERED / 2).then(|| {
             self.sampled = Some(now);
             let id = self.probe(now);
@@ -356,11 +366,20 @@ impl Pulse {
         counted.or(self.estimate.map(|estimate| estimate.smoothed))
     }
 
+    /// The round trip behind a step: what a hop takes there and back. `None` before there are enough.
+    pub(super) fn loaded(&self) -> Option<Duration> {
+        let enough = self.loaded.len() >= LOADED;
+        let loaded = enough.then(|| self.loaded.iter().copied().collect());
+        loaded.and_then(median)
+    }
+
     fn count(&mut self, trip: Duration) {
-        if self.counted.len() == COUNTED {
-            self.counted.pop_front();
+        for counted in [&mut self.counted, &mut self.loaded] {
+            if counted.len() == COUNTED {
+                counted.pop_front();
+            }
+            counted.push_back(trip);
         }
-        self.counted.push_back(trip);
     }
 
     /// At its end a series takes the place of whatever counted before.
@@ -390,6 +409,7 @@ impl Pulse {
         let usual = *self.usual.get_or_insert(now);
         if now.abs_diff(usual) > ALIKE.max(usual / 2) {
             self.usual = Some(now);
+            self.loaded.clear();
             self.series.get_or_insert_default();
         }
     }

@@ -149,6 +149,7 @@ impl Node {
         match extended.pulse.pong(ping, now) {
             Ok(trip) => {
                 let (rtt, node) = (extended.pulse.rtt(), extended.node.clone());
+                let loaded = extended.pulse.loaded();
                 let quiet = extended.streams() == 0;
                 let measuring = extended.pulse.is_measuring();
                 let used = self.used_for(id);
@@ -157,6 +158,7 @@ impl Node {
                     // What a series does not show yet, nobody places models by.
                     if used.is_some() && !measuring {
                         peer.rtt = rtt;
+                        peer.loaded = loaded;
                     }
                     match trip {
                         Some(Trip::Alone(took) | Trip::OfSeries(took)) => peer.hops.record(took),

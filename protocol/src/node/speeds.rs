@@ -31,8 +31,10 @@ pub(super) struct Speeds {
     /// The model that computed last at the end.
     models: VecDeque<(ModelId, Samples)>,
     under_way: Option<Step>,
-    /// What was ever measured, of one position and of many: before that it was guessed.
-    known: [bool; 2],
+    /// How many times, of one position and of many, were known when that was last told as it was,
+    /// and not only because it had changed by much: first it was guessed, and of few steps, and
+    /// the first steps of all are slow.
+    exactly: [usize; 2],
     /// As others are told.
     told: Option<Speed>,
 }
@@ -108,6 +110,7 @@ impl Speeds {
         }
         kind.push_back(rate);
         let enough = if decode { ENOUGH } else { 1 };
+        let count = kind.len();
         let Some(median) = median(kind, enough) else {
             return false;
         };
@@ -131,15 +134,20 @@ impl Speeds {
                 prefill: median,
             },
         };
-        let first = !core::mem::replace(&mut self.known[usize::from(!decode)], true);
+        let [of_one, of_many] = &mut self.exactly;
+        let exactly = if decode { of_one } else { of_many };
+        let as_it_is = *exactly == 0 || *exactly < KEPT && count >= KEPT;
+        if as_it_is {
+            *exactly = count;
+        }
         let exact = measured.follow(None);
         let told = match known {
             // A guess is no reason to stay.
-            Some(known) if first && decode => Speed {
+            Some(known) if as_it_is && decode => Speed {
                 decode: exact.decode,
                 ..known
             },
-            Some(known) if first => Speed {
+            Some(known) if as_it_is => Speed {
                 prefill: exact.prefill,
                 ..known
             },
@@ -229,10 +237,15 @@ mod tests {
             run(&mut speeds, "m", 1, 6);
         }
         assert_eq!(told(&speeds), Some((170_000_000, 900_000_000)));
-        for _ in 0..KEPT {
-            run(&mut speeds, "m", 1, 5);
+        for count in ENOUGH + 1..KEPT {
+            assert!(!run(&mut speeds, "m", 1, 5), "{count}");
         }
-        assert_eq!(told(&speeds), Some((170_000_000, 900_000_000)));
+        assert!(run(&mut speeds, "m", 1, 5), "the first ones were of few");
+        assert_eq!(told(&speeds), Some((200_000_000, 900_000_000)));
+        for _ in 0..KEPT {
+            run(&mut speeds, "m", 1, 6);
+        }
+        assert_eq!(told(&speeds), Some((200_000_000, 900_000_000)));
     }
 
     #[test]

@@ -104,7 +104,7 @@ struct Times {
 /// How long a hop takes, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default)]
 struct Hop {
-    /// The way alone: what a token takes.
+    /// The way alone, with waking up whoever waits: what a token takes.
     way: u64,
     /// The hidden state of one position, the way included.
     step: u64,
@@ -129,6 +129,37 @@ fn nanos(amount: u128, rate: u64) -> u64 {
     u64::try_from(nanos).unwrap_or(u64::MAX).min(1 << 54)
 }
 
+/// What is known of a way by either end, first of all by the one that sends.
+fn between(
+    link: &impl Fn(&NodeId, &NodeId) -> LinkMetrics,
+    from: &NodeId,
+    to: &NodeId,
+) -> LinkMetrics {
+    let (there, back) = (link(from, to), link(to, from));
+    LinkMetrics {
+        rtt_us: there.rtt_us.or(back.rtt_us),
+        loaded_us: there.loaded_us.or(back.loaded_us),
+        goodput: there.goodput.or(back.goodput),
+    }
+}
+
+/// How much longer a round trip takes behind steps of requests, in microseconds: the middle one of
+/// what the ways between these showed that steps took, for those on which none went yet. Else rings
+/// over new ways would seem quicker than the same over known ones.
+fn waking(members: &[Member], link: &impl Fn(&NodeId, &NodeId) -> LinkMetrics) -> u64 {
+    let pairs = members.iter().enumerate().flat_map(|(at, from)| {
+        let others = members.iter().skip(at + 1);
+        others.map(move |to| (&from.node, &to.node))
+    });
+    let longer = |(from, to)| {
+        let between = between(link, from, to);
+        Some(between.loaded_us?.saturating_sub(between.rtt_us?))
+    };
+    let mut longer: Vec<u64> = pairs.filter_map(longer).collect();
+    longer.sort_unstable();
+    longer.get(longer.len() / 2).copied().unwrap_or(0)
+}
+
 impl Problem {
     /// The model's costs must be known for its number of layers. `link` tells what is known of the
     /// way from one member to another; the origin is the node that asks, a member or not.
@@ -144,14 +175,16 @@ impl Problem {
         let pieces = workload.prompt.div_ceil(workload.piece.max(1)).max(1);
         let piece = workload.prompt.div_ceil(pieces).max(1);
         let hidden = u128::from(cost.hidden_bytes());
+        let waking = waking(&members, &link);
         let hop = |from: &NodeId, to: &NodeId| {
             if from == to {
                 return Hop::default();
             }
-            let (there, back) = (link(from, to), link(to, from));
-            let rtt = there.rtt_us.or(back.rtt_us).unwrap_or(USUAL_RTT_US);
-            let goodput = there.goodput.or(back.goodput).unwrap_or(USUAL_GOODPUT);
-            let way = rtt.saturating_mul(500);
+            let between = between(&link, from, to);
+            let rtt = between.rtt_us.unwrap_or(USUAL_RTT_US);
+            let goodput = between.goodput.unwrap_or(USUAL_GOODPUT);
+            let loaded = between.loaded_us.unwrap_or(rtt.saturating_add(waking));
+            let way = rtt.max(loaded).saturating_mul(500);
             let over = |bytes: u128| nanos(bytes, goodput);
             Hop {
                 way,

@@ -12,6 +12,9 @@ use alloc::vec::Vec;
 pub struct LinkMetrics {
     /// Round trip in microseconds.
     pub rtt_us: Option<u64>,
+    /// Round trip right behind a step of a request, in microseconds: with what it takes to wake up
+    /// whoever waits for the step while other things are computed.
+    pub loaded_us: Option<u64>,
     /// Bytes of payload per second that get there.
     pub goodput: Option<u64>,
 }
@@ -24,9 +27,16 @@ impl LinkMetrics {
     /// they do whenever somebody computes.
     const NOISE_US: u64 = 100;
 
+    /// The same of those behind steps, each of which is a middle one of many.
+    const LOADED_NOISE_US: u64 = 40;
+
     /// What it says, as keys of an object.
     pub(crate) fn entries(&self) -> Vec<(&'static str, Json)> {
-        let entries = [("rtt_us", self.rtt_us), ("goodput", self.goodput)];
+        let entries = [
+            ("rtt_us", self.rtt_us),
+            ("loaded_us", self.loaded_us),
+            ("goodput", self.goodput),
+        ];
         let known = entries.into_iter();
         known
             .filter_map(|(key, value)| Some((key, Json::from(value?))))
@@ -42,6 +52,7 @@ impl LinkMetrics {
         };
         Self {
             rtt_us: number("rtt_us", Self::MOST_RTT_US),
+            loaded_us: number("loaded_us", Self::MOST_RTT_US),
             goodput: number("goodput", MOST),
         }
     }
@@ -49,13 +60,16 @@ impl LinkMetrics {
     /// What is told after `self` was told and `measured` is the case.
     #[must_use]
     pub fn follow(self, measured: Self) -> Self {
-        let near = |told: u64, now: u64| told.abs_diff(now) < Self::NOISE_US;
-        let rtt = measured.rtt_us.map(|rtt| rtt.min(Self::MOST_RTT_US));
-        Self {
-            rtt_us: match (self.rtt_us, rtt) {
-                (Some(told), Some(now)) if near(told, now) => Some(told),
+        let trip = |told: Option<u64>, now: Option<u64>, noise: u64| {
+            let now = now.map(|now| now.min(Self::MOST_RTT_US));
+            match (told, now) {
+                (Some(told), Some(now)) if told.abs_diff(now) < noise => Some(told),
                 (told, now) => follow(told, now),
-            },
+            }
+        };
+        Self {
+            rtt_us: trip(self.rtt_us, measured.rtt_us, Self::NOISE_US),
+            loaded_us: trip(self.loaded_us, measured.loaded_us, Self::LOADED_NOISE_US),
             goodput: follow(self.goodput, measured.goodput),
         }
     }
@@ -181,7 +195,11 @@ mod tests {
 
     #[test]
     fn what_is_told_follows_only_what_moved_by_much() {
-        let link = |rtt_us, goodput| LinkMetrics { rtt_us, goodput };
+        let link = |rtt_us, goodput| LinkMetrics {
+            rtt_us,
+            goodput,
+            loaded_us: None,
+        };
         let none = LinkMetrics::default();
         let told = none.follow(link(Some(1234), None));
         assert_eq!(told, link(Some(1200), None));
@@ -191,6 +209,13 @@ mod tests {
         let near = link(Some(90), None);
         assert_eq!(near.follow(link(Some(180), None)), near);
         assert_eq!(near.follow(link(Some(190), None)), link(Some(190), None));
+        let loaded = |loaded_us| LinkMetrics {
+            loaded_us: Some(loaded_us),
+            ..near
+        };
+        assert_eq!(near.follow(loaded(151)), loaded(150));
+        assert_eq!(loaded(90).follow(loaded(129)), loaded(90));
+        assert_eq!(loaded(90).follow(loaded(131)), loaded(130));
         let far = none.follow(link(Some(u64::MAX), Some(0)));
         assert_eq!(far, link(Some(LinkMetrics::MOST_RTT_US), Some(1)));
         let quick = Speed {
@@ -218,6 +243,7 @@ mod tests {
     fn metrics_read_back_and_what_is_malformed_is_not_told() {
         let link = LinkMetrics {
             rtt_us: Some(60_000_000),
+            loaded_us: Some(60_000_000),
             goodput: Some(MOST),
         };
         assert_eq!(LinkMetrics::from_json(&Json::object(link.entries())), link);
@@ -225,6 +251,7 @@ mod tests {
         assert_eq!(LinkMetrics::from_json(&Json::object(none.entries())), none);
         for text in [
             r#"{"rtt_us": 60000001, "goodput": 0}"#,
+            r#"{"loaded_us": 60000001}"#,
             r#"{"rtt_us": -5, "goodput": 1000000000000000001}"#,
             r#"{"rtt_us": 0.5, "goodput": "1"}"#,
             r#"{"rtt_us": null, "goodput": [1]}"#,

@@ -135,7 +135,7 @@ impl Topology {
 
     /// The view as the HTTP API gives it:
     /// `{"nodes": {id: {…}}, "peer_graph": {id: [{"from_id", "to_id", "description"}]}, "active_node_id"}`,
-    /// with `rtt_us` and `goodput` at edges for which they are known.
+    /// with `rtt_us`, `loaded_us` and `goodput` at edges for which they are known.
     #[must_use]
     pub fn to_json(&self) -> Json {
         let nodes = self
@@ -186,6 +186,7 @@ mod tests {
             description: Some("theirs".into()),
             metrics: LinkMetrics {
                 rtt_us: Some(70),
+                loaded_us: None,
                 goodput: None,
             },
         };
@@ -217,6 +218,7 @@ mod tests {
         view.add_edge("b".into(), "a".into(), None);
         let quick = LinkMetrics {
             rtt_us: Some(1),
+            loaded_us: Some(3),
             goodput: Some(2),
         };
         view.measure("a".into(), "b".into(), quick);
@@ -235,6 +237,7 @@ mod tests {
         view.add_edge("a".into(), "b".into(), None);
         let metrics = LinkMetrics {
             rtt_us: Some(1),
+            loaded_us: Some(3),
             goodput: None,
         };
         view.measure("a".into(), "b".into(), metrics);

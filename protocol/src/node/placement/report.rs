@@ -61,7 +61,15 @@ impl LinkShare {
         there.rtt_us.or(back.rtt_us).map(Duration::from_micros)
     }
 
-    /// Whether both figures are known of at least one end.
+    /// The round trip behind steps of requests, if either end measured it.
+    #[must_use]
+    pub fn loaded(&self) -> Option<Duration> {
+        let [there, back] = self.measured;
+        let loaded = there.loaded_us.or(back.loaded_us);
+        loaded.map(Duration::from_micros)
+    }
+
+    /// Whether round trip and goodput are known of at least one end.
     #[must_use]
     pub fn is_measured(&self) -> bool {
         let [there, back] = self.measured;

@@ -292,6 +292,46 @@ fn a_series_shows_how_far_away_the_other_end_is() {
 }
 
 #[test]
+fn probes_behind_steps_tell_how_long_a_hop_takes() {
+    let mut pulse = pulse();
+    series(&mut pulse, [9; SERIES + 1]);
+    let behind_a_step = |pulse: &mut Pulse, now: Instant, millis, counts| {
+        let id = pulse.sample(now, counts).expect("it is due");
+        assert_eq!(pulse.sample(now, true), None, "one after the other");
+        let now = now + Duration::from_millis(millis);
+        pulse.pong(id, now).expect("it was asked");
+        now
+    };
+    let mut now = at(20_000);
+    // Shortly after each other, until there are enough.
+    for millis in [7, 6, 9, 8, 19] {
+        assert_eq!(pulse.loaded(), None);
+        now = behind_a_step(&mut pulse, now, millis, true);
+        assert_eq!(pulse.sample(now, false), None, "{millis} ms are no while");
+    }
+    assert_eq!(pulse.sample(now, true), None, "there are enough");
+    let loaded = |pulse: &Pulse| pulse.loaded().map(|trip| trip.as_millis());
+    assert_eq!(loaded(&pulse), Some(8));
+    for _ in 0..COUNTED {
+        now = now + SAMPLE_EVERY;
+        now = behind_a_step(&mut pulse, now, 20, true);
+        now = behind_a_step(&mut pulse, now, 90, false);
+    }
+    assert_eq!(loaded(&pulse), Some(20), "the last ones count");
+    // Another series shows how far away the other end is, not how long steps take.
+    pulse.series.get_or_insert_default();
+    series(&mut pulse, [5; SERIES + 1]);
+    assert_eq!(pulse.rtt(), Some(Duration::from_millis(5)));
+    assert_eq!(loaded(&pulse), Some(20));
+    for millis in [5, 500] {
+        for _ in 0..QUIET {
+            pulse.after_silence(Duration::from_millis(millis));
+        }
+    }
+    assert_eq!(loaded(&pulse), None, "it is another way now");
+}
+
+#[test]
 fn a_probe_of_a_series_that_is_forgotten_goes_again() {
     let mut pulse = pulse();
     let first = pulse.next_of_series(at(0)).expect("it begins");

@@ -74,6 +74,7 @@ fn ways(net: &mut Net, index: usize, rtt_us: u64) {
         for to in nodes.iter().filter(|to| *to != from) {
             let metrics = LinkMetrics {
                 rtt_us: Some(rtt_us),
+                loaded_us: None,
                 goodput: Some(100 * MIB),
             };
             topology.measure(from.clone(), to.clone(), metrics);
@@ -152,6 +153,9 @@ fn the_first_model_is_placed_by_measured_ways() {
         net.advance(Duration::from_secs(5));
         assert_eq!(self::ring(&net), ring);
         assert_eq!(net.tokens(0), [2, 3, 4, 5, 6, 7, 8, 9, 10]);
+        // What a hop takes is known once steps went: here there is nobody to be woken up.
+        let loaded = placement(&net).links.iter().find_map(LinkShare::loaded);
+        assert_eq!(loaded, (ring.len() > 1).then_some(way * 2));
     }
 }
 

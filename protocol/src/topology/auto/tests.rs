@@ -99,6 +99,7 @@ fn problem(drawn: &Drawn, change: impl Fn(usize, usize, LinkMetrics) -> LinkMetr
         let metrics = LinkMetrics {
             rtt_us: Some(rtt),
             goodput: Some(goodput),
+            ..LinkMetrics::default()
         };
         change(from, to, metrics)
     };
@@ -134,6 +135,7 @@ proptest! {
             LinkMetrics {
                 rtt_us: metrics.rtt_us.map(|rtt| (rtt / quicker).max(1)),
                 goodput: metrics.goodput.map(|goodput| goodput * quicker),
+                loaded_us: None,
             }
         }));
         let total = |found: Option<Found>| found.map(|found| found.best.prediction.total);
@@ -146,7 +148,7 @@ proptest! {
     ) {
         let layers = 8;
         let problem = Problem::new(cost(layers), members(&nodes), &"n0".into(), WORK, |_, _| {
-            LinkMetrics { rtt_us: Some(100), goodput: Some(1_000_000) }
+            LinkMetrics { rtt_us: Some(100), goodput: Some(1_000_000), loaded_us: None }
         });
         let found = search(&problem).expect("any eight of them hold it");
         prop_assert!(!found.exact);
@@ -169,6 +171,7 @@ fn a_node_that_would_slow_things_down_is_left_out() {
         let link = move |_: &NodeId, _: &NodeId| LinkMetrics {
             rtt_us: Some(rtt),
             goodput: Some(1 << 30),
+            loaded_us: None,
         };
         let cost = ModelCost {
             layers: vec![1 << 20; 16],
@@ -200,6 +203,7 @@ fn what_is_predicted_adds_up() {
     let link = |_: &NodeId, _: &NodeId| LinkMetrics {
         rtt_us: Some(2000),
         goodput: Some(1_000_000),
+        loaded_us: None,
     };
     let problem = Problem::new(cost(4), nodes, &"n0".into(), WORK, link);
     let micros = Duration::from_micros;
@@ -236,4 +240,37 @@ fn memory_decides_who_can_take_what() {
     assert_eq!(search(&problem), None);
     assert!(!problem.fits(&[(0, 3)]));
     assert!(problem.fits(&[(0, 2)]));
+}
+
+#[test]
+fn a_hop_takes_as_long_as_steps_showed() {
+    let quick = (1 << 20, 1_000_000, 4_000_000);
+    let token = |loaded_us: [Option<u64>; 3]| {
+        // Between n0 and n1, n1 and n2, n0 and n2; the second of each told it.
+        let link = move |from: &NodeId, to: &NodeId| LinkMetrics {
+            rtt_us: Some(2000),
+            loaded_us: match (number(from), number(to)) {
+                (1, 0) => loaded_us[0],
+                (2, 1) => loaded_us[1],
+                (2, 0) => loaded_us[2],
+                _ => None,
+            },
+            goodput: Some(1 << 40),
+        };
+        let nodes = members(&[quick; 3]);
+        let problem = Problem::new(cost(3), nodes, &"n0".into(), WORK, link);
+        let all = [(0, 1), (1, 1), (2, 1)];
+        let token = problem.predict(&all).expect("members").token;
+        (token.as_nanos() + 500) / 1000
+    };
+    let computed = 3 * 1000 + 500;
+    assert_eq!(token([None; 3]), computed + 3000);
+    assert_eq!(token([Some(2200), Some(2400), Some(3000)]), computed + 3800);
+    // No step went over the third one: it takes as much longer as the others.
+    assert_eq!(token([Some(2400), Some(2400), None]), computed + 3600);
+    assert_eq!(
+        token([Some(1), None, None]),
+        computed + 3000,
+        "never quicker than light"
+    );
 }

@@ -35,7 +35,11 @@ pub(in super::super) fn any_message() -> impl Strategy<Value = Message> {
         });
     let number = || prop::option::of(1..=60_000_000_u64);
     let metrics =
-        (number(), number()).prop_map(|(rtt_us, goodput)| LinkMetrics { rtt_us, goodput });
+        (number(), number(), number()).prop_map(|(rtt_us, loaded_us, goodput)| LinkMetrics {
+            rtt_us,
+            loaded_us,
+            goodput,
+        });
     let edge = (text(), maybe(), metrics).prop_map(|(to_id, description, metrics)| WireEdge {
         to_id,
         description,
