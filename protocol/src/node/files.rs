@@ -4,8 +4,9 @@
 //! node asks the peers that give files out. Whoever has the piece sends it; whoever is just getting
 //! the file sends what it has or says that it comes, and is asked again. When several seek the same
 //! at the same time, the one with the least id is told that nobody has it, and fetches it from
-//! elsewhere; the others follow. Nothing here is trusted: the application compares hashes at the
-//! end, and says who sent what is wrong.
+//! elsewhere; the others follow. Who seeks other bytes of the same file is none of them: nodes that
+//! hold different layers fetch at the same time. Nothing here is trusted: the application compares
+//! the hash when all of a file is there, and says who sent what is wrong.
 
 use super::Node;
 use super::output::{Event, Found};
@@ -52,16 +53,31 @@ pub(super) struct Files {
     reads: BTreeMap<u64, Read>,
     /// Who sent wrong bytes of what.
     blamed: VecDeque<(String, NodeId)>,
-    /// What the application was told that nobody has, and until when others wait for it.
-    claims: VecDeque<(String, Instant)>,
+    /// The pieces of which the application was told that nobody has them, and until when others wait
+    /// for them.
+    claims: VecDeque<(Span, Instant)>,
     last: u64,
+}
+
+/// A piece of a file.
+#[derive(Clone, Debug)]
+struct Span {
+    name: String,
+    from: u64,
+    length: u32,
+}
+
+impl Span {
+    /// Whether the two have a byte in common, or begin at the same one.
+    fn meets(&self, other: &Self) -> bool {
+        let end = |span: &Self| span.from.saturating_add(span.length.max(1).into());
+        self.name == other.name && self.from < end(other) && other.from < end(self)
+    }
 }
 
 #[derive(Debug)]
 struct Wanted {
-    name: String,
-    from: u64,
-    length: u32,
+    span: Span,
     /// Only this peer is asked, until it does not have it.
     prefer: Option<NodeId>,
     peers: BTreeMap<NodeId, Answer>,
@@ -87,7 +103,7 @@ enum Answer {
 struct Read {
     connection: ConnectionId,
     want: u64,
-    name: String,
+    span: Span,
     node: NodeId,
 }
 
@@ -108,9 +124,7 @@ impl Node {
             });
         }
         let wanted = Wanted {
-            name,
-            from,
-            length,
+            span: Span { name, from, length },
             prefer,
             peers: BTreeMap::new(),
         };
@@ -139,7 +153,7 @@ impl Node {
         };
         let blamed = |node: &NodeId| {
             let mut blamed = self.files.blamed.iter();
-            blamed.any(|(name, who)| *name == wanted.name && who == node)
+            blamed.any(|(name, who)| *name == wanted.span.name && who == node)
         };
         let mut nodes: Vec<NodeId> = Vec::new();
         for peer in self.peers.values().filter(|peer| peer.up && peer.own) {
@@ -175,9 +189,9 @@ impl Node {
         };
         let message = Message::Want(Want {
             want: question,
-            from: wanted.from,
-            length: wanted.length,
-            name: wanted.name.clone(),
+            from: wanted.span.from,
+            length: wanted.span.length,
+            name: wanted.span.name.clone(),
         });
         let Some(connection) = connection else {
             wanted.peers.insert(node, Answer::Absent);
@@ -215,12 +229,12 @@ impl Node {
         if wanted.prefer.take().is_some() {
             return self.ask_for(number);
         }
-        let name = wanted.name.clone();
+        let span = wanted.span.clone();
         self.unwant(number);
         let now = self.now;
         self.files.claims.retain(|(_, until)| *until > now);
         if self.files.claims.len() < MOST_WANTS {
-            self.files.claims.push_back((name, now + CLAIM));
+            self.files.claims.push_back((span, now + CLAIM));
         }
         self.tell(Event::Part {
             want: number,
@@ -246,7 +260,7 @@ impl Node {
             Some(Answer::Owed { looks, .. }) => *looks,
             _ => 0,
         };
-        let fits = came.content.len() <= wanted.length as usize;
+        let fits = came.content.len() <= wanted.span.length as usize;
         let gives = matches!(came.code, part::HERE | part::COMING) && fits;
         if gives && !came.content.is_empty() {
             self.unwant(number);
@@ -297,8 +311,13 @@ impl Node {
         if of_one >= MOST_READS_OF_ONE || self.files.reads.len() >= MOST_READS {
             return self.send(from, refuse(part::BUSY));
         }
+        let span = Span {
+            name: want.name.clone(),
+            from: want.from,
+            length: want.length,
+        };
         if node < self.config.node {
-            self.is_sought_by(&want.name, &node);
+            self.is_sought_by(&span, &node);
         }
         self.files.last += 1;
         let read = self.files.last;
@@ -307,7 +326,7 @@ impl Node {
             Read {
                 connection: from,
                 want: want.want,
-                name: want.name.clone(),
+                span,
                 node,
             },
         );
@@ -320,10 +339,11 @@ impl Node {
     }
 
     /// A node that goes before this one seeks what it said not to have: it is asked again.
-    fn is_sought_by(&mut self, name: &str, node: &NodeId) {
+    fn is_sought_by(&mut self, span: &Span, node: &NodeId) {
         let at = self.now + LOOK;
         for wanted in self.files.wants.values_mut() {
-            let answer = wanted.peers.get_mut(node).filter(|_| wanted.name == name);
+            let meets = wanted.span.meets(span);
+            let answer = wanted.peers.get_mut(node).filter(|_| meets);
             if let Some(answer @ Answer::Absent) = answer {
                 *answer = Answer::Later { looks: 0, at };
             }
@@ -342,11 +362,11 @@ impl Node {
         let now = self.now;
         let sought = || {
             let mut wants = self.files.wants.values();
-            wants.any(|wanted| wanted.name == read.name)
+            wants.any(|wanted| wanted.span.meets(&read.span))
         };
         let claimed = || {
             let mut claims = self.files.claims.iter();
-            claims.any(|(name, until)| *name == read.name && *until > now)
+            claims.any(|(span, until)| span.meets(&read.span) && *until > now)
         };
         let code = match code {
             part::HERE => part::HERE,

@@ -22,10 +22,14 @@ fn net(count: usize, refuse: &[usize]) -> Net {
 }
 
 fn want(net: &mut Net, index: usize, number: u64, prefer: Option<&str>) {
+    want_from(net, index, number, 4, prefer);
+}
+
+fn want_from(net: &mut Net, index: usize, number: u64, from: u64, prefer: Option<&str>) {
     let command = Command::Want {
         want: number,
         name: NAME.into(),
-        from: 4,
+        from,
         length: 3,
         prefer: prefer.map(NodeId::from),
     };
@@ -41,7 +45,8 @@ fn answer(net: &mut Net, index: usize, code: u16, content: &'static [u8]) -> usi
             Event::PartWanted {
                 read, name, from, ..
             } => {
-                assert_eq!((name.as_str(), *from), (NAME, 4));
+                assert_eq!(name, NAME);
+                assert!(*from >= 4);
                 Some(*read)
             }
             _ => None,
@@ -133,6 +138,28 @@ fn of_several_who_seek_it_one_fetches_and_the_others_follow() {
         assert_eq!(told(&mut net, index), [Some("n0".into())]);
     }
     net.at_rest();
+}
+
+#[test]
+fn who_seeks_other_bytes_of_a_file_waits_for_nobody() {
+    let mut net = net(3, &[]);
+    // The first two want bytes in common, the last one others.
+    for (index, from) in [(0, 4), (1, 6), (2, 9)] {
+        want_from(&mut net, index, 1, from, None);
+    }
+    answer(&mut net, 2, part::ABSENT, b"");
+    answer(&mut net, 1, part::ABSENT, b"");
+    assert_eq!(told(&mut net, 0), [None]);
+    answer(&mut net, 0, part::ABSENT, b"");
+    assert_eq!(told(&mut net, 1), []);
+    assert_eq!(told(&mut net, 2), [None]);
+    // What the first is about to fetch is waited for, but not for ever.
+    net.advance(Duration::from_millis(300));
+    answer(&mut net, 0, part::ABSENT, b"");
+    assert_eq!(told(&mut net, 1), []);
+    net.advance(Duration::from_secs(3));
+    answer(&mut net, 0, part::ABSENT, b"");
+    assert_eq!(told(&mut net, 1), [None]);
 }
 
 #[test]
