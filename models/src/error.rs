@@ -119,6 +119,15 @@ pub enum ModelError {
         tensor: String,
     },
 
+    /// Only some layers of the model are on this machine.
+    #[error("tensor `{tensor}` of {} is not on this machine: only other layers were downloaded", .file.display())]
+    NotHere {
+        /// The file, if it were whole.
+        file: PathBuf,
+        /// The tensor.
+        tensor: String,
+    },
+
     /// A tensor lies outside its file: mostly an unfinished download.
     #[error(
         "tensor `{tensor}` occupies bytes {start}..{end} of {}, which has only {available}: \
@@ -278,6 +287,13 @@ impl ModelError {
         Self::Io {
             file: file.to_owned(),
             source,
+        }
+    }
+
+    pub(crate) fn not_here(file: &Path, tensor: &str) -> Self {
+        Self::NotHere {
+            file: file.to_owned(),
+            tensor: tensor.to_owned(),
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
 
 use serde::de::DeserializeOwned;
 
-use crate::{ModelError, map::FileBytes};
+use crate::{ModelError, map::FileBytes, parts};
 
 /// The largest tokenizers are some 30 MB; nothing else that is read whole comes near.
 const MAX_READ: u64 = 256 << 20;
@@ -50,16 +50,10 @@ impl Folder {
         }
     }
 
-    /// A view of a file, if it is there.
+    /// A view of a file, if at least a part of it is there.
     pub(crate) fn map(&self, name: &str) -> Result<Option<FileBytes>, ModelError> {
         match self {
-            Self::Disk(path) => {
-                let file = path.join(name);
-                if !file.is_file() {
-                    return Ok(None);
-                }
-                FileBytes::map(&file).map(Some)
-            }
+            Self::Disk(path) => parts::map(&path.join(name)),
             Self::Embedded(_, files) => Ok(Self::embedded(files, name).map(FileBytes::Static)),
         }
     }
@@ -92,7 +86,7 @@ impl Folder {
         }
     }
 
-    /// The names of all files, sorted, and their sizes.
+    /// The names of all files, sorted, and their sizes; also of those of which a part is there.
     pub(crate) fn list(&self) -> Result<Vec<(String, u64)>, ModelError> {
         match self {
             Self::Disk(path) => {
@@ -108,6 +102,8 @@ impl Folder {
                         names.push((name, metadata.len()));
                     }
                 }
+                let parts = parts::of(path).into_iter();
+                names.extend(parts.map(|part| (part.name, part.record.size)));
                 names.sort();
                 Ok(names)
             }

@@ -137,6 +137,11 @@ impl Gguf {
     /// Reads the header of a GGUF file. `bytes` is the whole file (a map will do: only the header's
     /// pages are touched).
     pub fn parse(bytes: &[u8]) -> Result<Self, GgufError> {
+        Self::parse_beginning(bytes, bytes.len())
+    }
+
+    /// Reads the header of a file of `length` bytes, of which `bytes` are the first.
+    pub(crate) fn parse_beginning(bytes: &[u8], length: usize) -> Result<Self, GgufError> {
         let mut reader = Reader::new(bytes);
         let magic = reader.array("the magic")?;
         if &magic != b"GGUF" {
@@ -167,7 +172,7 @@ impl Gguf {
         let data_start = (reader.position() as u64).next_multiple_of(alignment);
         let mut tensors = BTreeMap::new();
         for tensor in announced {
-            let info = tensor.check(data_start, bytes.len())?;
+            let info = tensor.check(data_start, length)?;
             if tensors.contains_key(&tensor.name) {
                 return Err(GgufError::Duplicate(format!("tensor `{}`", tensor.name)));
             }
@@ -178,6 +183,16 @@ impl Gguf {
             metadata,
             tensors,
         })
+    }
+}
+
+impl Gguf {
+    /// Tensors that belong to no layer and say how positions turn: they are read as the metadata is.
+    pub(crate) fn constants(&self) -> impl Iterator<Item = (&str, Range<usize>)> {
+        let tensors = self.tensors.iter();
+        tensors
+            .filter(|(name, _)| name.starts_with("rope_"))
+            .map(|(name, tensor)| (name.as_str(), tensor.bytes.clone()))
     }
 }
 

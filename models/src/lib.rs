@@ -53,6 +53,8 @@ pub mod guide;
 pub mod hub;
 mod map;
 mod model;
+mod parts;
+mod ranges;
 pub mod registry;
 mod safetensors;
 mod tokenizer;

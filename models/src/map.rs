@@ -6,7 +6,7 @@ use std::{fs::File, ops::Deref, ops::Range, path::Path, sync::Arc};
 
 use memmap2::Mmap;
 
-use crate::ModelError;
+use crate::{ModelError, parts::Lacking, ranges::Ranges};
 
 /// The bytes of a file: mapped from disk, compiled into the binary, or made in memory. Cheap to clone.
 #[derive(Clone)]
@@ -14,6 +14,16 @@ pub(crate) enum FileBytes {
     Mapped(Arc<Mmap>),
     Static(&'static [u8]),
     Made(Arc<[u8]>),
+    /// A file with holes.
+    Part(Arc<PartMap>),
+}
+
+/// A file of which only some bytes are here; the others read as zeros.
+pub(crate) struct PartMap {
+    map: FileBytes,
+    /// What the whole file is called.
+    name: String,
+    have: Ranges,
 }
 
 impl FileBytes {
@@ -31,6 +41,32 @@ impl FileBytes {
         // leaves an existing map whole.
         let map = unsafe { Mmap::map(&open) }.map_err(|e| ModelError::io(file, e))?;
         Ok(Self::Mapped(Arc::new(map)))
+    }
+
+    /// Maps a file of which only some bytes are here.
+    pub(crate) fn map_part(file: &Path, name: String, have: Ranges) -> Result<Self, ModelError> {
+        let map = Self::map(file)?;
+        Ok(Self::Part(Arc::new(PartMap { map, name, have })))
+    }
+
+    /// The beginning, as far as it is here.
+    pub(crate) fn beginning(&self) -> &[u8] {
+        match self {
+            Self::Part(part) => {
+                let end = usize::try_from(part.have.run(0)).unwrap_or(usize::MAX);
+                self.get(..end.min(self.len())).unwrap_or_default()
+            }
+            whole => whole,
+        }
+    }
+
+    /// The bytes of a range, with the file's name, unless all of them are here.
+    pub(crate) fn lacks(&self, range: &Range<usize>) -> Option<Lacking> {
+        let Self::Part(part) = self else {
+            return None;
+        };
+        let range = range.start as u64..range.end as u64;
+        (!part.have.covers(&range)).then(|| (part.name.clone(), range))
     }
 
     /// A view of part of the file, or nothing if the file is shorter than that.
@@ -51,6 +87,7 @@ impl Deref for FileBytes {
             Self::Mapped(map) => map,
             Self::Static(bytes) => bytes,
             Self::Made(bytes) => bytes,
+            Self::Part(part) => &part.map,
         }
     }
 }
@@ -61,6 +98,7 @@ impl std::fmt::Debug for FileBytes {
             Self::Mapped(_) => "mapped",
             Self::Static(_) => "static",
             Self::Made(_) => "made",
+            Self::Part(_) => "some of",
         };
         write!(f, "{kind} {} bytes", self.len())
     }
@@ -73,6 +111,13 @@ impl std::fmt::Debug for FileBytes {
 pub struct WeightBytes {
     file: FileBytes,
     range: Range<usize>,
+}
+
+impl WeightBytes {
+    /// What of it is not on this machine.
+    pub(crate) fn lacking(&self) -> Option<Lacking> {
+        self.file.lacks(&self.range)
+    }
 }
 
 /// Weights that are in no file, such as those by which an engine measures itself.

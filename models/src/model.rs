@@ -8,13 +8,14 @@ use std::{
 };
 
 use crate::{
-    ChatTemplate, ModelConfig, ModelError, Tokenizer, Weights, chat,
+    ChatTemplate, ModelConfig, ModelError, Sizes, Tokenizer, Weights, chat,
     config::{from_folder, from_gguf},
     embedded, fingerprint,
     folder::Folder,
     gguf::{Gguf, GgufError},
     guide::Vocabulary,
     map::FileBytes,
+    parts,
     safetensors::SafetensorsFiles,
     tokenizer,
     weights::{Located, Place, StoredKind, TensorFiles, WeightName},
@@ -67,7 +68,11 @@ impl Model {
 
     /// Opens a path under a name that the path does not show, such as a registry id.
     pub(crate) fn open_as(path: &Path, id: String) -> Result<Self, ModelError> {
-        let metadata = fs::metadata(path).map_err(|e| ModelError::io(path, e))?;
+        let metadata = fs::metadata(path);
+        if metadata.is_err() && parts::find(path).is_some() {
+            return Self::open_gguf(path, id);
+        }
+        let metadata = metadata.map_err(|e| ModelError::io(path, e))?;
         if metadata.is_file() {
             return Self::open_gguf(path, id);
         }
@@ -106,19 +111,30 @@ impl Model {
     }
 
     fn open_gguf(path: &Path, id: String) -> Result<Self, ModelError> {
-        let bytes = FileBytes::map(path)?;
-        let header = Gguf::parse(&bytes).map_err(|source| match source {
-            GgufError::Magic(_) if path.extension().is_none_or(|name| name != "gguf") => {
-                ModelError::NotAModel {
-                    path: path.to_owned(),
-                    why: "it is no GGUF file; of other formats, give the folder".to_owned(),
-                }
+        let bytes = match parts::map(path)? {
+            Some(bytes) => bytes,
+            None => FileBytes::map(path)?,
+        };
+        let header =
+            Gguf::parse_beginning(bytes.beginning(), bytes.len()).map_err(
+                |source| match source {
+                    GgufError::Magic(_) if path.extension().is_none_or(|name| name != "gguf") => {
+                        ModelError::NotAModel {
+                            path: path.to_owned(),
+                            why: "it is no GGUF file; of other formats, give the folder".to_owned(),
+                        }
+                    }
+                    source => ModelError::Gguf {
+                        file: path.to_owned(),
+                        source,
+                    },
+                },
+            )?;
+        for (tensor, range) in header.constants() {
+            if bytes.lacks(&range).is_some() {
+                return Err(ModelError::not_here(path, tensor));
             }
-            source => ModelError::Gguf {
-                file: path.to_owned(),
-                source,
-            },
-        })?;
+        }
         let config = from_gguf(path, &header, &bytes)?;
         let file = GgufFile {
             path: path.to_owned(),
@@ -177,6 +193,22 @@ impl Model {
     /// The weights that a node with these layers needs: maps only the files they are in, and checks
     /// that every one is there and has the shape that the configuration implies.
     pub fn weights(&self, layers: Range<u32>) -> Result<Weights, ModelError> {
+        let weights = self.outline(layers)?;
+        weights.check_here()?;
+        Ok(weights)
+    }
+
+    /// How many bytes each layer takes, and what comes before and after them: of the whole model,
+    /// of which the beginnings of its files have to be here and no more.
+    ///
+    /// # Errors
+    /// As [`Model::weights`].
+    pub fn sizes(&self) -> Result<Sizes, ModelError> {
+        self.outline(0..self.config().layers)?.sizes()
+    }
+
+    /// The same as [`Model::weights`], of which any bytes may be missing.
+    pub(crate) fn outline(&self, layers: Range<u32>) -> Result<Weights, ModelError> {
         let config = &self.inner.config;
         if layers.is_empty() || layers.end > config.layers {
             return Err(ModelError::LayerRange {

@@ -73,6 +73,17 @@ impl Index {
     }
 }
 
+/// Whether a file of `size` bytes that begins so is one: if that cannot be told yet, how many bytes
+/// of it are needed.
+pub(crate) fn beginning(file: &Path, bytes: &[u8], size: u64) -> Result<Option<u64>, ModelError> {
+    let needed = Header::length(file, bytes)?.min(size);
+    if (bytes.len() as u64) < needed {
+        return Ok(Some(needed));
+    }
+    Header::parse(file, bytes)?.check_end(file, size)?;
+    Ok(None)
+}
+
 /// What all names of the text part's tensors begin with.
 fn prefix<'a>(mut names: impl Iterator<Item = &'a String>) -> &'static str {
     match names.any(|name| name.starts_with(NESTED)) {
@@ -111,7 +122,7 @@ pub(crate) fn table(folder: &Folder) -> Result<Table, ModelError> {
     let mut tensors = BTreeMap::new();
     for name in names {
         if let Some(bytes) = folder.map(&name)? {
-            let header = Header::parse(&folder.file(&name), &bytes)?;
+            let header = Header::parse(&folder.file(&name), bytes.beginning())?;
             let entries = header.tensors.into_iter();
             tensors.extend(entries.map(|(tensor, entry)| (tensor, (entry.dtype, entry.shape))));
         }
@@ -137,7 +148,7 @@ pub(crate) fn survey(folder: &Folder) -> Result<Survey, ModelError> {
     let mut has_output_head = false;
     for name in file_names(folder)? {
         if let Some(bytes) = folder.map(&name)? {
-            let header = Header::parse(&folder.file(&name), &bytes)?;
+            let header = Header::parse(&folder.file(&name), bytes.beginning())?;
             has_output_head |= header.tensors.keys().any(|name| is_head(name));
         }
     }
@@ -260,7 +271,7 @@ impl SafetensorsFiles {
                 ));
             }
             let bytes = folder.map(&name)?.ok_or_else(|| missing(path.clone()))?;
-            let header = Header::parse(&path, &bytes)?;
+            let header = Header::parse(&path, bytes.beginning())?;
             files.push((path, bytes, header));
         }
         if config.latent.is_some() && index.is_none() {

@@ -5,14 +5,14 @@ mod name;
 mod place;
 mod view;
 
-use std::{fmt, ops::Range, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, fmt, ops::Range, path::PathBuf, sync::Arc};
 
 pub use self::name::{FfnPart, LayerWeight, WeightName};
 pub(crate) use self::{
     place::Place,
     view::{Located, StoredKind},
 };
-use crate::{ModelConfig, ModelError, Packing, map::WeightBytes};
+use crate::{ModelConfig, ModelError, Packing, map::WeightBytes, parts::Lacking};
 
 /// How a weight's numbers are stored.
 ///
@@ -163,6 +163,14 @@ impl WeightView {
         parts
     }
 
+    /// What of it is not on this machine.
+    fn lacking(&self) -> impl Iterator<Item = Lacking> {
+        let scales = self.scales.iter();
+        let scales = scales.flat_map(|apart| [&apart.scales, &apart.biases]);
+        let all = [&self.data].into_iter().chain(scales);
+        all.filter_map(WeightBytes::lacking)
+    }
+
     /// How many bytes the weight takes in its file, with its scales.
     fn bytes(&self) -> u64 {
         let scales = self.scales.as_ref();
@@ -197,6 +205,28 @@ impl Weights {
             weights.bytes += weights.get(name)?.bytes();
         }
         Ok(weights)
+    }
+
+    /// That all of it is on this machine.
+    pub(crate) fn check_here(&self) -> Result<(), ModelError> {
+        for name in self.names() {
+            if self.get(name)?.lacking().next().is_some() {
+                let tensor = first_name(&self.files.places(name, &self.config));
+                return Err(ModelError::not_here(&self.files.whole(), &tensor));
+            }
+        }
+        Ok(())
+    }
+
+    /// The bytes that are not, of which file.
+    pub(crate) fn lacking(&self) -> Result<BTreeMap<String, Vec<Range<u64>>>, ModelError> {
+        let mut all: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for name in self.names() {
+            for (file, range) in self.get(name)?.lacking() {
+                all.entry(file).or_default().push(range);
+            }
+        }
+        Ok(all)
     }
 
     fn names(&self) -> Vec<WeightName> {

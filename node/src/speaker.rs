@@ -213,7 +213,7 @@ impl Speaker {
 /// When its weights are not all here.
 pub(crate) fn cost_of(model: &Model, element: usize) -> Result<ModelCost, ModelError> {
     let config = model.config();
-    let sizes = model.weights(0..config.layers)?.sizes()?;
+    let sizes = model.sizes()?;
     let kept = match config.latent {
         None => 2 * config.kv_heads * config.head_dim,
         Some(latent) => 2 * latent.kv_rank + latent.rope_dim,

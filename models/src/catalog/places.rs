@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::hub::{self, HubName};
+use crate::{
+    hub::{self, HubName},
+    parts,
+};
 
 /// A model by its own name, not opened yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,8 +121,8 @@ impl Places {
 ///
 /// [`Model::open`]: crate::Model::open
 pub(super) fn is_model(path: &Path) -> bool {
-    if path.is_file() {
-        return is_gguf(path);
+    if is_gguf(path) {
+        return true;
     }
     path.join("config.json").is_file()
         || children(path)
@@ -144,7 +147,7 @@ pub(crate) fn in_snapshot(snapshot: &Path, name: &HubName) -> Option<PathBuf> {
 fn is_gguf(path: &Path) -> bool {
     path.extension()
         .is_some_and(|extension| extension == "gguf")
-        && path.is_file()
+        && (path.is_file() || parts::find(path).is_some())
 }
 
 /// The version of a repository in the hub's cache that `main` was when it was last fetched; or any,
@@ -184,7 +187,8 @@ fn scan(folder: &Path, depth: u32, found: &mut Vec<Found>) {
     }
 }
 
-/// Names and paths in a folder, sorted, without hidden ones; none if it cannot be read.
+/// Names and paths in a folder, sorted, without hidden ones; none if it cannot be read. Also of files
+/// of which only a part is here.
 fn children(folder: &Path) -> Vec<(String, PathBuf)> {
     let Ok(entries) = fs::read_dir(folder) else {
         return Vec::new();
@@ -196,6 +200,8 @@ fn children(folder: &Path) -> Vec<(String, PathBuf)> {
         })
         .filter(|(name, _)| !name.starts_with('.'))
         .collect();
+    let parts = parts::of(folder).into_iter();
+    children.extend(parts.map(|part| (part.name.clone(), folder.join(part.name))));
     children.sort();
     children
 }

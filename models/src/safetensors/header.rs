@@ -10,6 +10,9 @@ use crate::{
     weights::{Located, StoredKind, WeightKind},
 };
 
+/// What says how long the header is.
+const LENGTH: usize = 8;
+
 /// The limit that the format itself sets.
 const MAX_HEADER: u64 = 100_000_000;
 
@@ -28,19 +31,44 @@ pub(super) struct Header {
     pub(super) tensors: BTreeMap<String, Entry>,
 }
 
+fn wrong(file: &Path, why: String) -> ModelError {
+    ModelError::Safetensors {
+        file: file.to_owned(),
+        why,
+    }
+}
+
 impl Header {
-    pub(super) fn parse(file: &Path, bytes: &[u8]) -> Result<Self, ModelError> {
-        let wrong = |why: String| ModelError::Safetensors {
-            file: file.to_owned(),
-            why,
-        };
-        let Some((length, rest)) = bytes.split_first_chunk() else {
-            return Err(wrong(format!("it has only {} bytes", bytes.len())));
+    /// How many bytes it has, by its first ones.
+    pub(super) fn length(file: &Path, bytes: &[u8]) -> Result<u64, ModelError> {
+        let Some(length) = bytes.first_chunk::<LENGTH>() else {
+            return Err(wrong(file, format!("it has only {} bytes", bytes.len())));
         };
         let length = u64::from_le_bytes(*length);
-        if length > MAX_HEADER {
-            return Err(wrong(format!("its header would have {length} bytes")));
+        match length > MAX_HEADER {
+            true => Err(wrong(file, format!("its header would have {length} bytes"))),
+            false => Ok(LENGTH as u64 + length),
         }
+    }
+
+    /// That the last tensor ends where the file does.
+    pub(super) fn check_end(&self, file: &Path, size: u64) -> Result<(), ModelError> {
+        let ends = self.tensors.values().map(|entry| entry.data_offsets.1);
+        let end = self.start.saturating_add(ends.max().unwrap_or(0));
+        match end == size {
+            true => Ok(()),
+            false => Err(wrong(
+                file,
+                format!("its tensors end at byte {end}, and the file at {size}"),
+            )),
+        }
+    }
+
+    pub(super) fn parse(file: &Path, bytes: &[u8]) -> Result<Self, ModelError> {
+        let wrong = |why: String| wrong(file, why);
+        let end = Self::length(file, bytes)?;
+        let rest = bytes.get(LENGTH..).unwrap_or_default();
+        let length = end - LENGTH as u64;
         let json = usize::try_from(length)
             .ok()
             .and_then(|n| rest.get(..n))
@@ -62,7 +90,7 @@ impl Header {
             })
             .collect::<Result<_, _>>()?;
         Ok(Self {
-            start: 8 + length,
+            start: end,
             tensors,
         })
     }
