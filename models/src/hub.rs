@@ -22,13 +22,16 @@
 mod blob;
 mod error;
 mod hash;
+mod holes;
 mod http;
+mod layers;
 mod layout;
 mod local;
 mod name;
 mod options;
 mod progress;
 mod pull;
+mod ranges;
 mod select;
 mod share;
 mod transport;
@@ -39,7 +42,7 @@ pub(crate) use self::options::{cache, variable};
 use self::share::Comings;
 pub use self::{
     error::{HubError, Size},
-    local::{Cached, Checked, Removed, State},
+    local::{Cached, Checked, Removed, State, part_bytes},
     name::HubName,
     options::{ENDPOINT, HubOptions, PARALLEL},
     progress::{Cancel, FileReport, Progress, Report},

@@ -190,6 +190,7 @@ fn state(state: State) -> &'static str {
         State::Whole => "whole",
         State::Damaged => "DAMAGED",
         State::Absent => "absent",
+        State::Part => "part",
         _ => "unknown",
     }
 }

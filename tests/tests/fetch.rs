@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 use server::HubServer;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -100,11 +102,69 @@ fn download(ring: &Ring, index: usize) -> Value {
     }
 }
 
+/// The bodies of the weights that the hub was asked for, as ranges.
+fn ranges(hub: &HubServer) -> Vec<Range<u64>> {
+    let body = |line: &str| line.starts_with("GET /cdn/") && line.contains("model.safetensors");
+    let asked = hub.asked().into_iter().filter(|asked| body(&asked.line));
+    let number = |text: &str| text.parse::<u64>().ok();
+    asked
+        .map(|asked| {
+            let range = asked.range.unwrap_or_else(|| "bytes=0-".to_owned());
+            let (from, last) = range
+                .strip_prefix("bytes=")
+                .unwrap()
+                .split_once('-')
+                .unwrap();
+            number(from).unwrap()..number(last).map_or(whole().len() as u64, |last| last + 1)
+        })
+        .collect()
+}
+
 /// How often bytes of the weights were asked of the hub.
 fn bodies(hub: &HubServer) -> usize {
-    let asked = hub.asked();
-    let body = |line: &str| line.starts_with("GET /cdn/") && line.contains("model.safetensors");
-    asked.iter().filter(|asked| body(&asked.line)).count()
+    ranges(hub).len()
+}
+
+/// The weights as they were published.
+fn whole() -> Vec<u8> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/stories/model.safetensors");
+    fs::read(file).unwrap()
+}
+
+/// What a node has of the weights, if not all: how many bytes its record says, each of which is that
+/// of the model, and how many its file takes on the disk.
+fn part(ring: &Ring, index: usize) -> (u64, u64) {
+    let folder = format!("node-{}/hf/hub/models--me--stories", index + 1);
+    let folder = ring.folder().join(folder);
+    assert!(
+        !folder
+            .join("snapshots")
+            .join(server::COMMIT)
+            .join("model.safetensors")
+            .exists()
+    );
+    let files = fs::read_dir(folder.join("exo-parts")).expect("parts");
+    let paths: Vec<PathBuf> = files.map(|file| file.unwrap().path()).collect();
+    let with = |end: &str| {
+        paths
+            .iter()
+            .find(|path| path.extension().is_some_and(|it| it == end))
+    };
+    let record = fs::read(with("json").expect("a record")).unwrap();
+    let record: Value = serde_json::from_slice(&record).unwrap();
+    let (data, whole) = (fs::read(with("part").unwrap()).unwrap(), whole());
+    let mut there = vec![false; whole.len()];
+    for piece in record["pieces"].as_array().unwrap() {
+        let end = |name: &str| piece[name].as_u64().unwrap() as usize;
+        let range = end("from")..end("to");
+        assert_eq!(data[range.clone()], whole[range.clone()], "{range:?}");
+        there[range].fill(true);
+    }
+    let blocks = fs::metadata(with("part").unwrap()).unwrap().blocks();
+    (
+        there.iter().filter(|&&there| there).count() as u64,
+        blocks * 512,
+    )
 }
 
 /// Where a node has the weights.
@@ -127,11 +187,29 @@ fn a_ring_fetches_a_model_that_it_is_asked_for_once() {
     assert_eq!(status, 200, "{answer}");
     let (_, built_in) = ask(&ring, 0, "stories");
     assert_eq!(text(&answer), text(&built_in));
-    // Each of them has the weights now, and they left the hub once.
+    // About one model left the hub: what more than one of them needs came from another.
+    let all = whole().len() as u64;
+    let left: u64 = ranges(&hub)
+        .iter()
+        .map(|range| range.end - range.start)
+        .sum();
+    assert!((all..all + all / 8).contains(&left), "{left} of {all}");
+    // Each has its own layers, and where they are; the first and the last share an embedding.
+    let mut sum = 0;
     for index in 0..3 {
-        assert!(weights(&ring, index).is_file());
+        let (there, on_disk) = part(&ring, index);
+        assert!(there < all * 5 / 8, "node {index} has {there} of {all}");
+        assert!(
+            on_disk < there + all / 8,
+            "node {index}: {on_disk} for {there}"
+        );
+        sum += there;
     }
-    assert_eq!(bodies(&hub), 1, "{}", ring.nodes[1].log());
+    assert!((all..all + all / 4).contains(&sum), "{sum} of {all}");
+    // It is the same model on the second question, and nothing more comes for it.
+    let (_, again) = ask(&ring, 0, REPO);
+    assert_eq!(text(&again), text(&answer));
+    assert_eq!(bodies(&hub), 0);
 }
 
 #[test]

@@ -12,6 +12,8 @@ use std::{
     time::Duration,
 };
 
+use ureq::{Body, http::Response};
+
 use super::{
     HubError, Peers,
     hash::Hasher,
@@ -23,10 +25,10 @@ use super::{
 };
 
 /// Bytes that are read at once.
-const PIECE: usize = 128 << 10;
+pub(super) const PIECE: usize = 128 << 10;
 
 /// So many peers with wrong bytes, and the hub is asked.
-const MOST_DAMAGED_PEERS: u32 = 4;
+pub(super) const MOST_DAMAGED_PEERS: u32 = 4;
 
 /// A server that sends damaged files does so again.
 const MOST_DAMAGED: u32 = 2;
@@ -99,6 +101,8 @@ pub(super) struct Fetch<'a> {
     pub(super) offline: bool,
     pub(super) peers: Option<&'a dyn Peers>,
     pub(super) comings: &'a Comings,
+    /// Between two ranges that are fetched together.
+    pub(super) gap: u64,
 }
 
 impl Fetch<'_> {
@@ -116,6 +120,9 @@ impl Fetch<'_> {
         // It had no name before it was whole.
         if fs::metadata(&blob).is_ok_and(|there| there.len() == self.info.size) {
             at(self.info.size, 0);
+            return Ok(());
+        }
+        if self.complete(at, trouble)? {
             return Ok(());
         }
         let path = self.folder.incomplete(&self.info.tag);
@@ -225,7 +232,7 @@ impl Fetch<'_> {
 
     fn receive(&self, part: &mut Part, at: &dyn Fn(u64, u64)) -> Result<(), HubError> {
         let size = self.info.size;
-        let mut answer = match self.http.body(self.repo, self.commit, self.file, part.have) {
+        let mut answer = match self.ask(part.have) {
             // Whatever is here, the server has no rest of it.
             Err(error @ HubError::Status { status: 416, .. }) => {
                 part.restart()?;
@@ -293,18 +300,36 @@ impl Fetch<'_> {
         })
     }
 
+    fn ask(&self, from: u64) -> Result<Response<Body>, HubError> {
+        let (repo, commit) = (self.repo, self.commit);
+        self.http.body(repo, commit, self.file, from, None)
+    }
+
     fn check_room(&self, part: &Part) -> Result<(), HubError> {
         room_for(self.info.size - part.have, self.folder.blobs())
     }
 
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         format!("{}/{}", self.repo, self.file)
     }
 }
 
 /// ureq hides its own errors in those of reading.
-fn broken(error: io::Error) -> ureq::Error {
+pub(super) fn broken(error: io::Error) -> ureq::Error {
     ureq::Error::from(error)
+}
+
+/// Why bytes could not be written; so many more are needed.
+pub(super) fn not_written(error: io::Error, path: &Path, needed: u64) -> HubError {
+    let folder = path.parent().unwrap_or(path).to_owned();
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => HubError::DiskFull {
+            free: free(&folder).unwrap_or_default(),
+            needed: Some(needed),
+            folder,
+        },
+        _ => HubError::io(path, error),
+    }
 }
 
 /// The beginning of a file.
@@ -356,9 +381,13 @@ impl Part {
     }
 
     fn restart(&mut self) -> Result<(), HubError> {
-        let emptied = self.file.set_len(0);
-        let emptied = emptied.and_then(|()| self.file.seek(SeekFrom::Start(0)).map(drop));
-        emptied.map_err(|error| HubError::io(&self.path, error))?;
+        // A new file: of one that began as a part, an engine may have the weights mapped.
+        let anew = fs::remove_file(&self.path).and_then(|()| {
+            let mut options = OpenOptions::new();
+            options.create_new(true).read(true).write(true);
+            options.open(&self.path)
+        });
+        self.file = anew.map_err(|error| HubError::io(&self.path, error))?;
         self.have = 0;
         self.hasher = self.fresh.clone();
         Ok(())
@@ -366,7 +395,7 @@ impl Part {
 
     fn write(&mut self, bytes: &[u8], size: u64) -> Result<(), HubError> {
         if let Err(error) = self.file.write_all(bytes) {
-            let error = self.not_written(error, size);
+            let error = not_written(error, &self.path, size - self.have);
             // Some of it may be there, of which `have` and the hash know nothing.
             let _ = self.file.set_len(self.have);
             let _ = self.file.seek(SeekFrom::Start(self.have));
@@ -377,23 +406,10 @@ impl Part {
         Ok(())
     }
 
-    fn not_written(&self, error: io::Error, size: u64) -> HubError {
-        let folder = self.path.parent().unwrap_or(&self.path).to_owned();
-        match error.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => HubError::DiskFull {
-                free: free(&folder).unwrap_or_default(),
-                needed: Some(size - self.have),
-                folder,
-            },
-            _ => HubError::io(&self.path, error),
-        }
-    }
-
     /// It is whole: gives it its name, once the disk has it.
     fn become_blob(self, blob: &Path) -> Result<(), HubError> {
-        let size = self.have;
         if let Err(error) = self.file.sync_all() {
-            return Err(self.not_written(error, size));
+            return Err(not_written(error, &self.path, 0));
         }
         drop(self.file);
         fs::rename(&self.path, blob).map_err(|error| HubError::io(blob, error))

@@ -52,6 +52,11 @@ pub(super) enum Hasher {
 }
 
 impl Hasher {
+    /// Of bytes that are no file.
+    pub(super) fn sha256() -> Self {
+        Self::Sha256(Sha256::new())
+    }
+
     pub(super) fn update(&mut self, bytes: &[u8]) {
         match self {
             Self::Sha256(hasher) => hasher.update(bytes),

@@ -171,17 +171,20 @@ impl Http {
         Ok(FileInfo { tag: known, size })
     }
 
-    /// Begins to fetch a file, at byte `from`.
+    /// Begins to fetch a file, from byte `from` up to `to` if it is not all.
     pub(super) fn body(
         &self,
         repo: &str,
         commit: &str,
         file: &str,
         from: u64,
+        to: Option<u64>,
     ) -> Result<Response<Body>, HubError> {
         let url = self.url(repo, commit, file);
         let mut request = self.agent.get(&url).header("Accept-Encoding", "identity");
-        if from > 0 {
+        if let Some(to) = to {
+            request = request.header("Range", format!("bytes={from}-{}", to.saturating_sub(1)));
+        } else if from > 0 {
             request = request.header("Range", format!("bytes={from}-"));
         }
         // Not sent on to where the hub redirects.

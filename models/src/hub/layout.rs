@@ -19,6 +19,7 @@ use std::{
 use hf_hub::{Cache, Repo, RepoType};
 
 use super::{HubError, hash::Etag, progress::Cancel};
+use crate::parts;
 
 /// Where one repository lies in the cache.
 #[derive(Debug, Clone)]
@@ -60,6 +61,20 @@ impl RepoFolder {
         self.blobs().join(format!("{}.incomplete", tag.as_str()))
     }
 
+    /// Where files are of which only a part is here.
+    pub(super) fn parts(&self) -> PathBuf {
+        self.path().join(parts::FOLDER)
+    }
+
+    /// A part of that file is here: remembers which file it is in a version.
+    pub(super) fn point(&self, commit: &str, file: &str, tag: &Etag) -> Result<(), HubError> {
+        let path = self.parts().join(commit).join(file);
+        create_parent(&path)?;
+        let snapshot = self.snapshot(commit);
+        fs::create_dir_all(&snapshot).map_err(|error| HubError::io(&snapshot, error))?;
+        write(&path, tag.as_str())
+    }
+
     pub(super) fn snapshot(&self, commit: &str) -> PathBuf {
         self.cache.repo(self.repo.clone()).pointer_path(commit)
     }
@@ -78,9 +93,7 @@ impl RepoFolder {
             return Ok(());
         }
         create_parent(&path)?;
-        let draft = path.with_extension(format!("{}.incomplete", std::process::id()));
-        fs::write(&draft, commit).map_err(|error| HubError::io(&draft, error))?;
-        fs::rename(&draft, &path).map_err(|error| HubError::io(&path, error))
+        write(&path, commit)
     }
 
     /// Waits until nobody else writes that blob: another process of ours, or Python's. `waiting` is
@@ -147,6 +160,13 @@ impl RepoFolder {
         linked.map_err(|error| HubError::io(&path, error))?;
         Ok(path)
     }
+}
+
+/// Writes a small file all at once, whoever reads it meanwhile.
+fn write(path: &Path, text: &str) -> Result<(), HubError> {
+    let draft = path.with_extension(format!("{}.incomplete", std::process::id()));
+    fs::write(&draft, text).map_err(|error| HubError::io(&draft, error))?;
+    fs::rename(&draft, path).map_err(|error| HubError::io(path, error))
 }
 
 #[cfg(unix)]

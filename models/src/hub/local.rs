@@ -2,12 +2,22 @@
 
 use std::{
     collections::BTreeSet,
-    fs, io,
+    fs::{self, File},
+    io::{self, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
 };
 
-use super::{Cancel, Hub, HubError, HubName, hash, hash::Etag, layout::RepoFolder};
-use crate::{folder::Folder, safetensors};
+use super::{
+    Cancel, Hub, HubError, HubName, hash,
+    hash::{Etag, Hasher},
+    holes,
+    layout::RepoFolder,
+};
+use crate::{
+    folder::Folder,
+    parts::{self, PartFile, Record},
+    safetensors,
+};
 
 /// A repository of which something is in the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +31,8 @@ pub struct Cached {
     pub bytes: u64,
     /// Those of them that are of files which are not whole.
     pub incomplete: u64,
+    /// Bytes of files besides, of which only some layers were wanted.
+    pub parts: u64,
 }
 
 /// A file whose hash was looked at.
@@ -41,8 +53,10 @@ pub struct Checked {
 pub enum State {
     /// It has the hash that the hub announced.
     Whole,
-    /// It has another one.
+    /// It has another one, or a part of it that is here has.
     Damaged,
+    /// Only some layers of it are here, and are as they came.
+    Part,
     /// The index of the weights names it, but it is not here: another node may have those layers.
     Absent,
     /// It is a copy, of which the cache does not say the hash.
@@ -57,6 +71,13 @@ pub struct Removed {
     pub paths: Vec<PathBuf>,
     /// Bytes that are free now.
     pub bytes: u64,
+}
+
+/// Bytes of parts of files that are here, of the model in a folder of the cache or of one file of it.
+#[must_use]
+pub fn part_bytes(path: &Path) -> u64 {
+    let found = parts::find(path).into_iter().chain(parts::of(path));
+    found.map(|part| part.record.have().total()).sum()
 }
 
 impl Hub {
@@ -80,11 +101,14 @@ impl Hub {
                     0
                 };
             }
+            let repo = format!("{organisation}/{name}");
+            let parts = RepoFolder::new(&self.options.cache, &repo).parts();
             cached.push(Cached {
-                repo: format!("{organisation}/{name}"),
+                repo,
                 path,
                 bytes,
                 incomplete,
+                parts: records(&parts).iter().map(|(_, bytes)| bytes).sum(),
             });
         }
         cached.sort_by(|a, b| a.repo.cmp(&b.repo));
@@ -106,10 +130,7 @@ impl Hub {
         let commit = folder.commit(super::BRANCH);
         let commit = commit.ok_or_else(|| self.not_cached(name))?;
         let snapshot = folder.snapshot(&commit);
-        let mut files: Vec<String> = children(&snapshot)
-            .into_iter()
-            .map(|(name, _)| name)
-            .collect();
+        let mut files: Vec<String> = names(&snapshot);
         if name.file.is_some() {
             let known: Vec<&str> = files.iter().map(String::as_str).collect();
             files = vec![name.choose(&known)?.to_owned()];
@@ -120,7 +141,10 @@ impl Hub {
         let mut checked = Vec::new();
         for file in files {
             let path = snapshot.join(&file);
-            let one = check(&path, file, cancel)?;
+            let one = match parts::find(&path).filter(|_| !path.exists()) {
+                Some(part) => check_part(part, cancel)?,
+                None => check(&path, file, cancel)?,
+            };
             told(&one);
             checked.push(one);
         }
@@ -151,8 +175,11 @@ impl Hub {
             });
         }
         let blobs = children(&folder.blobs());
+        let parts = records(&folder.parts());
         let busy = |blob: &str| folder.is_locked(blob.split('.').next().unwrap_or(blob));
-        if blobs.iter().any(|(blob, _)| busy(blob)) {
+        let mut hashes = blobs.iter().map(|(blob, _)| blob);
+        let busy_part = parts.iter().any(|(hash, _)| busy(hash));
+        if busy_part || hashes.any(|blob| busy(blob)) {
             return Err(HubError::Busy {
                 repo: name.repo.clone(),
             });
@@ -163,7 +190,7 @@ impl Hub {
         let sizes = blobs
             .iter()
             .map(|(_, path)| fs::metadata(path).map_or(0, |blob| blob.len()));
-        let bytes = sizes.sum();
+        let bytes = sizes.chain(parts.iter().map(|(_, bytes)| *bytes)).sum();
         fs::remove_dir_all(&path).map_err(|error| HubError::io(&path, error))?;
         // Locks that nobody holds say nothing.
         let _ = fs::remove_dir_all(folder.locks());
@@ -178,10 +205,19 @@ impl Hub {
             .commit(super::BRANCH)
             .map(|commit| folder.snapshot(&commit));
         let main = main.ok_or_else(|| self.not_cached(name))?;
-        let files = children(&main);
-        let files: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
+        let files = names(&main);
+        let files: Vec<&str> = files.iter().map(String::as_str).collect();
         let file = name.choose(&files).map_err(|_| self.not_cached(name))?;
         let link = main.join(file);
+        if let Some(part) = parts::find(&link).filter(|_| !link.exists()) {
+            if let Some(tag) = Etag::parse(&part.hash) {
+                holes::forget(folder, &tag)?;
+            }
+            return Ok(Removed {
+                paths: vec![part.data],
+                bytes: part.record.have().total(),
+            });
+        }
         let bytes = fs::metadata(&link).map_or(0, |file| file.len());
         let blob = fs::canonicalize(&link).map_err(|error| HubError::io(&link, error))?;
         let mut paths = Vec::new();
@@ -207,6 +243,49 @@ impl Hub {
             cache: self.options.cache.clone(),
         }
     }
+}
+
+/// The files of a snapshot, whole or not.
+fn names(snapshot: &Path) -> Vec<String> {
+    let whole = children(snapshot).into_iter().map(|(name, _)| name);
+    let parts = parts::of(snapshot).into_iter().map(|part| part.name);
+    whole.chain(parts).collect()
+}
+
+/// The hashes of files of which a part is here, and how many bytes of each.
+fn records(folder: &Path) -> Vec<(String, u64)> {
+    let files = children(folder).into_iter();
+    let hashes = files.filter_map(|(name, _)| Some(name.strip_suffix(".json")?.to_owned()));
+    hashes
+        .filter_map(|hash| {
+            let have = Record::read(folder, &hash)?.have();
+            Some((hash, have.total()))
+        })
+        .collect()
+}
+
+/// The hash of the whole says nothing of a part; those that its pieces had when they came do.
+fn check_part(part: PartFile, cancel: &Cancel) -> Result<Checked, HubError> {
+    let failed = |error| HubError::io(&part.data, error);
+    let mut state = State::Part;
+    let mut file = File::open(&part.data).map_err(failed)?;
+    for piece in &part.record.pieces {
+        file.seek(SeekFrom::Start(piece.from)).map_err(failed)?;
+        let mut hasher = Hasher::sha256();
+        let mut bytes = (&mut file).take(piece.to - piece.from);
+        let read = hasher.read(&mut bytes, |_| !cancel.is_cancelled());
+        if !read.map_err(failed)? {
+            return Err(HubError::Cancelled);
+        }
+        if hasher.finish() != piece.sha256 {
+            state = State::Damaged;
+        }
+    }
+    Ok(Checked {
+        bytes: part.record.have().total(),
+        file: part.name,
+        state,
+    })
 }
 
 fn check(path: &Path, file: String, cancel: &Cancel) -> Result<Checked, HubError> {

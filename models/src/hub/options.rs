@@ -38,6 +38,9 @@ pub struct HubOptions {
     pub pause: Duration,
     /// A server that says nothing for so long is left.
     pub stall: Duration,
+    /// Bytes between two ranges of a file that are fetched along with them: less than another request
+    /// costs.
+    pub gap: u64,
     /// Certificates to trust instead of the built-in ones, in PEM (`SSL_CERT_FILE`, or
     /// `REQUESTS_CA_BUNDLE`, which Python's tools read).
     pub certificates: Option<PathBuf>,
@@ -58,6 +61,7 @@ impl HubOptions {
             attempts: 6,
             pause: Duration::from_millis(300),
             stall: Duration::from_secs(30),
+            gap: 256 << 10,
             certificates: None,
             peers: None,
         }

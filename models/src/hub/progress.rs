@@ -164,6 +164,17 @@ impl<'a> Tracker<'a> {
         state.report.files.len() - 1
     }
 
+    /// A file has so many bytes that are wanted.
+    pub(super) fn total(&self, file: usize, total: u64) {
+        let mut state = self.lock();
+        let Some(entry) = state.report.files.get_mut(file) else {
+            return;
+        };
+        let before = std::mem::replace(&mut entry.total, total);
+        let all = state.report.total.saturating_sub(before);
+        state.report.total = all.saturating_add(total);
+    }
+
     /// A file is begun, or over.
     pub(super) fn active(&self, file: usize, active: bool) {
         let mut state = self.lock();

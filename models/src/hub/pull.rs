@@ -21,7 +21,7 @@ use super::{
     progress::{Cancel, Progress, Tracker},
     select::{self, First},
 };
-use crate::{Model, catalog, registry};
+use crate::{Model, catalog, parts::Record, registry};
 
 /// Servers that want to be left alone for longer than this are given up.
 const MOST_WAIT: Duration = Duration::from_secs(300);
@@ -50,24 +50,24 @@ pub struct Pulled {
 pub enum Part {
     /// Everything.
     All,
-    /// What tells what it is and turns text into tokens, without weights where an index says what
-    /// weights there are; a single file of weights is fetched too.
+    /// What tells what it is and turns text into tokens, and of the weights no more than where they
+    /// are.
     Front,
-    /// The files that have weights of these layers, and what is beside them.
+    /// The weights of these layers, and what is beside them: of files that hold more only their bytes.
     Layers(Range<u32>),
 }
 
 /// One pull.
-struct Pull<'a> {
+pub(super) struct Pull<'a> {
     http: Http,
-    folder: RepoFolder,
+    pub(super) folder: RepoFolder,
     name: &'a HubName,
-    info: RepoInfo,
-    parallel: usize,
+    pub(super) info: RepoInfo,
+    pub(super) parallel: usize,
     patience: Patience,
-    cancel: &'a Cancel,
-    tracker: &'a Tracker<'a>,
-    fetched: Mutex<u64>,
+    pub(super) cancel: &'a Cancel,
+    pub(super) tracker: &'a Tracker<'a>,
+    pub(super) fetched: Mutex<u64>,
     /// What peers told of files, when the hub could not be asked.
     known: BTreeMap<String, FileInfo>,
     hub: &'a Hub,
@@ -207,13 +207,14 @@ impl Pull<'_> {
         let snapshot = self.folder.snapshot(&self.info.commit);
         let (path, bytes) = match select::first(self.name, &self.info)? {
             First::Gguf(file) => {
-                let bytes = self.fetch(std::slice::from_ref(&file))?;
-                (snapshot.join(file), bytes)
+                let path = snapshot.join(&file);
+                let bytes = self.weights(std::slice::from_ref(&file), part, &path)?;
+                (path, bytes)
             }
             First::Beside(beside) => {
                 let mut bytes = self.fetch(&beside)?;
                 let weights = select::weights(&self.info, &snapshot, part)?;
-                bytes += self.fetch(&weights)?;
+                bytes += self.weights(&weights, part, &snapshot)?;
                 (snapshot, bytes)
             }
         };
@@ -229,6 +230,52 @@ impl Pull<'_> {
         })
     }
 
+    fn weights(&self, files: &[String], part: &Part, path: &Path) -> Result<u64, HubError> {
+        match part {
+            Part::All => self.fetch(files),
+            Part::Front | Part::Layers(_) => self.fetch_part(files, part, path),
+        }
+    }
+
+    /// What a file is.
+    pub(super) fn file_info(&self, file: &str, cancel: &Cancel) -> Result<FileInfo, HubError> {
+        if let Some(known) = self.known.get(file) {
+            return Ok(known.clone());
+        }
+        if self.hub.options.offline {
+            return Err(HubError::Offline {
+                what: format!("{}/{file}", self.name.repo),
+            });
+        }
+        self.patience.retry(
+            cancel,
+            |trouble| self.tracker.trouble(trouble),
+            |_| self.http.file(&self.name.repo, &self.info.commit, file),
+        )
+    }
+
+    pub(super) fn fetch_of<'a>(
+        &'a self,
+        file: &'a str,
+        info: &'a FileInfo,
+        cancel: &'a Cancel,
+    ) -> Fetch<'a> {
+        Fetch {
+            http: &self.http,
+            folder: &self.folder,
+            repo: &self.name.repo,
+            commit: &self.info.commit,
+            file,
+            info,
+            patience: self.patience,
+            cancel,
+            offline: self.hub.options.offline,
+            peers: self.hub.options.peers.as_deref(),
+            comings: &self.hub.comings,
+            gap: self.hub.options.gap,
+        }
+    }
+
     /// Brings files that are not here; the bytes of all of them.
     fn fetch(&self, files: &[String]) -> Result<u64, HubError> {
         let mut bytes = 0;
@@ -241,19 +288,7 @@ impl Pull<'_> {
         }
         // What all of them are, first: so it is known how much is to come, and whether it fits.
         let infos = each(self.parallel, &missing, self.cancel, |file, cancel| {
-            if let Some(known) = self.known.get(*file) {
-                return Ok(known.clone());
-            }
-            if self.hub.options.offline {
-                return Err(HubError::Offline {
-                    what: format!("{}/{file}", self.name.repo),
-                });
-            }
-            self.patience.retry(
-                cancel,
-                |trouble| self.tracker.trouble(trouble),
-                |_| self.http.file(&self.name.repo, &self.info.commit, file),
-            )
+            self.file_info(file, cancel)
         })?;
         self.check_room(&infos)?;
         let planned: Vec<_> = missing
@@ -267,19 +302,7 @@ impl Pull<'_> {
             self.cancel,
             |(number, file, info), cancel| {
                 self.tracker.active(*number, true);
-                let fetch = Fetch {
-                    http: &self.http,
-                    folder: &self.folder,
-                    repo: &self.name.repo,
-                    commit: &self.info.commit,
-                    file,
-                    info,
-                    patience: self.patience,
-                    cancel,
-                    offline: self.hub.options.offline,
-                    peers: self.hub.options.peers.as_deref(),
-                    comings: &self.hub.comings,
-                };
+                let fetch = self.fetch_of(file, info, cancel);
                 let at = |done, fetched| {
                     *self.fetched.lock().unwrap_or_else(PoisonError::into_inner) += fetched;
                     self.tracker.at(*number, done, fetched);
@@ -296,7 +319,7 @@ impl Pull<'_> {
     }
 
     /// The size of a file that is in the snapshot, unless the hub says that it has another one.
-    fn there(&self, file: &str) -> Option<u64> {
+    pub(super) fn there(&self, file: &str) -> Option<u64> {
         let path = self.folder.snapshot(&self.info.commit).join(file);
         let size = fs::metadata(path).ok()?.len();
         let known = self.info.files.iter().find(|(name, _)| name == file);
@@ -309,6 +332,8 @@ impl Pull<'_> {
         let needed = infos.iter().fold(0_u64, |sum, info| {
             let here = length(&self.folder.blob(&info.tag));
             let here = here.max(length(&self.folder.incomplete(&info.tag)));
+            let part = Record::read(&self.folder.parts(), info.tag.as_str());
+            let here = here.max(part.map_or(0, |part| part.have().total()));
             sum.saturating_add(info.size.saturating_sub(here))
         });
         room_for(needed, self.folder.blobs())
@@ -316,7 +341,7 @@ impl Pull<'_> {
 }
 
 /// Does something with each of several, a few at the same time; when one fails, the others stop.
-fn each<T: Sync, R: Send>(
+pub(super) fn each<T: Sync, R: Send>(
     parallel: usize,
     items: &[T],
     cancel: &Cancel,

@@ -3,11 +3,19 @@
 use std::{collections::BTreeSet, ops::Range, path::Path};
 
 use super::{HubError, HubName, Part, http::RepoInfo, layout::is_file_name, name::is_gguf};
-use crate::{Model, ModelConfig, ModelError, folder::Folder, safetensors};
+use crate::{
+    Model, ModelConfig, ModelError,
+    folder::Folder,
+    gguf::{Gguf, GgufError},
+    safetensors,
+};
 
 /// Files beside the weights: configuration, tokenizer, chat template. As the reference, without
 /// Python code, which nothing here runs, and with templates that are files of their own.
 const BESIDE: [&str; 5] = [".json", ".jinja", ".tiktoken", ".txt", "tokenizer.model"];
+
+/// The vocabularies in GGUF headers have some megabytes.
+const MAX_FRONT: u64 = 512 << 20;
 
 /// What is fetched first.
 #[derive(Debug, PartialEq, Eq)]
@@ -57,10 +65,6 @@ pub(super) fn first(name: &HubName, info: &RepoInfo) -> Result<First, HubError> 
 
 /// The weight files for a range of layers, or for all: with an index only those that it says,
 /// without one what a model is opened with. The configuration is in `folder` already.
-///
-/// Byte ranges inside a file would be the next step: its header (the first eight bytes say how long
-/// it is) has the offsets of each tensor, and those of neighbouring layers mostly follow each other.
-/// It takes a file with holes that is no blob of the hub's, because no hash is known for a part.
 pub(super) fn weights(
     info: &RepoInfo,
     folder: &Path,
@@ -90,6 +94,39 @@ pub(super) fn weights(
         None => safetensors::without_index(root(info)),
     };
     Ok(names)
+}
+
+/// What the beginning of a weight file says.
+pub(super) enum Front {
+    /// At least so many bytes are needed to know where its tensors are.
+    More(u64),
+    /// That is known, and these bytes belong to no layer but to what the model is.
+    Known(Vec<Range<u64>>),
+}
+
+/// Looks at the beginning of a weight file of `size` bytes.
+pub(super) fn look(file: &str, beginning: &[u8], size: u64) -> Result<Front, ModelError> {
+    let path = Path::new(file);
+    if !is_gguf(file) {
+        let needed = safetensors::beginning(path, beginning, size)?;
+        return Ok(needed.map_or_else(|| Front::Known(Vec::new()), Front::More));
+    }
+    let length = usize::try_from(size).unwrap_or(usize::MAX);
+    match Gguf::parse_beginning(beginning, length) {
+        Ok(header) => {
+            let constants = header.constants();
+            let ranges = constants.map(|(_, range)| range.start as u64..range.end as u64);
+            Ok(Front::Known(ranges.collect()))
+        }
+        // Nothing says how long a header is.
+        Err(GgufError::Truncated { .. }) if (beginning.len() as u64) < size.min(MAX_FRONT) => {
+            Ok(Front::More(beginning.len() as u64 * 4))
+        }
+        Err(source) => Err(ModelError::Gguf {
+            file: path.to_owned(),
+            source,
+        }),
+    }
 }
 
 fn check(folder: &Path, layers: &Range<u32>, config: &ModelConfig) -> Result<(), ModelError> {

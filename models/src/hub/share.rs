@@ -5,6 +5,7 @@ use std::{
     fmt,
     fs::{self, File},
     io::{self, Read, Seek, SeekFrom},
+    ops::Range,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -19,9 +20,16 @@ use super::{
     local::children,
     progress::Cancel,
 };
+use crate::{
+    parts::{self, Record},
+    ranges::Ranges,
+};
 
 /// Bytes that are asked of a peer at once.
 pub(super) const PIECE: u32 = 1 << 20;
+
+/// A file that is coming as a whole says so to those who want bytes that come soon: this far on.
+const NEAR: u64 = 64 << 20;
 
 /// A list of files that is longer is none.
 const MOST_LIST: usize = PIECE as usize;
@@ -60,24 +68,53 @@ pub struct PeerPart {
 pub enum Shared {
     /// Bytes of a whole file, and how many it has.
     Here(u64, Vec<u8>),
-    /// Bytes of a file that is coming, perhaps none yet, and how many it will have.
+    /// Bytes of a file that is coming or of which only a part is here, perhaps none yet, and how many
+    /// the whole has.
     Coming(u64, Vec<u8>),
     /// Nothing.
     Absent,
 }
 
-/// Files that are on their way here, with their sizes.
+/// Files that are on their way here.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Comings(Arc<Mutex<BTreeMap<String, u64>>>);
+pub(super) struct Comings(Arc<Mutex<BTreeMap<String, Arriving>>>);
+
+#[derive(Debug)]
+struct Arriving {
+    size: u64,
+    /// Of a file that does not come from its beginning to its end.
+    part: Option<ArrivingPart>,
+}
+
+#[derive(Debug)]
+struct ArrivingPart {
+    have: Ranges,
+    /// What is just asked of the hub.
+    planned: Range<u64>,
+}
 
 impl Comings {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arriving>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From now on, until what is returned is dropped.
     pub(super) fn begin(&self, tag: &Etag, size: u64) -> Coming {
-        self.lock().insert(tag.as_str().to_owned(), size);
+        self.insert(tag, Arriving { size, part: None })
+    }
+
+    /// The same of a file of which only a part comes.
+    pub(super) fn some(&self, tag: &Etag, size: u64, have: &Ranges) -> Coming {
+        let part = ArrivingPart {
+            have: have.clone(),
+            planned: 0..0,
+        };
+        let part = Some(part);
+        self.insert(tag, Arriving { size, part })
+    }
+
+    fn insert(&self, tag: &Etag, arriving: Arriving) -> Coming {
+        self.lock().insert(tag.as_str().to_owned(), arriving);
         Coming(self.clone(), tag.as_str().to_owned())
     }
 }
@@ -85,6 +122,31 @@ impl Comings {
 /// One of them.
 #[derive(Debug)]
 pub(super) struct Coming(Comings, String);
+
+impl Coming {
+    fn part(&self, change: impl FnOnce(&mut ArrivingPart)) {
+        let mut comings = self.0.lock();
+        let arriving = comings.get_mut(&self.1);
+        if let Some(part) = arriving.and_then(|arriving| arriving.part.as_mut()) {
+            change(part);
+        }
+    }
+
+    /// These bytes will come next: peers that want them may wait for them.
+    pub(super) fn plan(&self, range: Range<u64>) {
+        self.part(|part| part.planned = range);
+    }
+
+    /// These bytes are here.
+    pub(super) fn came(&self, range: Range<u64>) {
+        self.part(|part| part.have.add(range));
+    }
+
+    /// No others are.
+    pub(super) fn have(&self, have: &Ranges) {
+        self.part(|part| part.have = have.clone());
+    }
+}
 
 impl Drop for Coming {
     fn drop(&mut self) {
@@ -131,25 +193,77 @@ impl Hub {
     }
 
     fn share_blob(&self, tag: &Etag, from: u64, length: u32) -> Option<Shared> {
-        let blobs = children(&self.options.cache)
-            .into_iter()
-            .filter(|(name, _)| name.starts_with("models--"))
-            .map(|(_, path)| path.join("blobs"));
-        let coming = self.comings.lock().get(tag.as_str()).copied();
-        for folder in blobs {
-            let blob = folder.join(tag.as_str());
+        let repos = children(&self.options.cache);
+        let repos = repos
+            .iter()
+            .filter(|(name, _)| name.starts_with("models--"));
+        let folders: Vec<&PathBuf> = repos.map(|(_, path)| path).collect();
+        for folder in &folders {
+            let blob = folder.join("blobs").join(tag.as_str());
             if let Some(size) = plain_len(&blob) {
                 return Some(Shared::Here(size, read(&blob, from, length).ok()?));
             }
-            let part = folder.join(format!("{}.incomplete", tag.as_str()));
-            if let Some(size) = coming.filter(|_| plain_len(&part).is_some()) {
-                return Some(Shared::Coming(size, read(&part, from, length).ok()?));
-            }
         }
-        coming.map(|size| Shared::Coming(size, Vec::new()))
+        let parts = folders.iter().map(|folder| folder.join(parts::FOLDER));
+        let whole = match self.comings.lock().get(tag.as_str()) {
+            Some(Arriving { size, part: None }) => Some(*size),
+            _ => None,
+        };
+        let Some(size) = whole else {
+            return self.share_part(parts, tag, from, length);
+        };
+        let incomplete = format!("{}.incomplete", tag.as_str());
+        let paths = folders
+            .iter()
+            .map(|folder| folder.join("blobs").join(&incomplete));
+        let there = paths
+            .filter_map(|path| Some((plain_len(&path)?, path)))
+            .next();
+        let have = there.as_ref().map_or(0, |(have, _)| *have);
+        if from > have.saturating_add(NEAR) {
+            return None;
+        }
+        let bytes = there.map(|(_, path)| read(&path, from, length));
+        Some(Shared::Coming(
+            size,
+            bytes.transpose().ok()?.unwrap_or_default(),
+        ))
     }
 
-    /// The files of a repository that are whole here, as JSON.
+    /// Of a file of which only a part is here, or comes.
+    fn share_part(
+        &self,
+        mut folders: impl Iterator<Item = PathBuf>,
+        tag: &Etag,
+        from: u64,
+        length: u32,
+    ) -> Option<Shared> {
+        let hash = tag.as_str();
+        let record = folders.find_map(|folder| {
+            let record = Record::read(&folder, hash)?;
+            Some((parts::data(&folder, hash), record))
+        });
+        let (path, record) = record?;
+        // What is coming knows more than the disk's record.
+        let comings = self.comings.lock();
+        let coming = comings
+            .get(hash)
+            .and_then(|arriving| arriving.part.as_ref());
+        let run = coming.map_or_else(|| record.have().run(from), |part| part.have.run(from));
+        let planned = coming.is_some_and(|part| part.planned.contains(&from));
+        drop(comings);
+        let run = u32::try_from(run).unwrap_or(u32::MAX);
+        match run {
+            0 if planned => Some(Shared::Coming(record.size, Vec::new())),
+            0 => None,
+            run => {
+                let bytes = read(&path, from, length.min(run)).ok()?;
+                Some(Shared::Coming(record.size, bytes))
+            }
+        }
+    }
+
+    /// The files of a repository that are here, whole or in part, as JSON.
     fn list(&self, repo: &str) -> Option<Vec<u8>> {
         let folder = RepoFolder::new(&self.options.cache, repo);
         let commit = folder.commit(BRANCH)?;
@@ -161,7 +275,13 @@ impl Hub {
             Some(Listed { name, hash, size })
         };
         let files = children(&folder.snapshot(&commit));
-        let files = files.into_iter().filter_map(listed).collect();
+        let parts = parts::of(&folder.snapshot(&commit)).into_iter();
+        let parts = parts.map(|part| Listed {
+            name: part.name,
+            hash: part.hash,
+            size: part.record.size,
+        });
+        let files = files.into_iter().filter_map(listed).chain(parts).collect();
         let list = serde_json::to_vec(&List { commit, files }).ok()?;
         (list.len() <= MOST_LIST).then_some(list)
     }

@@ -1,6 +1,7 @@
 //! Downloads from a hub on this machine that does everything wrong that hubs did.
 
 mod here;
+mod layers;
 mod refused;
 mod server;
 mod whole;

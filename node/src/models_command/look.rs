@@ -3,7 +3,7 @@
 use super::table::Table;
 use super::{Models, ModelsError, tell_json};
 use crate::terminal::Style;
-use exo_models::hub::Size;
+use exo_models::hub::{Size, part_bytes};
 use exo_models::{CatalogEntry, Model, ModelConfig};
 use serde_json::{Value, json};
 use std::fs;
@@ -68,8 +68,8 @@ impl Models {
             ]);
         }
         for repo in &others {
-            let size = Size(repo.bytes).to_string();
-            let what = if repo.incomplete > 0 {
+            let size = Size(repo.bytes.saturating_add(repo.parts)).to_string();
+            let what = if repo.incomplete.saturating_add(repo.parts) > 0 {
                 "incomplete"
             } else {
                 "?"
@@ -188,5 +188,6 @@ fn on_disk(path: &Path) -> u64 {
     files
         .filter(fs::Metadata::is_file)
         .map(|file| file.len())
-        .sum()
+        .sum::<u64>()
+        .saturating_add(part_bytes(path))
 }

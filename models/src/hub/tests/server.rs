@@ -394,7 +394,10 @@ fn body(bytes: &[u8], asked: &Asked, fault: Option<&Fault>) -> Answer {
         .range
         .as_deref()
         .and_then(|range| range.strip_prefix("bytes="));
-    let from: Option<usize> = range.and_then(|range| range.trim_end_matches('-').parse().ok());
+    let range = range.and_then(|range| range.split_once('-'));
+    let from: Option<usize> = range.and_then(|(from, _)| from.parse().ok());
+    let last = range.and_then(|(_, last)| last.parse::<usize>().ok());
+    let end = last.map_or(bytes.len(), |last| (last + 1).min(bytes.len()));
     match (from, fault) {
         (Some(from), _) if from >= bytes.len() => {
             Answer::new(416).with("Content-Range", format!("bytes */{}", bytes.len()))
@@ -404,10 +407,10 @@ fn body(bytes: &[u8], asked: &Asked, fault: Option<&Fault>) -> Answer {
                 Some(Fault::WrongRange) => 0,
                 _ => from,
             };
-            let range = format!("bytes {said}-{}/{}", bytes.len() - 1, bytes.len());
+            let range = format!("bytes {said}-{}/{}", end - 1, bytes.len());
             Answer::new(206)
                 .with("Content-Range", range)
-                .body(&bytes[from..])
+                .body(&bytes[from..end])
         }
         _ => Answer::new(200).body(bytes),
     }
