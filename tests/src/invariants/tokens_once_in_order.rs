@@ -20,6 +20,9 @@ pub(crate) const FIRST: u32 = 100;
 
 /// The token after a position: `hash` is that of all tokens up to it, `first` the first of them.
 pub(crate) fn sample(hash: u64, first: u32, sampling: &Sampling) -> u32 {
+    if let Some(token) = forced(sampling) {
+        return token;
+    }
     let key = if sampling.temperature > 0.0 {
         let shape = u64::from(sampling.temperature.to_bits()) << 32
             ^ u64::from(sampling.top_p.to_bits())
@@ -42,6 +45,11 @@ pub(crate) fn sample(hash: u64, first: u32, sampling: &Sampling) -> u32 {
     } else {
         1000 + u32::try_from((drawn >> 32) % 50_000).unwrap_or(0)
     }
+}
+
+/// The token that has to come next, whatever the model says.
+fn forced(sampling: &Sampling) -> Option<u32> {
+    sampling.forced(sampling.shaping.as_ref()?.answer.len())
 }
 
 /// Tokens that may be missing unnoticed in a ring of the base protocol.
@@ -145,7 +153,11 @@ impl Answer {
     /// The answer is complete.
     pub(crate) fn finished(&self, reason: FinishReason, tokens: u32) -> Result<(), String> {
         let (complete, count) = match reason {
-            FinishReason::Stop => (self.expects(END), self.told + 1),
+            // What is forced ends nothing.
+            FinishReason::Stop => {
+                let chosen = forced(&self.sampling).is_none();
+                (chosen && self.expects(END), self.told + 1)
+            }
             FinishReason::Length => (self.told == self.most, self.told),
         };
         // The stage that ended it counted those that were skipped.

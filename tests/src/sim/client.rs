@@ -118,8 +118,20 @@ impl World {
             Sampling::default()
         } else {
             let seed = rng.next_u64();
+            // Some begin with what the client says, the end token among it.
+            let forced = match seed.is_multiple_of(4) {
+                true => (0..seed >> 32 & 7)
+                    .map(|at| (seed >> 40) + at)
+                    .map(|drawn| match drawn.is_multiple_of(3) {
+                        true => END,
+                        false => 1000 + u32::try_from(drawn % 50_000).unwrap_or(0),
+                    })
+                    .collect(),
+                false => Vec::new(),
+            };
             let penalties = Shaping {
                 frequency: 0.5,
+                forced,
                 ..Shaping::default()
             };
             Sampling {
