@@ -43,6 +43,32 @@ export const iconButton = (name, label, click, extra = {}) =>
 /** Puts `children` in the place of what was there. */
 export const replace = (node, ...children) => node.replaceChildren(...children.flat());
 
+/**
+ * Makes `node` what `wanted` is, and keeps those parts that are the same: a button that somebody is
+ * pressing must not be exchanged under the pointer, or the click goes nowhere. Parts with listeners
+ * have a `data-key`; where that is another one, the part is.
+ */
+export function become(node, wanted) {
+  if (node.nodeName !== wanted.nodeName || node.dataset?.key !== wanted.dataset?.key) {
+    node.replaceWith(wanted);
+    return;
+  }
+  if (node.nodeType === Node.TEXT_NODE) {
+    if (node.data !== wanted.data) node.data = wanted.data;
+    return;
+  }
+  for (const { name } of [...node.attributes]) {
+    if (!wanted.hasAttribute(name)) node.removeAttribute(name);
+  }
+  for (const { name, value } of wanted.attributes) {
+    if (node.getAttribute(name) !== value) node.setAttribute(name, value);
+  }
+  const now = [...node.childNodes];
+  const then = [...wanted.childNodes];
+  now.slice(then.length).forEach((child) => child.remove());
+  then.forEach((child, at) => (at < now.length ? become(now[at], child) : node.append(child)));
+}
+
 /** Copies a text, and shows on the button that it did. */
 export async function copy(text, button) {
   if (!(await toClipboard(text))) return;

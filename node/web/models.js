@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { dialog, toast } from "./dialogs.js";
-import { byId, el, iconButton, replace } from "./dom.js";
+import { become, byId, el, iconButton } from "./dom.js";
 import { bytes, counted, explain } from "./words.js";
 
 const KEPT = "exo.model";
@@ -110,13 +110,13 @@ export class Models {
       el("ul", { class: "model-list" }, models.map((model) => this.row(model))),
     ];
     const rest = found.filter((model) => !here(model));
-    replace(this.body,
+    become(this.body, el("div", { class: "models" },
       group("Here", found.filter(here)),
       group("To be had", rest),
       found.length === 0 ? [el("p", { class: "help", text: "There is no such model." })] : [],
       el("p", { class: "help", text: this.downloads === null
         ? "More models: exo-node models pull NAME, or --models-dir DIR."
-        : "What is downloaded stays on this node and is shared with its peers." }));
+        : "What is downloaded stays on this node and is shared with its peers." })));
     if (focused) this.body.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
   }
 
