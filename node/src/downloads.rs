@@ -3,6 +3,9 @@
 //! One thread for each download, a few at a time, the rest waits its turn. What came before a
 //! download failed, was cancelled, or the node ended, is kept: the next one goes on from there.
 
+mod following;
+
+pub use self::following::Following;
 use exo_models::hub::{Cancel, Hub, HubError, HubName, Part, Progress, Report, Size};
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -50,6 +53,10 @@ struct Entry {
     item: Item,
     cancel: Cancel,
     told: Option<Instant>,
+    /// Those who want it as long as they look.
+    followers: u32,
+    /// Somebody wants it who does not look.
+    kept: bool,
 }
 
 /// How far a download is.
@@ -165,6 +172,10 @@ impl Downloads {
     /// # Errors
     /// When the name means nothing on the hub, downloads are switched off, or too many wait.
     pub fn begin(&self, model: &str, part: Part) -> Result<Item, BeginError> {
+        self.enter(model, part, false)
+    }
+
+    fn enter(&self, model: &str, part: Part, follows: bool) -> Result<Item, BeginError> {
         let name = HubName::parse(model)?;
         let options = self.hub().options();
         let nobody = options.offline && options.peers.is_none();
@@ -175,8 +186,9 @@ impl Downloads {
         }
         let mut state = self.shared.lock();
         let same =
-            |entry: &&Entry| entry.name == name && entry.part == part && !entry.item.is_over();
-        if let Some(entry) = state.entries.iter().find(same) {
+            |entry: &&mut Entry| entry.name == name && entry.part == part && !entry.item.is_over();
+        if let Some(entry) = state.entries.iter_mut().find(same) {
+            entry.join(follows);
             return Ok(entry.item.clone());
         }
         let under_way = state.entries.iter().filter(|entry| !entry.item.is_over());
@@ -203,6 +215,8 @@ impl Downloads {
             item: item.clone(),
             cancel: cancel.clone(),
             told: None,
+            followers: u32::from(follows),
+            kept: !follows,
         });
         while state.entries.len() > REMEMBERED {
             let Some(over) = state.entries.iter().position(|entry| entry.item.is_over()) else {
@@ -255,12 +269,7 @@ impl Downloads {
         for entry in &mut state.entries {
             let meant = entry.item.model == model || Some(&entry.name) == name.as_ref();
             if meant {
-                if !entry.item.is_over() {
-                    entry.cancel.cancel();
-                    entry.item.state = DownloadState::Cancelled;
-                    entry.item.speed = None;
-                    entry.item.left = None;
-                }
+                entry.stop();
                 found = Some(entry.item.clone());
             }
         }

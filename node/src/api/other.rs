@@ -198,20 +198,20 @@ fn show(app: &App, id: &str) -> Result<Value, ApiError> {
     }))
 }
 
-/// Ollama's lines about a download, or one object at its end.
+/// Ollama's lines about a download, or one object at its end. Who hangs up wants it no more.
 fn pull(app: &App, request: &Request, responder: Responder) -> io::Result<()> {
     let begun = named(&request.body).and_then(|model| {
         let streams = Fields::new(&body(&request.body)?).boolean("stream")?;
-        let begun = app.downloads().begin(&model, Part::All);
-        let item = begun.map_err(|error| models::begin_error(&error))?;
-        Ok((item, streams.unwrap_or(true)))
+        let begun = app.downloads().follow(&model, Part::All);
+        let following = begun.map_err(|error| models::begin_error(&error))?;
+        Ok((following, streams.unwrap_or(true)))
     });
-    let (item, streams) = match begun {
+    let (following, streams) = match begun {
         Ok(begun) => begun,
         Err(error) => return responder.send(&super::ollama::refuse(&error)),
     };
     if !streams {
-        return match follow(app, &request.client, &item, &mut |_| Ok(()))? {
+        return match follow(app, &request.client, following.item(), &mut |_| Ok(()))? {
             Ok(()) => responder.send(&Reply::json(200, &json!({"status": "success"}))),
             Err(error) => responder.send(&super::ollama::refuse(&error)),
         };
@@ -232,7 +232,7 @@ fn pull(app: &App, request: &Request, responder: Responder) -> io::Result<()> {
             "total": total,
         })),
     };
-    match follow(app, &request.client, &item, &mut told)? {
+    match follow(app, &request.client, following.item(), &mut told)? {
         Ok(()) => line(&json!({"status": "success"})),
         Err(error) => line(&json!({"error": error.message})),
     }

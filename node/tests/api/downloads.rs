@@ -268,13 +268,7 @@ fn ollamas_clients_hear_of_a_pull_that_fails() {
     let other = Setup::new();
     let node = other.node("");
     other.hub.fault(On::Body, Fault::Stall(1000), 9);
-    let body = json!({"model": REPO}).to_string();
-    let mut pull = BufReader::new(node.send("POST", "/api/pull", "", &body));
-    let mut line = String::new();
-    while !line.contains("pulling me/stories") {
-        line.clear();
-        assert!(pull.read_line(&mut line).unwrap() > 0, "it ended");
-    }
+    let mut pull = pulling(&node);
     let (status, _) = call(
         &node,
         "DELETE",
@@ -286,6 +280,27 @@ fn ollamas_clients_hear_of_a_pull_that_fails() {
     pull.read_to_string(&mut rest).unwrap();
     assert!(rest.contains(r#"{"error":"#), "{rest}");
     assert!(!rest.contains("success"), "{rest}");
+}
+
+/// A client that pulls, once bytes come.
+fn pulling(node: &Node) -> BufReader<std::net::TcpStream> {
+    let body = json!({"model": REPO}).to_string();
+    let mut pull = BufReader::new(node.send("POST", "/api/pull", "", &body));
+    let mut line = String::new();
+    while !line.contains("pulling me/stories") {
+        line.clear();
+        assert!(pull.read_line(&mut line).unwrap() > 0, "it ended");
+    }
+    pull
+}
+
+#[test]
+fn a_pull_stops_when_nobody_is_left_who_wants_it() {
+    let setup = Setup::new();
+    let node = setup.node("");
+    setup.hub.fault(On::Body, Fault::Stall(1000), 99);
+    drop((pulling(&node), pulling(&node)));
+    download(&node, |item| item["state"] == "cancelled");
 }
 
 #[test]
