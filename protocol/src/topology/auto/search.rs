@@ -117,6 +117,15 @@ impl Seen<'_> {
     }
 }
 
+/// The beginnings that hold the model, with how long they take.
+fn begin(seen: &mut Seen<'_>, orders: Vec<Vec<usize>>) -> Vec<(Prediction, Vec<usize>)> {
+    let looked = orders.into_iter().filter_map(|order| {
+        let choice = seen.look(&order)?;
+        Some((choice.prediction, order))
+    });
+    looked.collect()
+}
+
 /// Begins with each node alone and with the largest ones together, and takes a node in, leaves one
 /// out, or lets two change places for as long as that makes the ring quicker.
 fn approach(seen: &mut Seen<'_>) {
@@ -135,11 +144,9 @@ fn approach(seen: &mut Seen<'_>) {
     let alone = quick.iter().map(|&at| vec![at]);
     let together = (2..=all.len()).map(|count| large.iter().copied().take(count).collect());
     let beginnings: Vec<Vec<usize>> = alone.chain(together).collect();
-    let mut begun = Vec::new();
-    for order in beginnings {
-        if let Some(choice) = seen.look(&order) {
-            begun.push((choice.prediction, order));
-        }
+    let mut begun = begin(seen, beginnings);
+    if begun.is_empty() {
+        begun = begin(seen, seen.problem.whatever_holds());
     }
     begun.sort();
     for (mut prediction, mut order) in begun.into_iter().take(3) {
@@ -197,6 +204,49 @@ struct Open {
 }
 
 impl Problem {
+    /// Each node that holds the model alone, and for each two that can have the ends of it an order that
+    /// holds it, if there is one: where the ends are large, the small nodes can only be in the middle.
+    /// Only the first few, with the largest nodes at the ends.
+    fn whatever_holds(&self) -> Vec<Vec<usize>> {
+        let inner = |at: usize| self.most_layers(at, false, false);
+        let all = (0..self.members.len()).map(|at| u64::from(inner(at)));
+        if all.sum::<u64>() < self.layers.into() {
+            return Vec::new();
+        }
+        let mut large: Vec<usize> = (0..self.members.len()).collect();
+        large.sort_by_key(|&at| Reverse(self.members.get(at).map_or(0, |member| member.budget)));
+        let pairs = large
+            .iter()
+            .flat_map(|&first| large.iter().map(move |&last| (first, last)));
+        let order = |(first, last): (usize, usize)| {
+            let ends = [
+                self.most_layers(first, true, false),
+                self.most_layers(last, false, true),
+            ];
+            if first == last || ends.contains(&0) {
+                return None;
+            }
+            let mut left = ends
+                .iter()
+                .fold(self.layers, |left, most| left.saturating_sub(*most));
+            let mut order = vec![first];
+            for &at in large.iter().filter(|at| ![first, last].contains(at)) {
+                if left == 0 || inner(at) == 0 {
+                    break;
+                }
+                left = left.saturating_sub(inner(at));
+                order.push(at);
+            }
+            order.push(last);
+            (left == 0).then_some(order)
+        };
+        let alone = large
+            .iter()
+            .filter(|&&at| self.most_layers(at, true, true) >= self.layers)
+            .map(|&at| vec![at]);
+        alone.chain(pairs.filter_map(order)).take(MOST).collect()
+    }
+
     /// The quickest cut over an order of members: exact, unless `coarse`.
     ///
     /// If no stage may take longer over a piece than some limit, layers are best given to whom they

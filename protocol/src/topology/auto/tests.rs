@@ -163,6 +163,59 @@ proptest! {
     }
 }
 
+/// Whether there is a ring that holds the model: two nodes for its ends, and all others between them.
+fn can_be_held(problem: &Problem) -> bool {
+    let count = problem.members().len();
+    let most = |at, first, last| u64::from(problem.most_layers(at, first, last));
+    let layers = u64::from(problem.layers);
+    let inner: u64 = (0..count).map(|at| most(at, false, false)).sum();
+    let with_ends = |first: usize, last: usize| {
+        let ends = [most(first, true, false), most(last, false, true)];
+        let own = most(first, false, false) + most(last, false, false);
+        first != last && !ends.contains(&0) && inner - own + ends.iter().sum::<u64>() >= layers
+    };
+    (0..count).any(|first| {
+        most(first, true, true) >= layers || (0..count).any(|last| with_ends(first, last))
+    })
+}
+
+proptest! {
+    #[test]
+    fn what_some_order_of_many_nodes_holds_is_not_refused(
+        nodes in prop::collection::vec((500_u64..3500, 100_u64..5000, 100_u64..50_000), 7..20),
+        large in 0_u64..15_000,
+        ends in (0_u64..2500, 0_u64..2500),
+    ) {
+        let mut nodes = nodes;
+        // One that may hold it alone, and is the slowest.
+        nodes[3] = (large.max(500), 1, 1);
+        let cost = ModelCost { embedding: ends.0, head: ends.1, ..cost(10) };
+        let problem = Problem::new(cost, members(&nodes), &"n0".into(), WORK, |_, _| {
+            LinkMetrics { rtt_us: Some(100), goodput: Some(1_000_000), ..LinkMetrics::default() }
+        });
+        let found = search(&problem);
+        prop_assert_eq!(found.is_some(), can_be_held(&problem));
+        prop_assert!(found.is_none_or(|found| problem.fits(&found.best.ring)));
+    }
+}
+
+#[test]
+fn small_nodes_are_no_reason_to_refuse_a_model_with_large_ends() {
+    // The small ones have room for a layer, and the ends of the model need two large ones.
+    let nodes = [3000, 3000, 1200, 1200, 1200, 1200, 1200].map(|budget| (budget, 1000, 1000));
+    let ends = ModelCost {
+        embedding: 1800,
+        head: 1800,
+        ..cost(7)
+    };
+    let link = |_: &NodeId, _: &NodeId| LinkMetrics::default();
+    let problem = Problem::new(ends, members(&nodes), &"n0".into(), WORK, link);
+    let found = search(&problem).expect("one layer each");
+    let ring = found.best.ring;
+    assert!(problem.fits(&ring), "{ring:?}");
+    assert_eq!(ring.len(), 7);
+}
+
 #[test]
 fn a_node_that_would_slow_things_down_is_left_out() {
     let quick = (1 << 40, 1 << 30, 1 << 36);
