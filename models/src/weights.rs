@@ -132,6 +132,8 @@ pub struct Scales {
 pub struct Sizes {
     /// Of each layer in order.
     pub layers: Vec<u64>,
+    /// Of the experts of all layers, of which a position uses a few.
+    pub experts: u64,
     /// Of the embedding.
     pub embedding: u64,
     /// Of the final norm and of what makes logits, which is the embedding itself where the two are
@@ -248,7 +250,10 @@ impl Weights {
             let layer = match name {
                 WeightName::TokenEmbedding => &mut sizes.embedding,
                 WeightName::OutputNorm | WeightName::Output => &mut sizes.head,
-                WeightName::Layer(layer, _) => {
+                WeightName::Layer(layer, weight) => {
+                    if matches!(weight, LayerWeight::Expert(..)) {
+                        sizes.experts += bytes;
+                    }
                     let index = layer.saturating_sub(self.range.start) as usize;
                     match sizes.layers.get_mut(index) {
                         Some(layer) => layer,

@@ -218,8 +218,15 @@ pub(crate) fn cost_of(model: &Model, element: usize) -> Result<ModelCost, ModelE
         None => 2 * config.kv_heads * config.head_dim,
         Some(latent) => 2 * latent.kv_rank + latent.rope_dim,
     };
+    let all: u64 = sizes.layers.iter().sum();
+    let used = config.experts.map_or(0, |experts| {
+        let count = experts.count.max(1) as u64;
+        let rest = sizes.experts / count * count.saturating_sub(experts.active as u64);
+        all.saturating_sub(rest)
+    });
     Ok(ModelCost {
         layers: sizes.layers,
+        used,
         embedding: sizes.embedding,
         head: sizes.head,
         tied: config.tied_embeddings,

@@ -194,6 +194,10 @@ fn experts_one_by_one_and_stacked() {
     let stacked = with_experts(&stacked, &none).unwrap();
     let more = json!({"quantization": {"group_size": 32, "bits": 8}});
     let packed = with_experts(&stacked_packed, &more).unwrap();
+    let sizes = single.sizes().unwrap();
+    assert_eq!(sizes.experts, 4 * 3 * 32 * 64 * 2);
+    assert!(sizes.layers[0] > sizes.experts, "it attends, too");
+    assert_eq!(stacked.sizes().unwrap().experts, sizes.experts);
     for (_, part, [rows, cols]) in EXPERT {
         for expert in 0..4 {
             let name = at(LayerWeight::Expert(expert, part));

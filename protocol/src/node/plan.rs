@@ -40,14 +40,16 @@ pub(super) struct Plan {
     pub(super) trace: bool,
 }
 
-/// Bytes of the model's ends, through which an engine does not go for every position: zero where the
-/// origin does not know them.
+/// Through what of a model's weights an engine does not go for every position: bytes of its ends, and
+/// experts. Zeros where the origin does not know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Ends {
     /// With the first layer, looked up only.
     pub(super) embedding: u64,
     /// With the last layer, gone through for positions at which a token is chosen.
     pub(super) head: u64,
+    /// How much of its layers a position goes through, in millionths; zero for all of them.
+    pub(super) used: u32,
 }
 
 impl Ends {
@@ -61,6 +63,7 @@ impl Ends {
             } else {
                 cost.head
             },
+            used: cost.share(),
         }
     }
 
@@ -70,10 +73,17 @@ impl Ends {
         let embedding = if shard.is_first() { self.embedding } else { 0 };
         let head = if shard.is_last() { self.head } else { 0 };
         let each = bytes.saturating_sub(embedding).saturating_sub(head);
+        let part = |of: u64| match self.used {
+            0 => of,
+            used => {
+                let part = u128::from(of) * u128::from(used) / 1_000_000;
+                u64::try_from(part).unwrap_or(of).clamp(of.min(1), of)
+            }
+        };
         match each {
             // They cannot be as large as that, whatever the origin says.
-            0 => (bytes, 0),
-            _ => (each, if sample { head } else { 0 }),
+            0 => (part(bytes), 0),
+            _ => (part(each), if sample { head } else { 0 }),
         }
     }
 
@@ -84,6 +94,7 @@ impl Ends {
         Some(Self {
             embedding: embedding.as_u64()?,
             head: head.as_u64()?,
+            used: number(json, "used").unwrap_or_default(),
         })
     }
 }
@@ -161,6 +172,9 @@ impl Plan {
         if self.ends != Ends::default() {
             let ends = [self.ends.embedding, self.ends.head].map(Json::Uint);
             entries.push(("ends", Json::Array(ends.into())));
+            if self.ends.used > 0 {
+                entries.push(("used", Json::from(self.ends.used)));
+            }
         }
         if !self.answer.is_empty() {
             let answer = self.answer.iter().map(|token| Json::from(*token));
@@ -309,6 +323,7 @@ mod tests {
             ends: Ends {
                 embedding: 9,
                 head: u64::MAX,
+                used: 250_000,
             },
             ring: vec![stage("b", 0..5), stage("a", 5..8)],
             keep: vec![0, 7],
@@ -354,6 +369,11 @@ mod tests {
         assert_eq!(work(&cost, 0..8, 1100, true), (800, 300));
         assert_eq!(work(&cost, 0..4, 700, true), (400, 0));
         assert_eq!(work(&cost, 0..4, 200, true), (200, 0), "no such model");
+        // A position goes through a quarter of each layer: the rest is experts of others.
+        cost.used = 200;
+        assert_eq!(work(&cost, 0..8, 1100, true), (200, 300));
+        assert_eq!(work(&cost, 0..4, 700, true), (100, 0));
+        assert_eq!(work(&cost, 0..4, 301, true), (1, 0), "but some of it");
     }
 
     #[test]

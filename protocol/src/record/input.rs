@@ -118,7 +118,7 @@ fields! {
         request, model, layers, bytes, cost, fingerprint, prompt, tokens, end_tokens, sampling,
         max_tokens, timeout, trace,
     }
-    ModelCost { layers, embedding, head, tied, kv, hidden }
+    ModelCost { layers, used, embedding, head, tied, kv, hidden }
     Train { job, model, layers, bytes, fingerprint, setup }
     Example { job, batch, tokens, targets, learn }
     Interface { name, address, broadcast }

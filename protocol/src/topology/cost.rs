@@ -9,6 +9,9 @@ use core::ops::Range;
 pub struct ModelCost {
     /// Bytes of weights of each layer in order; empty when unknown.
     pub layers: Vec<u64>,
+    /// Bytes of weights of all layers together that one position goes through, where that is less
+    /// than all of them because it uses a few of many experts; zero when it uses all.
+    pub used: u64,
     /// Bytes of the embedding, which goes with the first layer.
     pub embedding: u64,
     /// Bytes of the final norm and of what makes logits, which go with the last layer.
@@ -77,13 +80,31 @@ impl ModelCost {
         self.layers.iter().copied().max().unwrap_or(0)
     }
 
-    /// Bytes of a layer on average, rounded up.
+    /// Bytes of all layers.
+    fn all(&self) -> u64 {
+        let layers = self.layers.iter();
+        layers.fold(0, |sum: u64, &bytes| sum.saturating_add(bytes))
+    }
+
+    /// Bytes of a layer on average that a position goes through, rounded up.
     pub(crate) fn average(&self) -> u64 {
-        let sum = self
-            .layers
-            .iter()
-            .fold(0, |sum: u64, &bytes| sum.saturating_add(bytes));
-        sum.div_ceil(self.layers.len().max(1) as u64)
+        let all = self.all();
+        let used = if self.used == 0 {
+            all
+        } else {
+            self.used.min(all)
+        };
+        used.div_ceil(self.layers.len().max(1) as u64)
+    }
+
+    /// How much of its layers a position goes through, in millionths; zero for all of them.
+    pub(crate) fn share(&self) -> u32 {
+        const WHOLE: u128 = 1_000_000;
+        let share = (u128::from(self.used) * WHOLE).checked_div(self.all().into());
+        let share = share.filter(|share| (1..WHOLE).contains(share));
+        share
+            .and_then(|share| u32::try_from(share).ok())
+            .unwrap_or(0)
     }
 
     /// Bytes of the ends that a stage has.
@@ -101,11 +122,7 @@ impl ModelCost {
     /// Bytes of all weights on one node.
     #[must_use]
     pub fn total(&self) -> u64 {
-        let layers = self
-            .layers
-            .iter()
-            .fold(0, |sum: u64, &bytes| sum.saturating_add(bytes));
-        layers.saturating_add(self.ends(true, true))
+        self.all().saturating_add(self.ends(true, true))
     }
 
     /// Bytes of a hidden state of one position on its way.
@@ -156,6 +173,7 @@ mod tests {
     fn a_stage_needs_its_layers_and_the_ends_that_it_has() {
         let mut cost = ModelCost {
             layers: vec![10, 20, 30, 40],
+            used: 0,
             embedding: 1000,
             head: 1100,
             tied: false,

@@ -88,6 +88,7 @@ impl World {
         let mut end = || layer * rng.below(8) / 4;
         self.cost = ModelCost {
             layers: vec![layer; LAYERS as usize],
+            used: 0,
             embedding: end(),
             head: end(),
             tied: false,

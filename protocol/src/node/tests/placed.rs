@@ -17,6 +17,7 @@ const MIB: u64 = 1 << 20;
 fn cost() -> ModelCost {
     ModelCost {
         layers: vec![100 * MIB; 8],
+        used: 0,
         embedding: 10 * MIB,
         head: 10 * MIB,
         tied: false,

@@ -355,6 +355,7 @@ pub(super) fn inputs() -> Vec<Input> {
             bytes: 1 << 40,
             cost: ModelCost {
                 layers: vec![7, 1 << 40],
+                used: 9,
                 embedding: 1,
                 head: 2,
                 tied: true,

@@ -28,6 +28,7 @@ const WORK: Workload = Workload {
 fn cost(layers: usize) -> ModelCost {
     ModelCost {
         layers: vec![1000; layers],
+        used: 0,
         embedding: 300,
         head: 500,
         tied: false,
@@ -326,4 +327,28 @@ fn a_hop_takes_as_long_as_steps_showed() {
         computed + 3000,
         "never quicker than light"
     );
+}
+
+#[test]
+fn experts_take_memory_and_only_those_that_are_used_take_time() {
+    let link = |_: &NodeId, _: &NodeId| LinkMetrics::default();
+    let nodes = || members(&[(1 << 20, 1_000_000, 4_000_000)]);
+    let problem = |used| {
+        let cost = ModelCost { used, ..cost(4) };
+        Problem::new(cost, nodes(), &"n0".into(), WORK, link)
+    };
+    let times = |used| problem(used).stage_times(0, 4, false).0;
+    assert_eq!(times(0), Duration::from_millis(4));
+    assert_eq!(times(1000), Duration::from_millis(1));
+    assert_eq!(
+        times(u64::MAX),
+        Duration::from_millis(4),
+        "more there is not"
+    );
+    assert_eq!(
+        problem(1000).stage_bytes(0..4),
+        problem(0).stage_bytes(0..4)
+    );
+    let most = |used| problem(used).most_layers(0, true, true);
+    assert_eq!(most(1000), most(0));
 }
