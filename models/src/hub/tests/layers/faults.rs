@@ -118,8 +118,9 @@ fn a_server_is_held_to_the_range_that_was_asked_for() {
     }
     // Whoever knows no ranges gives all.
     setup.server.heal();
-    setup.server.fault(On::Body, Fault::IgnoreRange, usize::MAX);
     layers(&setup, 5..6).unwrap();
+    setup.server.fault(On::Body, Fault::IgnoreRange, usize::MAX);
+    layers(&setup, 2..3).unwrap();
     assert_eq!(setup.cached(WEIGHTS).unwrap(), published());
     // Nothing else of it takes room.
     assert_eq!(files(&RepoFolder::new(setup.cache.path(), REPO).parts()), 0);
