@@ -352,13 +352,38 @@ fn shortage(need: &Need<'_>, table: &Table) -> Shortage {
     };
     let members = table.problem.members().iter().enumerate();
     let nodes: Vec<String> = members.take(MOST_NAMED).map(could).collect();
+    // All together may have more than the whole needs, and nobody enough for one of its ends.
+    let too_large = |first: bool, last: bool| {
+        let mut members = 0..table.problem.members().len();
+        !members.any(|at| table.problem.most_layers(at, first, last) > 0)
+    };
+    let end = need.layers.saturating_sub(1);
+    let ends = [
+        (
+            0..1,
+            too_large(true, end == 0),
+            "the first layer, with the embeddings,",
+        ),
+        (
+            end..need.layers,
+            too_large(end == 0, true),
+            "the last layer, with the head,",
+        ),
+    ];
+    let ends = ends.into_iter().filter(|(_, too_large, _)| *too_large);
+    let ends: String = ends
+        .map(|(range, _, what)| {
+            let needs = table.problem.stage_bytes(range).sum().div_ceil(1 << 20);
+            format!("; {what} needs {needs} MiB, which no node has")
+        })
+        .collect();
     Shortage {
         needed: whole.sum().div_ceil(1 << 20),
         left: left >> 20,
         nodes: format!(
-            ": a reserve apart, and with {} MiB of KV caches, {}",
+            ": a reserve apart, and with {} MiB of KV caches, {}{ends}",
             whole.kv.div_ceil(1 << 20),
-            nodes.join(", ")
+            nodes.join(", "),
         ),
     }
 }

@@ -76,14 +76,30 @@ pub(crate) fn fairly(world: &World, index: usize, request: &RequestId) -> Result
             *requests >= world.hosts[index].config.limits.requests
         }
         End::Rejected(Rejection::Stopping) => world.hosts[index].leaving,
-        End::Rejected(Rejection::Memory { needed, left, .. }) => {
-            needed > left && *needed == world.model_mib
-        }
+        End::Rejected(Rejection::Memory {
+            needed,
+            left,
+            nodes,
+        }) => too_little(world, *needed, *left, nodes),
         // Who speaks the base protocol cannot be told of penalties.
         End::Rejected(Rejection::Sampling(_)) => world.hosts.iter().any(|host| host.base),
         End::Rejected(_) => false,
     };
     must(fair, || format!("ended without reason: {end:?}"))
+}
+
+/// What the nodes have does not do: it is less than the model takes, or lies where no layer fits into
+/// it.
+fn too_little(world: &World, needed: u64, left: u64, nodes: &str) -> bool {
+    let layers = |part: &str| -> Option<[u32; 2]> {
+        let (fit, rest) = part.split_once(" of ")?;
+        let (all, _) = rest.split_once(' ')?;
+        Some([fit.parse().ok()?, all.parse().ok()?])
+    };
+    let each: Vec<[u32; 2]> = nodes.split("which is ").filter_map(layers).collect();
+    let fit: u32 = each.iter().map(|[fit, _]| fit).sum();
+    let scattered = each.first().is_some_and(|[_, all]| fit < *all);
+    needed == world.model_mib && (needed > left || scattered || nodes.contains("which no node has"))
 }
 
 fn failed_fairly(
@@ -98,7 +114,12 @@ fn failed_fairly(
     match failure {
         Failure::Cancelled => client.cancelled,
         Failure::Stopping => host.leaving,
-        Failure::Memory { needed, left, .. } => needed > left && *needed == world.model_mib,
+        Failure::Memory {
+            needed,
+            left,
+            nodes,
+            ..
+        } => too_little(world, *needed, *left, nodes),
         Failure::Unrecoverable { recoveries, .. } => *recoveries == host.config.limits.recoveries,
         Failure::TimedOut { .. } => host.clock.at(world.now) >= client.until,
         // Whoever is left has failed it so often that nobody asks it again.

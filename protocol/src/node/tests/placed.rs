@@ -234,8 +234,20 @@ fn no_node_gets_more_than_it_can_hold() {
             && text.contains("n2 has 93 MiB, which is 0 of 8 layers"),
         "{text}"
     );
+    assert!(!text.contains("no node has"), "{text}");
     submit(&mut net, "r");
     assert_eq!(net.failures(0), [text]);
+
+    // Together they have enough, and nobody has enough for the head.
+    let mut head = question();
+    head.cost.head = 400 * MIB;
+    let error = net.hosts[0].node.placement(&head).expect_err("too little");
+    let text = error.to_string();
+    assert!(
+        text.contains("; the last layer, with the head, needs 510 MiB, which no node has; add"),
+        "{text}"
+    );
+    assert!(!text.contains("the first layer"), "{text}");
 
     let mut net = quick(&[500, 500, 100], &[1000, 1000, 1000]);
     ways(&mut net, 0, 100);
