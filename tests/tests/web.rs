@@ -92,6 +92,11 @@ fn wait_until_idle(node: &NodeProcess) {
 /// One of the README's pictures, if somebody wants them.
 fn picture(browser: &Browser, name: &str) {
     if let Some(folder) = std::env::var_os("EXO_SCREENSHOTS") {
+        // What slides or fades has come to rest.
+        browser.wait(
+            "document.getAnimations().every((one) => one.playState !== 'running'
+               || one.effect.getTiming().iterations === Infinity)",
+        );
         browser.screenshot(&Path::new(&folder).join(format!("{name}.png")));
     }
 }
