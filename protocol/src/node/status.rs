@@ -51,9 +51,8 @@ impl Status {
         let peers = peers.filter_map(|peer| peer.node.as_ref());
         let nodes: Vec<&NodeId> = peers.chain([&self.node]).collect();
         let known = |a: &NodeId, b: &NodeId| {
-            let (there, back) = (self.topology.link(a, b), self.topology.link(b, a));
-            let rtt = there.rtt_us.or(back.rtt_us);
-            rtt.is_some() && there.goodput.or(back.goodput).is_some()
+            let there = self.topology.link(a, b);
+            there.or(self.topology.link(b, a)).is_measured()
         };
         let pairs = |(at, a): (usize, &&NodeId)| {
             let later = nodes.iter().skip(at + 1);

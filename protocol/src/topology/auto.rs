@@ -135,12 +135,7 @@ fn between(
     from: &NodeId,
     to: &NodeId,
 ) -> LinkMetrics {
-    let (there, back) = (link(from, to), link(to, from));
-    LinkMetrics {
-        rtt_us: there.rtt_us.or(back.rtt_us),
-        loaded_us: there.loaded_us.or(back.loaded_us),
-        goodput: there.goodput.or(back.goodput),
-    }
+    link(from, to).or(link(to, from))
 }
 
 /// How much longer a round trip takes behind steps of requests, in microseconds: the middle one of

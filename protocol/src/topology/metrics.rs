@@ -30,6 +30,22 @@ impl LinkMetrics {
     /// The same of those behind steps, each of which is a middle one of many.
     const LOADED_NOISE_US: u64 = 40;
 
+    /// What is known by this end, or else by the other one.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            rtt_us: self.rtt_us.or(other.rtt_us),
+            loaded_us: self.loaded_us.or(other.loaded_us),
+            goodput: self.goodput.or(other.goodput),
+        }
+    }
+
+    /// Whether round trip and goodput are known.
+    #[must_use]
+    pub const fn is_measured(&self) -> bool {
+        self.rtt_us.is_some() && self.goodput.is_some()
+    }
+
     /// What it says, as keys of an object.
     pub(crate) fn entries(&self) -> Vec<(&'static str, Json)> {
         let entries = [

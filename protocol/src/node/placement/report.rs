@@ -54,26 +54,28 @@ pub struct LinkShare {
 }
 
 impl LinkShare {
+    /// By either end.
+    fn known(&self) -> LinkMetrics {
+        let [there, back] = self.measured;
+        there.or(back)
+    }
+
     /// The round trip, if either end measured it.
     #[must_use]
     pub fn rtt(&self) -> Option<Duration> {
-        let [there, back] = self.measured;
-        there.rtt_us.or(back.rtt_us).map(Duration::from_micros)
+        self.known().rtt_us.map(Duration::from_micros)
     }
 
     /// The round trip behind steps of requests, if either end measured it.
     #[must_use]
     pub fn loaded(&self) -> Option<Duration> {
-        let [there, back] = self.measured;
-        let loaded = there.loaded_us.or(back.loaded_us);
-        loaded.map(Duration::from_micros)
+        self.known().loaded_us.map(Duration::from_micros)
     }
 
     /// Whether round trip and goodput are known of at least one end.
     #[must_use]
     pub fn is_measured(&self) -> bool {
-        let [there, back] = self.measured;
-        self.rtt().is_some() && there.goodput.or(back.goodput).is_some()
+        self.known().is_measured()
     }
 }
 
