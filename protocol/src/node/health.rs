@@ -59,6 +59,7 @@ impl Node {
             let address = peer.address.clone();
             self.tell(Event::PeerUp { node, address });
             self.look_soon(key);
+            self.tell_newcomer(key);
         }
         self.note_pace(key, now.saturating_since(asked));
     }

@@ -5,7 +5,7 @@ use crate::discovery::interface::Interface;
 use crate::engine::{EngineEvent, EngineFailure, Sampling, Targets, TrainSetup};
 use crate::id::{AskId, CallId, ConnectionId, DialId, ModelId, NodeId, RequestId, VisitId};
 use crate::topology::ModelCost;
-use crate::wire::{DecodeError, Message};
+use crate::wire::{DecodeError, Download, Message};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -173,6 +173,9 @@ pub enum Command {
         /// What.
         news: FilesNews,
     },
+    /// How far a download of this node is, for the peers' people: as often as that changes. It is
+    /// told in good time, and again until it is over.
+    Downloading(Download),
     /// Ask the peers for a piece of a file. Answered by exactly one
     /// [`Event::Part`](super::Event::Part), unless it is wanted no more.
     Want {

@@ -149,6 +149,9 @@ impl Node {
         if self.pushed == before {
             self.send(id, Message::Topology(self.own_topology()));
         }
+        if came_up {
+            self.tell_newcomer(key);
+        }
         // Models are placed by how far peers are away: nobody has to wait for that.
         self.go_on_measuring(id, None);
     }

@@ -2,6 +2,7 @@
 
 use super::connection::Connection;
 use super::dial::Purpose;
+use super::downloads::Told;
 use super::extended::Extended;
 use super::input::{LinkFault, Origin};
 use super::output::{Event, Output};
@@ -282,6 +283,7 @@ impl Node {
         peer.padded = None;
         peer.link = LinkMetrics::default();
         peer.reply = None;
+        peer.downloads = Told::default();
         peer.told = true;
         let node = peer
             .node

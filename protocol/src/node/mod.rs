@@ -16,8 +16,8 @@
 //!   when a stage is lost. Its stages (`session`): `open` takes part, `step` computes, `streams`
 //!   carries, `ending` ends. `plan` is what both know. `plain` is all of that for rings with a
 //!   reference node. `jobs` is training. `compute` talks with the engine, `idle`
-//!   gives back what nobody uses, `files` brings and gives files of models, `speeds` measures it,
-//!   `timing` tells what each step of a request cost, and `traffic` counts frames.
+//!   gives back what nobody uses, `speeds` measures it, `files` brings and gives files of models,
+//!   `downloads` says how far they are, `deadline` when any of this is due, `timing` tells what each step of a request cost, and `traffic` counts frames.
 
 mod address;
 mod announce;
@@ -26,8 +26,10 @@ mod client;
 mod compute;
 mod connection;
 mod credit;
+mod deadline;
 mod dial;
 mod discover;
+mod downloads;
 mod ending;
 mod extended;
 mod files;
@@ -68,6 +70,7 @@ mod views;
 mod violation;
 mod write;
 
+pub use deadline::{Deadline, Timer};
 pub use find::{Discovered, Source};
 pub use input::{Command, Example, FilesNews, Input, LinkFault, Origin, Submit, Train};
 pub use jobs::JobFailure;
@@ -92,56 +95,12 @@ use compute::Desk;
 use connection::Connection;
 use dial::Dialed;
 use discover::File;
+use downloads::Downloads;
 use files::Files;
 use jobs::{Job, JobStage};
-use peer::{Link, Peer, PeerKey};
+use peer::{Peer, PeerKey};
 use session::{Session, Told};
 use speeds::Speeds;
-
-/// When the node wants to be woken, and why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Deadline {
-    /// When.
-    pub at: Instant,
-    /// Why.
-    pub timer: Timer,
-}
-
-/// The named reasons for a [`Deadline`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Timer {
-    /// A connection owes something: a reply, the rest of a frame, room for what is written.
-    Connection,
-    /// The driver has not answered a dial.
-    Dial,
-    /// The discovery file is due to be read again.
-    Discovery,
-    /// This node is due to announce itself.
-    Announcement,
-    /// This node is due to announce itself over TCP.
-    Ask,
-    /// A peer is due to be dialled.
-    Redial,
-    /// A request's time is over, or its wait for peers.
-    Request,
-    /// A stage waited too long.
-    Stage,
-    /// A training job or a stage of one waited too long.
-    Job,
-    /// A reference peer is due for a health check.
-    Health,
-    /// A node of ours was silent for too long.
-    Pulse,
-    /// A peer is due to tell its topology.
-    Topology,
-    /// The addresses of a peer are due to be measured.
-    Survey,
-    /// Layers were not used for long enough.
-    Idle,
-    /// A peer owes a piece of a file, or is due to be asked again.
-    Files,
-}
 
 /// One node of the ring, as a state machine.
 ///
@@ -181,6 +140,7 @@ pub struct Node {
     announcing: Announcing,
     asking: Asking,
     files: Files,
+    downloads: Downloads,
     /// The driver was asked for this machine's addresses.
     lists_interfaces: bool,
     /// What origins were told last that this node cannot do.
@@ -243,6 +203,7 @@ impl Node {
             announcing,
             asking,
             files: Files::default(),
+            downloads: Downloads::default(),
             lists_interfaces: false,
             told: VecDeque::new(),
             met: VecDeque::new(),
@@ -327,6 +288,7 @@ impl Node {
                 code,
                 content,
             }) => self.part_read(read, size, code, content),
+            Input::Command(Command::Downloading(download)) => self.downloading(download),
             Input::Command(Command::Drain) => self.drain(),
             Input::Command(Command::Stop) => self.stop(),
         }
@@ -355,6 +317,7 @@ impl Node {
                 Timer::Survey => self.survey(),
                 Timer::Idle => self.unload_idle(),
                 Timer::Files => self.look_after_files(),
+                Timer::Downloads => self.tell_downloads(),
             }
             self.settle();
             self.deadline = self.next_deadline();
@@ -380,100 +343,6 @@ impl Node {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Deadline> {
         self.deadline
-    }
-
-    fn next_deadline(&self) -> Option<Deadline> {
-        let stall = self.config.timing.acknowledge;
-        let connections = self
-            .connections
-            .values()
-            .filter_map(|connection| connection.deadline(stall))
-            .map(|at| Deadline {
-                at,
-                timer: Timer::Connection,
-            });
-        let peers = self.peers.values().flat_map(|peer| {
-            let link = |link: Link| match link {
-                Link::Idle(at) => Deadline {
-                    at,
-                    timer: Timer::Redial,
-                },
-                Link::Dialing(_, at) => Deadline {
-                    at,
-                    timer: Timer::Dial,
-                },
-                Link::Open(_) => Deadline {
-                    at: Instant::FAR_FUTURE,
-                    timer: Timer::Redial,
-                },
-            };
-            [
-                link(peer.data),
-                link(peer.probe),
-                Deadline {
-                    at: peer.survey.dial_until(),
-                    timer: Timer::Dial,
-                },
-                Deadline {
-                    at: peer.survey.at,
-                    timer: Timer::Survey,
-                },
-                Deadline {
-                    at: peer.health_at,
-                    timer: Timer::Health,
-                },
-                Deadline {
-                    at: peer.topology_at,
-                    timer: Timer::Topology,
-                },
-            ]
-        });
-        let pulses = self.connections.values().filter_map(|connection| {
-            let every = self.probe_every(connection)?;
-            Some(Deadline {
-                at: connection.extended.as_ref()?.pulse.due(every),
-                timer: Timer::Pulse,
-            })
-        });
-        let requests = self.clients.values().map(|client| Deadline {
-            at: client.deadline(),
-            timer: Timer::Request,
-        });
-        let stages = Deadline {
-            at: self.next_expiry(),
-            timer: Timer::Stage,
-        };
-        let jobs = Deadline {
-            at: self.next_job_expiry(),
-            timer: Timer::Job,
-        };
-        let file = Deadline {
-            at: self.file.read_at,
-            timer: Timer::Discovery,
-        };
-        let idle = Deadline {
-            at: self.next_idle(),
-            timer: Timer::Idle,
-        };
-        let files = Deadline {
-            at: self.next_look_after_files(),
-            timer: Timer::Files,
-        };
-        let announcement = Deadline {
-            at: self.announcing.at,
-            timer: Timer::Announcement,
-        };
-        let ask = Deadline {
-            at: self.asking.at,
-            timer: Timer::Ask,
-        };
-        connections
-            .chain(pulses)
-            .chain(peers)
-            .chain(requests)
-            .chain([file, stages, jobs, announcement, ask, idle, files])
-            .filter(|deadline| deadline.at < Instant::FAR_FUTURE)
-            .min_by_key(|deadline| (deadline.at, deadline.timer))
     }
 
     fn tell(&mut self, event: Event) {

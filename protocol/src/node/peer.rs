@@ -1,6 +1,7 @@
 //! A peer that discovery named: where it is, whether it answers, what it said of itself.
 
 use super::address::Address;
+use super::downloads::Told;
 use super::measure::Survey;
 use super::moving::Retiring;
 use super::pace::Pace;
@@ -69,6 +70,8 @@ pub(super) struct Peer {
     pub(super) link: LinkMetrics,
     pub(super) hops: Hops,
     pub(super) traffic: Traffic,
+    /// What it said of its downloads.
+    pub(super) downloads: Told,
     /// That it is gone was told to the application.
     pub(super) told: bool,
 }
@@ -137,6 +140,7 @@ impl Peer {
             link: LinkMetrics::default(),
             hops: Hops::default(),
             traffic: Traffic::default(),
+            downloads: Told::default(),
             told: false,
         }
     }

@@ -65,11 +65,10 @@ impl Node {
                 }
             }
             Message::SendResult(result) => self.result_came(&result),
-            // What the reference says in these is for people: nothing depends on it. The others are
-            // numbered but never used by it; its server reads and forgets them. So do we: an example
-            // says neither what is trained nor how, and nobody would end it.
-            Message::SendOpaqueStatus { .. }
-            | Message::SendPromptResponse(_)
+            Message::SendOpaqueStatus { status, .. } => self.opaque_came(id, &status),
+            // Numbered but never used by the reference; its server reads and forgets them. So do we:
+            // an example says neither what is trained nor how, and nobody would end it.
+            Message::SendPromptResponse(_)
             | Message::SendExampleRequest(_)
             | Message::SendExampleResponse(_) => {}
             Message::Ping { id: ping } => self.send(id, Message::Pong { id: ping }),

@@ -9,6 +9,7 @@ use super::peer::Peer;
 use crate::id::{NodeId, RequestId};
 use crate::shard::Shard;
 use crate::topology::Topology;
+use crate::wire::Download;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -28,6 +29,8 @@ pub struct Status {
     pub requests: Vec<RequestStatus>,
     /// Training jobs under way that were begun here or of which it has a stage.
     pub jobs: Vec<JobStatus>,
+    /// Downloads of its own that are under way.
+    pub downloads: Vec<Download>,
     /// Shards that its engine holds.
     pub shards: Vec<Shard>,
     /// Transport connections, both directions.
@@ -85,6 +88,8 @@ pub struct PeerStatus {
     pub hops: HopStatus,
     /// All that went there and came from there.
     pub traffic: Traffic,
+    /// What it says of its downloads, the newest last.
+    pub downloads: Vec<Download>,
     /// Where it may be reached, in the order in which they became known. Empty if it came by
     /// itself and nobody names it.
     pub addresses: Vec<AddressStatus>,
@@ -196,6 +201,7 @@ impl Node {
             goodput: peer.goodput.best(),
             hops: peer.hops.status(),
             traffic: peer.traffic,
+            downloads: peer.downloads.list(self.now),
             addresses: peer.address_status(),
         };
         Status {
@@ -205,6 +211,7 @@ impl Node {
             peers: self.peers.values().map(peer).collect(),
             requests: self.requests(),
             jobs: self.job_status(),
+            downloads: self.downloads.list(),
             shards: self.desk.loaded(),
             connections: self.connections.len(),
             queued: self.connections.values().map(Connection::queued).sum(),

@@ -5,6 +5,7 @@ mod any;
 mod asking;
 mod base;
 mod commands;
+mod downloads;
 mod files;
 mod idle;
 mod job_ends;

@@ -14,7 +14,8 @@ use crate::node::{
 use crate::tensor::{DTypeFamily, Tensor, TensorError};
 use crate::topology::ModelCost;
 use crate::wire::{
-    DecodeError, DecodeLimits, Encoder, HEADER_LEN, Header, Message, MessageType, decode_payload,
+    DecodeError, DecodeLimits, Download, DownloadState, Encoder, HEADER_LEN, Header, Message,
+    MessageType, decode_payload,
 };
 use alloc::sync::Arc;
 use bytes::Bytes;
@@ -63,6 +64,7 @@ variants! {
         12 = Unwant { want },
         13 = Blame { name, node },
         14 = Part { read, size, code, content },
+        15 = Downloading(download),
     }
     EngineEvent {
         0 = Progress { call, done, total },
@@ -81,6 +83,7 @@ variants! {
         4 = Saved { call, file },
         5 = Ended { call },
     }
+    DownloadState { 0 = Coming, 1 = Here, 2 = Stopped, 3 = Failed(reason) }
     FilesNews { 0 = Coming { done, total }, 1 = Here, 2 = Missing(failure) }
     EngineOutput { 0 = Hidden(tensor), 1 = Token { token, end }, 2 = Nothing, 3 = Scored { token, end, scores } }
     FailureKind {
@@ -121,6 +124,7 @@ fields! {
     ModelCost { layers, used, embedding, head, tied, kv, hidden }
     Train { job, model, layers, bytes, fingerprint, setup }
     Example { job, batch, tokens, targets, learn }
+    Download { shard, state, done, total, speed }
     Interface { name, address, broadcast }
     Discovered { node, address, description, capabilities }
     Sampling { temperature, top_p, top_k, seed, shaping, scores }

@@ -7,6 +7,7 @@
 //! [`DecodeLimits`].
 
 mod decoder;
+mod download;
 mod encoder;
 mod error;
 mod example;
@@ -27,6 +28,7 @@ mod tensor;
 mod topology;
 
 pub use decoder::Decoder;
+pub use download::{Download, DownloadState};
 pub use encoder::Encoder;
 pub use error::{DecodeError, EncodeError};
 pub use example::{ExampleReply, SendExample};

@@ -347,6 +347,7 @@ impl Harness {
                         | Timer::Survey
                         | Timer::Idle
                         | Timer::Files
+                        | Timer::Downloads
                 ),
                 "nothing else is left to wait for: {deadline:?}"
             );

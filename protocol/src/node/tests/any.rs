@@ -11,8 +11,8 @@ use crate::shard::Shard;
 use crate::tensor::{DType, Tensor};
 use crate::topology::Capabilities;
 use crate::wire::{
-    Chunk, Ending, Hello, Message, Notice, Open, Scored, SendPrompt, SendResult, SendTensor,
-    Step as WireStep, StepBody, Timing, Token, TopologyReply, WireEdge,
+    Chunk, Download, DownloadState, Ending, Hello, Message, Notice, Open, Scored, SendPrompt,
+    SendResult, SendTensor, Step as WireStep, StepBody, Timing, Token, TopologyReply, WireEdge,
 };
 use alloc::format;
 use alloc::string::String;
@@ -37,6 +37,26 @@ struct Life {
 fn pick<T: Clone>(list: &[T], by: u64) -> Option<T> {
     let index = usize::try_from(by.checked_rem(list.len() as u64)?).ok()?;
     list.get(index).cloned()
+}
+
+fn download(by: u64) -> Download {
+    let start = u32::try_from(by % 40).unwrap_or(0);
+    Download {
+        shard: Shard {
+            model: "dummy".into(),
+            start,
+            end: start,
+            layers: 40,
+        },
+        state: match by % 4 {
+            0 => DownloadState::Here,
+            1 => DownloadState::Failed("x".into()),
+            _ => DownloadState::Coming,
+        },
+        done: by % 9,
+        total: 9,
+        speed: by % 3,
+    }
 }
 
 fn message(kind: u64, by: u64) -> Message {
@@ -94,7 +114,10 @@ fn message(kind: u64, by: u64) -> Message {
         8 => Message::CollectTopologyResponse(topology()),
         9 => Message::SendOpaqueStatus {
             request_id: Some(id),
-            status: String::from("{"),
+            status: match by % 3 {
+                0 => String::from("{"),
+                _ => download(by).to_status(&"b".into()),
+            },
         },
         10 => Message::Ping { id: by },
         11 => Message::Pong { id: by % 4 },
@@ -290,6 +313,7 @@ impl Life {
                     source: format!("list {}", detail % 2),
                     peers: (0..detail % 3).map(|_| discovered(by / 12)).collect(),
                 },
+                5 | 6 => Command::Downloading(download(detail)),
                 _ => Command::Submit(Submit {
                     request: format!("r{}", detail % 4).into(),
                     model: "dummy".into(),

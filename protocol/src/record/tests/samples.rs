@@ -12,8 +12,8 @@ use crate::tensor::{DType, DTypeFamily, Tensor};
 use crate::topology::Capabilities;
 use crate::topology::ModelCost;
 use crate::wire::{
-    self, Chunk, DecodeError, Ending, Message, MessageType, Notice, Open, Scored, SendPrompt,
-    SendResult, SendTensor, Step, StepBody, Token,
+    self, Chunk, DecodeError, Download, DownloadState, Ending, Message, MessageType, Notice, Open,
+    Scored, SendPrompt, SendResult, SendTensor, Step, StepBody, Token,
 };
 use alloc::format;
 use alloc::string::String;
@@ -30,6 +30,16 @@ pub(super) const END: u32 = 2;
 
 pub(super) fn shard() -> Shard {
     Shard::new("model".into(), 0..4, 8).expect("layers")
+}
+
+fn downloading(state: DownloadState) -> Input {
+    Input::Command(Command::Downloading(Download {
+        shard: shard(),
+        state,
+        done: 1,
+        total: 2,
+        speed: 3,
+    }))
 }
 
 pub(super) fn hidden(rows: usize, dtype: DType) -> Tensor {
@@ -302,6 +312,10 @@ fn training() -> Vec<Input> {
             code: 0,
             content: Bytes::from_static(b"abc"),
         }),
+        downloading(DownloadState::Coming),
+        downloading(DownloadState::Here),
+        downloading(DownloadState::Stopped),
+        downloading(DownloadState::Failed("full".into())),
     ];
     let events = [
         TrainEvent::Begun {
