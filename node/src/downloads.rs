@@ -4,9 +4,14 @@
 //! download failed, was cancelled, or the node ended, is kept: the next one goes on from there.
 
 mod following;
+mod item;
+mod ring;
 
 pub use self::following::Following;
+pub use self::item::{DownloadState, Item, told_far, what};
 use exo_models::hub::{Cancel, Hub, HubError, HubName, Part, Progress, Report, Size};
+use exo_protocol::Shard;
+use exo_protocol::wire::Download;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -57,80 +62,8 @@ struct Entry {
     followers: u32,
     /// Somebody wants it who does not look.
     kept: bool,
-}
-
-/// How far a download is.
-#[derive(Clone, Debug)]
-pub struct Item {
-    /// What tells it from others.
-    pub number: u64,
-    /// The model, as it was asked for.
-    pub model: String,
-    /// What it is at.
-    pub state: DownloadState,
-    /// Bytes that are here.
-    pub bytes: u64,
-    /// Bytes in all, as far as known.
-    pub total: u64,
-    /// Bytes in a second.
-    pub speed: Option<f64>,
-    /// The time that is left at this speed.
-    pub left: Option<Duration>,
-    /// Why it failed.
-    pub error: Option<Arc<HubError>>,
-}
-
-/// What a download is at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DownloadState {
-    /// It waits for its turn, or files come.
-    Downloading,
-    /// All is here.
-    Done,
-    /// It cannot go on.
-    Failed,
-    /// Somebody stopped it.
-    Cancelled,
-}
-
-impl DownloadState {
-    /// The word for it in the API.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Downloading => "downloading",
-            Self::Done => "done",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-        }
-    }
-}
-
-impl Item {
-    /// Whether nothing more comes.
-    #[must_use]
-    pub fn is_over(&self) -> bool {
-        self.state != DownloadState::Downloading
-    }
-
-    /// How far it is, for people: `1.2 GB of 4.9 GB, 2 min left`.
-    #[must_use]
-    pub fn words(&self) -> String {
-        if self.total == 0 {
-            return "about to begin".to_owned();
-        }
-        let mut words = format!("{} of {}", Size(self.bytes), Size(self.total));
-        if let Some(speed) = self.speed {
-            words += &format!(", {}/s", Size(speed as u64));
-        }
-        if let Some(left) = self.left.filter(|_| self.bytes < self.total) {
-            words += &match left.as_secs() {
-                seconds @ ..60 => format!(", {} s left", seconds.max(1)),
-                seconds => format!(", {} min left", seconds.div_ceil(60)),
-            };
-        }
-        words
-    }
+    /// What the ring heard of it.
+    heard: Option<Download>,
 }
 
 /// Why a download was not begun.
@@ -172,11 +105,19 @@ impl Downloads {
     /// # Errors
     /// When the name means nothing on the hub, downloads are switched off, or too many wait.
     pub fn begin(&self, model: &str, part: Part) -> Result<Item, BeginError> {
-        self.enter(model, part, false)
+        self.enter(item::whole(model), part, false)
     }
 
-    fn enter(&self, model: &str, part: Part, follows: bool) -> Result<Item, BeginError> {
-        let name = HubName::parse(model)?;
+    /// The same for the weights of some layers.
+    ///
+    /// # Errors
+    /// As [`Downloads::begin`].
+    pub fn begin_layers(&self, shard: &Shard) -> Result<Item, BeginError> {
+        self.enter(shard.clone(), Part::Layers(shard.range()), false)
+    }
+
+    fn enter(&self, shard: Shard, part: Part, follows: bool) -> Result<Item, BeginError> {
+        let name = HubName::parse(&shard.model)?;
         let options = self.hub().options();
         let nobody = options.offline && options.peers.is_none();
         if nobody && self.hub().here(&name, None).is_none() {
@@ -199,7 +140,8 @@ impl Downloads {
         let number = state.last;
         let item = Item {
             number,
-            model: model.to_owned(),
+            model: shard.model.to_string(),
+            shard,
             state: DownloadState::Downloading,
             bytes: 0,
             total: 0,
@@ -217,6 +159,7 @@ impl Downloads {
             told: None,
             followers: u32::from(follows),
             kept: !follows,
+            heard: None,
         });
         while state.entries.len() > REMEMBERED {
             let Some(over) = state.entries.iter().position(|entry| entry.item.is_over()) else {
@@ -224,6 +167,8 @@ impl Downloads {
             };
             state.entries.remove(over);
         }
+        // The ring may hear of it.
+        self.shared.changed.notify_all();
         let shared = Arc::clone(&self.shared);
         let work = move || shared.work(number, &name, part, &cancel);
         let spawned = thread::Builder::new()

@@ -3,7 +3,6 @@
 use crate::downloads::{DownloadState, Downloads};
 use crate::library::Library;
 use crate::runtime::{CommandError, Handle};
-use exo_models::hub::Part;
 use exo_protocol::engine::{EngineFailure, FailureKind};
 use exo_protocol::id::CallId;
 use exo_protocol::node::FilesNews;
@@ -51,11 +50,10 @@ impl Fetcher {
     }
 
     fn fetch(&self, call: CallId, shard: &Shard) -> FilesNews {
-        let layers = shard.start..shard.end.saturating_add(1);
-        if self.library.has(&shard.model, layers.clone()) {
+        if self.library.has(&shard.model, shard.range()) {
             return FilesNews::Here;
         }
-        let begun = self.downloads.begin(&shard.model, Part::Layers(layers));
+        let begun = self.downloads.begin_layers(shard);
         let Ok(item) = begun else {
             // No name of a model on the hub: the engine says what is wrong with what is here.
             return FilesNews::Here;

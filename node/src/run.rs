@@ -5,7 +5,7 @@ use crate::answer::{Answer, Progress};
 use crate::api::mark::Mark;
 use crate::app::App;
 use crate::ask::{Ask, AskError};
-use crate::downloads::{DownloadState, Item};
+use crate::downloads::{DownloadState, Item, told_far, what};
 use crate::settings::Settings;
 use crate::signals::Stop;
 use crate::terminal::{Style, printable};
@@ -122,10 +122,8 @@ fn print(mut answer: Answer, app: &App, stop: &Stop) -> Result<bool, Failed> {
             return Ok(false);
         }
         match answer.next(LOOK) {
-            Progress::Waiting => match app.downloads().under_way().first() {
-                Some(item) => {
-                    loading.tell(&format!("downloading {}: {}", item.model, item.words()));
-                }
+            Progress::Waiting => match downloading(app) {
+                Some(words) => loading.tell(&words),
                 None => loading.show(app.events().loading()),
             },
             Progress::Text(text) => {
@@ -158,6 +156,17 @@ fn print(mut answer: Answer, app: &App, stop: &Stop) -> Result<bool, Failed> {
         eprintln!("{}", Style::stderr().dim(told));
     }
     Ok(true)
+}
+
+/// How far the files of this node are, or those of another one that a stage waits for.
+fn downloading(app: &App) -> Option<String> {
+    if let Some(item) = app.downloads().under_way().first() {
+        return Some(format!("downloading {}: {}", item.model, item.words()));
+    }
+    let status = app.status();
+    let (node, download) = status.downloading().next()?;
+    let (what, far) = (what(&download.shard), told_far(download));
+    Some(format!("downloading {what} on {node}: {far}"))
 }
 
 /// How far a download or a load is, on a line of the terminal that goes away.

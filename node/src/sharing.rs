@@ -242,6 +242,8 @@ impl Exchange {
         hub.peers = settings.shares.then_some(self.ring as Arc<dyn Peers>);
         let downloads = Arc::new(Downloads::new(Hub::new(hub)));
         serve(downloads.hub().clone(), handle.clone(), self.reading)?;
+        let told = handle.clone();
+        downloads.tell_ring(move |download| tell(&told, Command::Downloading(download)))?;
         let fetcher = Fetcher {
             handle,
             library: Arc::clone(library),

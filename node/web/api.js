@@ -96,10 +96,11 @@ async function json(path, options) {
 /** The models that can be asked. */
 export const models = async () => (await json("v1/models")).data ?? [];
 
-/** Downloads of models; `null` where the node has no such thing. */
+/** Downloads of models, its own and those of its peers; `null` where the node has no such thing. */
 export async function downloads() {
   try {
-    return (await json("v1/downloads")).downloads ?? [];
+    const { downloads = [], ring = [] } = await json("v1/downloads");
+    return { own: downloads, ring };
   } catch (error) {
     if (error.status === 404 || error.status === 405) return null;
     throw error;

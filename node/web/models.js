@@ -14,6 +14,10 @@ const SEARCH = 8;
 const here = (model) => !["remote", "partial"].includes(model.exo?.state);
 const size = (model) => model.exo?.bytes ?? model.bytes;
 
+/** How far a download is. */
+const far = ({ bytes: done, total, bytes_per_second: speed }) =>
+  (total > 0 ? `${bytes(done)} of ${bytes(total)}` : bytes(done)) + (speed > 0 ? ` · ${bytes(speed)}/s` : "");
+
 const STATES = { loaded: "loaded", local: "here", partial: "in part", remote: "on the hub" };
 
 export class Models {
@@ -129,7 +133,11 @@ export class Models {
       model.layers > 0 ? counted(model.layers, "layer") : "",
       model.exo?.context > 0 ? `${model.exo.context} tokens of context` : "",
     ].filter(Boolean).join(" · ");
-    const words = [el("span", { class: "model-id", text: id }), el("span", { class: "model-facts", text: facts })];
+    const elsewhere = (this.downloads?.ring ?? [])
+      .filter((download) => download.model === id && download.state === "downloading")
+      .map((download) => el("span", { class: "model-facts", text: `${download.node_id}: ${far(download)}` }));
+    const words = [
+      el("span", { class: "model-id", text: id }), el("span", { class: "model-facts", text: facts }), ...elsewhere];
     const pick = () => {
       this.choose(id);
       this.shown.close();
@@ -146,7 +154,7 @@ export class Models {
   actions(model) {
     if (this.downloads === null) return [];
     const { id } = model;
-    const coming = this.downloads.findLast((download) => download.model === id);
+    const coming = this.downloads.own.findLast((download) => download.model === id);
     const act = (call) => async () => {
       try {
         await call(id);
@@ -156,11 +164,9 @@ export class Models {
       await this.refresh();
     };
     if (coming?.state === "downloading") {
-      const speed = coming.bytes_per_second > 0 ? ` · ${bytes(coming.bytes_per_second)}/s` : "";
-      const far = coming.total > 0 ? `${bytes(coming.bytes)} of ${bytes(coming.total)}` : bytes(coming.bytes);
       return [el("div", { class: "coming" },
         el("progress", { max: coming.total || 1, value: coming.bytes ?? 0, "aria-label": `Download of ${id}` }),
-        el("span", { class: "model-facts", text: far + speed }),
+        el("span", { class: "model-facts", text: far(coming) }),
         iconButton("close", `Cancel the download of ${id}`, act(api.cancelDownload), { "data-key": `cancel ${id}` }))];
     }
     const sure = () => dialog(`Remove ${id}?`, [

@@ -13,7 +13,7 @@ mod server;
 use exo_tests::process::ring::peer_config;
 use exo_tests::process::{self, Member, PATIENCE, Place, Ring, free_ports};
 use serde_json::{Value, json};
-use server::HubServer;
+use server::{Fault, HubServer, On};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
@@ -249,4 +249,56 @@ fn who_does_not_share_gives_and_takes_nothing() {
     assert_eq!(download(&ring, 0)["state"], "done");
     assert_eq!(download(&ring, 1)["state"], "done");
     assert_eq!(bodies(&hub), 2);
+}
+
+/// What node 1 says of a download of node 2, once that is in this state.
+fn seen_by_another(ring: &Ring, state: &str) -> Value {
+    let begun = Instant::now();
+    loop {
+        let (_, body) = process::get(ring.nodes[0].api, "/v1/downloads").expect("a reply");
+        let list: Value = serde_json::from_str(&body).expect("JSON");
+        assert_eq!(list["downloads"], json!([]), "it fetches nothing itself");
+        let told = &list["ring"][0];
+        if told["state"] == state && (state != "downloading" || told["total"] != 0) {
+            return told.clone();
+        }
+        assert!(begun.elapsed() < PATIENCE, "{list}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn the_ring_sees_how_far_a_download_is() {
+    let hub = hub();
+    let ring = ring(&hub, 2, &[]);
+    hub.fault(On::Large, Fault::Stall(10_000), usize::MAX);
+    let wanted = json!({"model": REPO});
+    let (status, body) =
+        process::post(ring.nodes[1].api, "/v1/downloads", &wanted).expect("a reply");
+    assert_eq!(status, 202, "{body}");
+    let told = seen_by_another(&ring, "downloading");
+    assert_eq!(told["node_id"], "node-2");
+    assert_eq!(
+        (&told["model"], &told["layers"]),
+        (&json!(REPO), &Value::Null)
+    );
+    assert!(told["bytes"].as_u64() < told["total"].as_u64(), "{told}");
+    // The same for people, for the Python nodes' scripts, and in numbers.
+    let looked = |index: usize, path: &str| -> Value {
+        let (_, body) = process::get(ring.nodes[index].api, path).expect("a reply");
+        serde_json::from_str(&body).expect("JSON")
+    };
+    let peer = &looked(0, "/v1/status")["peers"][0];
+    assert_eq!(peer["downloads"][0]["state"], "downloading", "{peer}");
+    let own = &looked(1, "/v1/status")["downloads"][0];
+    assert_eq!(own["model"], REPO);
+    for index in 0..2 {
+        let progress = &looked(index, "/v1/download/progress")["node-2"];
+        assert_eq!(progress["repo_id"], REPO, "{progress}");
+        assert_eq!(progress["status"], "in_progress");
+    }
+    hub.heal();
+    let told = seen_by_another(&ring, "done");
+    assert_eq!(told["bytes"], told["total"]);
+    assert_eq!(looked(0, "/v1/download/progress"), json!({}));
 }

@@ -15,7 +15,7 @@ mod server;
 use exo_tests::process::browser::{Browser, ENTER, ESCAPE};
 use exo_tests::process::stand::{CPU, say};
 use exo_tests::process::story::{answer, chat};
-use exo_tests::process::{NodeProcess, free_ports};
+use exo_tests::process::{NodeProcess, free_ports, post};
 use serde_json::{Value, json};
 use server::{Fault, HubServer, On};
 use std::path::Path;
@@ -245,5 +245,54 @@ fn a_node_with_a_key_is_asked_with_it() {
         browser.value("document.querySelector('dialog') === null"),
         true
     );
+    assert_eq!(browser.console(), Vec::<String>::new());
+}
+
+#[test]
+fn what_another_node_fetches_is_seen() {
+    let Some(browser) = browser() else { return };
+    let hub = HubServer::start();
+    let stories = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/stories");
+    hub.put_folder(REPO, &stories);
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("hub-endpoint"), hub.endpoint()).unwrap();
+    let node = node(&[], folder.path());
+    let ports = free_ports(2);
+    let (host, port) = (
+        node.address.ip().to_string(),
+        node.address.port().to_string(),
+    );
+    let peer = [
+        "--discovery-module",
+        "direct",
+        "--peer-host",
+        &host,
+        "--peer-port",
+        &port,
+    ];
+    let flags = [&CPU[..], &peer].concat();
+    let other = NodeProcess::start("node-2", ports[0], ports[1], &flags, folder.path());
+    other.wait_for_words("/v1, ready", 0);
+    open(&browser, &node);
+    browser.wait("document.getElementById('live').dataset.state === 'live'");
+
+    hub.fault(On::Large, Fault::Stall(STALLED), 100);
+    let (status, body) = post(other.api, "/v1/downloads", &json!({"model": MODEL})).unwrap();
+    assert_eq!(status, 202, "{body}");
+    let task = format!(
+        "[...document.querySelectorAll('.task')].find((task) =>
+           task.querySelector('.task-what').textContent === 'downloading {MODEL} on node-2'
+           && task.querySelector('progress').value > 0)"
+    );
+    browser.wait(&task);
+    browser.click("#open-models");
+    fill(&browser, "input[type=search]", MODEL);
+    row(
+        &browser,
+        "!bar && facts.includes('node-2: ') && facts.includes('MiB of 6.9 MiB')",
+    );
+    hub.heal();
+    row(&browser, "!facts.includes('node-2')");
+    browser.wait("!document.querySelector('.task')");
     assert_eq!(browser.console(), Vec::<String>::new());
 }

@@ -7,6 +7,7 @@ use crate::downloads::{BeginError, DownloadState, Item};
 use crate::library::{Listed, Place};
 use exo_models::hub::{HubError, HubName, Part};
 use exo_protocol::Command;
+use exo_protocol::wire::{self, Download};
 use serde_json::{Value, json};
 
 /// The models that can be asked, in OpenAI's shape.
@@ -63,10 +64,44 @@ fn shown(app: &App, listed: &Listed) -> Value {
     })
 }
 
-/// What comes, came, or failed to come since this node began.
+/// What comes, came, or failed to come since this node began; and what its peers say of theirs.
 pub(super) fn downloads(app: &App) -> Value {
     let items: Vec<Value> = app.downloads().list().iter().map(item_json).collect();
-    json!({"downloads": items})
+    let status = app.status();
+    let peers = status.peers.iter().filter_map(|peer| {
+        let node = peer.node.as_ref()?;
+        let mut all = Vec::new();
+        for download in &peer.downloads {
+            let mut told = ring_json(download);
+            told["node_id"] = json!(node.as_str());
+            all.push(told);
+        }
+        Some(all)
+    });
+    json!({"downloads": items, "ring": peers.flatten().collect::<Value>()})
+}
+
+/// A download of whichever node in the API's shape.
+pub(super) fn ring_json(download: &Download) -> Value {
+    let shard = &download.shard;
+    let error = match &download.state {
+        wire::DownloadState::Failed(error) => Some(error),
+        _ => None,
+    };
+    json!({
+        "model": shard.model.as_str(),
+        // Of all layers nobody has to know how many there are.
+        "layers": (shard.layers > 0).then(|| json!({
+            "start": shard.start,
+            "end": shard.end,
+            "layers": shard.layers,
+        })),
+        "state": DownloadState::of(&download.state).word(),
+        "bytes": download.done,
+        "total": download.total,
+        "bytes_per_second": download.speed,
+        "error": error,
+    })
 }
 
 /// A download in the API's shape.

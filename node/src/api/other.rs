@@ -9,6 +9,7 @@ use crate::downloads::{DownloadState, Item};
 use crate::library::{Listed, Place};
 use exo_models::hub::{HubName, Part};
 use exo_models::{ToolFormat, registry};
+use exo_protocol::wire::Download;
 use serde_json::{Map, Value, json};
 use std::io::{self, Write};
 use std::time::Duration;
@@ -131,12 +132,11 @@ fn answer(app: &App, bytes: &[u8], route: Other) -> Result<Reply, ApiError> {
         Other::Initial => initial(app),
         Other::Pool => return Ok(pool(app)),
         Other::Progress => {
-            let under_way = app.downloads().under_way();
-            let mut nodes = Map::new();
-            if let Some(item) = under_way.first() {
-                nodes.insert(app.node().to_string(), progress(item));
-            }
-            Value::Object(nodes)
+            let status = app.status();
+            let told = status.downloading();
+            let told = told.map(|(node, download)| (node.to_string(), progress(download)));
+            // One of each node, as there: the last.
+            Value::Object(told.collect())
         }
         Other::Download | Other::Pull => {
             let model = named(bytes)?;
@@ -323,23 +323,21 @@ fn pooled(listed: &Listed, items: &[Item]) -> Value {
     })
 }
 
-fn progress(item: &Item) -> Value {
-    let name = HubName::parse(&item.model);
-    json!({
-        "repo_id": name.map_or_else(|_| item.model.clone(), |name| name.repo),
-        "downloaded_bytes": item.bytes,
-        "total_bytes": item.total,
-        "overall_speed": item.speed.unwrap_or(0.0),
-        "overall_eta": item.left.map_or(0.0, |left| left.as_secs_f64()),
-        "status": "in_progress",
-        // Files are no business of the API.
-        "file_progress": {},
-    })
+/// A download as the Python nodes tell it, their names of repositories included.
+fn progress(download: &Download) -> Value {
+    let mut text = Vec::new();
+    download.to_progress().write(&mut text);
+    let mut told: Value = serde_json::from_slice(&text).unwrap_or_default();
+    if let Ok(name) = HubName::parse(&download.shard.model) {
+        told["repo_id"] = json!(name.repo);
+    }
+    told
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use exo_protocol::Shard;
 
     #[test]
     fn the_pool_tells_how_much_is_here() {
@@ -354,6 +352,7 @@ mod tests {
         let item = Item {
             number: 1,
             model: "me/tiny".to_owned(),
+            shard: Shard::new("me/tiny".into(), 0..2, 4).unwrap(),
             state: DownloadState::Downloading,
             bytes: 500,
             total: 2000,
@@ -378,7 +377,7 @@ mod tests {
         assert_eq!(pool(&listed, &[]), (false, [0.0; 3]));
 
         let [item] = items;
-        let told = progress(&item);
+        let told = progress(&item.to_ring());
         assert_eq!(told["repo_id"], "me/tiny");
         assert_eq!(
             (&told["overall_speed"], &told["overall_eta"]),

@@ -1,6 +1,7 @@
 //! What can be looked at: models, the ring, this node.
 
 use super::error::ApiError;
+use super::models::ring_json;
 use crate::app::App;
 use crate::plan;
 use exo_protocol::node::{AddressStatus, HopStatus, PeerStatus, Status};
@@ -82,6 +83,7 @@ fn status_json(status: &Status) -> Value {
         "peers": status.peers.iter().map(peer_json).collect::<Vec<_>>(),
         "requests": requests,
         "shards": shards,
+        "downloads": status.downloads.iter().map(ring_json).collect::<Vec<_>>(),
         "connections": status.connections,
         "queued": status.queued,
         "calls": status.calls,
@@ -114,6 +116,7 @@ fn peer_json(peer: &PeerStatus) -> Value {
         "rtt_ms": peer.rtt.map(milliseconds),
         "goodput_bytes_per_s": peer.goodput,
         "hops": hops_json(&peer.hops),
+        "downloads": peer.downloads.iter().map(ring_json).collect::<Vec<_>>(),
         "addresses": peer.addresses.iter().map(address_json).collect::<Vec<_>>(),
     })
 }

@@ -40,7 +40,7 @@ impl Downloads {
     /// # Errors
     /// As [`Downloads::begin`].
     pub fn follow(&self, model: &str, part: Part) -> Result<Following, BeginError> {
-        let item = self.enter(model, part, true)?;
+        let item = self.enter(super::item::whole(model), part, true)?;
         let shared = Arc::clone(&self.shared);
         Ok(Following { shared, item })
     }
@@ -67,16 +67,16 @@ impl Entry {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::downloads::DownloadState;
     use exo_models::hub::{Hub, HubOptions};
     use std::net::TcpListener;
 
-    const MODEL: &str = "me/model";
+    pub(in crate::downloads) const MODEL: &str = "me/model";
 
     /// Downloads from a hub that says nothing.
-    fn downloads() -> (TcpListener, tempfile::TempDir, Downloads) {
+    pub(in crate::downloads) fn downloads() -> (TcpListener, tempfile::TempDir, Downloads) {
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
         let cache = tempfile::tempdir().unwrap();
         let mut options = HubOptions::new(cache.path().to_owned());

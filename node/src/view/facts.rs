@@ -2,6 +2,7 @@
 
 use crate::engines;
 use exo_protocol::node::RequestStatus;
+use exo_protocol::wire::Download;
 use exo_protocol::{Shard, Stage, Status};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,6 +22,8 @@ pub(crate) struct Facts {
     pub(crate) rings: Vec<RingFacts>,
     /// Layers that this node loads.
     pub(crate) loads: Vec<(String, u64, u64)>,
+    /// Downloads under way, with the node that fetches.
+    pub(crate) downloads: Vec<(String, Download)>,
     /// Layers that this node has.
     pub(crate) shards: Vec<StageFacts>,
     /// Whether this node's engine computes.
@@ -161,6 +164,10 @@ impl Facts {
             loads: loads
                 .into_iter()
                 .map(|(shard, done, total)| (shard.to_string(), done, total))
+                .collect(),
+            downloads: status
+                .downloading()
+                .map(|(node, download)| (node.to_string(), download.clone()))
                 .collect(),
             shards: shards
                 .map(|shard| StageFacts::of(&status.node, shard))

@@ -1,6 +1,7 @@
 //! What is shown: texts and numbers as people read them, without any terminal.
 
 use super::facts::{Facts, NodeFacts, RequestFacts, RingFacts, StageFacts};
+use crate::downloads;
 use crate::terminal::printable;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -136,8 +137,11 @@ impl Model {
     /// Whether anything is under way that changes by itself.
     #[cfg(any(feature = "tui", test))]
     pub(crate) fn busy(facts: &Facts) -> bool {
-        !(facts.requests.is_empty() && facts.loads.is_empty() && facts.jobs.is_empty())
-            || facts.computing
+        let idle = facts.requests.is_empty()
+            && facts.loads.is_empty()
+            && facts.jobs.is_empty()
+            && facts.downloads.is_empty();
+        !idle || facts.computing
     }
 
     fn remember(&mut self, facts: &Facts) {
@@ -269,12 +273,22 @@ impl Model {
             what: job.clone(),
             ..Task::default()
         }));
+        for (node, download) in &facts.downloads {
+            let at = match *node == facts.node {
+                true => String::new(),
+                false => format!(" on {node}"),
+            };
+            tasks.push(Task {
+                what: format!("downloading {}{at}", downloads::what(&download.shard)),
+                how_far: downloads::told_far(download),
+                done: Some(thousandths(download.done, download.total)),
+            });
+        }
         for (shard, done, total) in &facts.loads {
-            let part = done.saturating_mul(1000).checked_div(*total).unwrap_or(0);
             tasks.push(Task {
                 what: format!("loading {shard}"),
                 how_far: format!("{} of {} MiB", done >> 20, total >> 20),
-                done: Some(u16::try_from(part.min(1000)).unwrap_or(1000)),
+                done: Some(thousandths(*done, *total)),
             });
         }
         (tasks, sum)
@@ -326,6 +340,13 @@ fn task(request: &RequestFacts, rate: Option<f64>) -> Task {
         how_far: far + &rate.unwrap_or_default(),
         done: None,
     }
+}
+
+/// How much of a total that is.
+fn thousandths(done: u64, total: u64) -> u16 {
+    let part = u128::from(done).saturating_mul(1000);
+    let part = part.checked_div(total.into()).unwrap_or(0);
+    u16::try_from(part.min(1000)).unwrap_or(1000)
 }
 
 /// A text without what moves a terminal's cursor.

@@ -63,6 +63,17 @@ impl Status {
         };
         nodes.iter().enumerate().all(pairs)
     }
+
+    /// All downloads under way that it knows of, with the node that fetches: its own first.
+    pub fn downloading(&self) -> impl Iterator<Item = (&NodeId, &Download)> {
+        let own = self.downloads.iter().map(|it| (&self.node, it));
+        let others = self.peers.iter().filter_map(|peer| {
+            let node = peer.node.as_ref()?;
+            Some(peer.downloads.iter().map(move |it| (node, it)))
+        });
+        let all = own.chain(others.flatten());
+        all.filter(|(_, download)| !download.is_over())
+    }
 }
 
 /// One peer.

@@ -4,7 +4,10 @@ use crate::common::{Tally, hex, items, load, sorted, text};
 use crate::fields::{fields, kind};
 use crate::rules::{Payload, TABLE, why_different, why_refused};
 use bytes::Bytes;
-use exo_protocol::wire::{DecodeLimits, Decoder, Encoder, Message, decode_payload, encode_payload};
+use exo_protocol::wire::{
+    DecodeLimits, Decoder, Download, Encoder, Message, decode_payload, encode_payload,
+};
+use serde_json::{Value, json};
 
 /// Every message of a stream, and whether it ends inside a frame.
 pub(crate) fn decode_all(stream: &[u8]) -> (Vec<Message>, Result<bool, String>) {
@@ -82,4 +85,52 @@ fn frames_mean_and_are_the_same() {
     // Nothing in our own set needs a rule.
     let rare: Vec<&str> = TABLE.iter().map(|(id, _)| *id).collect();
     tally.finish("frames", TABLE, &rare);
+}
+
+#[test]
+fn the_references_words_on_its_downloads_are_understood() {
+    let file = load("frames.json");
+    let cases = items(&file).iter();
+    let cases = cases.filter(|case| text(case, "name").starts_with("opaque_download_progress"));
+    let mut read = 0;
+    for case in cases {
+        let (name, document) = (text(case, "name"), &case["fields"]["status"]);
+        let told = Download::from_status(document.as_str().expect("a text"));
+        let (node, download) = told.expect(name);
+        let meant = &case["fields"]["status_json"]["progress"];
+        assert_eq!(
+            *node,
+            *text(&case["fields"]["status_json"], "node_id"),
+            "{name}"
+        );
+        let shard = &download.shard;
+        let layers = json!({
+            "model_id": shard.model.as_str(),
+            "start_layer": shard.start,
+            "end_layer": shard.end,
+            "n_layers": shard.layers,
+        });
+        assert_eq!(layers, meant["shard"], "{name}");
+        let bytes = (&meant["downloaded_bytes"], &meant["total_bytes"]);
+        assert_eq!(
+            (&json!(download.done), &json!(download.total)),
+            bytes,
+            "{name}"
+        );
+        assert_eq!(download.is_over(), meant["status"] == "complete", "{name}");
+        // What we write has the reference's keys, in its order, and no others.
+        let ours: Value = serde_json::from_str(&download.to_status(&node)).expect("JSON");
+        let keys = |value: &Value| -> Vec<String> {
+            value
+                .as_object()
+                .expect("an object")
+                .keys()
+                .cloned()
+                .collect()
+        };
+        assert_eq!(keys(&ours), keys(&case["fields"]["status_json"]), "{name}");
+        assert_eq!(keys(&ours["progress"]), keys(meant), "{name}");
+        read += 1;
+    }
+    assert!(read >= 3, "{read} of them");
 }

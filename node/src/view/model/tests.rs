@@ -1,4 +1,6 @@
 use super::*;
+use exo_protocol::Shard;
+use exo_protocol::wire::{Download, DownloadState};
 
 fn node(name: &str, memory: i64) -> NodeFacts {
     NodeFacts {
@@ -179,6 +181,38 @@ fn loads_have_a_part_that_is_done() {
     assert_eq!(tasks[0].how_far, "3 of 12 MiB");
     assert_eq!((tasks[0].done, tasks[1].done), (Some(250), Some(0)));
     assert!(Model::busy(&facts) && !Model::busy(&idle));
+}
+
+#[test]
+fn downloads_of_the_whole_ring_are_under_way() {
+    let mut model = Model::default();
+    let mut facts = facts();
+    let download = |layers, done| Download {
+        shard: Shard {
+            model: "me/tiny".into(),
+            start: 0,
+            end: 3,
+            layers,
+        },
+        state: DownloadState::Coming,
+        done,
+        total: 4_000_000,
+        speed: 100_000,
+    };
+    facts.downloads = vec![
+        ("b".to_owned(), download(0, 1_000_000)),
+        ("a\x1b[2J\n".to_owned(), download(8, u64::MAX)),
+    ];
+    let tasks = model.look(Instant::now(), &facts).tasks;
+    assert_eq!(tasks[0].what, "downloading me/tiny");
+    let far = "1.0 MB of 4.0 MB, 100 kB/s, 30 s left";
+    assert_eq!((&*tasks[0].how_far, tasks[0].done), (far, Some(250)));
+    assert_eq!(
+        tasks[1].what,
+        "downloading me/tiny layers 0-3 of 8 on a[2J "
+    );
+    assert_eq!(tasks[1].done, Some(1000));
+    assert!(Model::busy(&facts));
 }
 
 #[test]
