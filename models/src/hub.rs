@@ -26,6 +26,7 @@ mod holes;
 mod http;
 mod layers;
 mod layout;
+mod list;
 mod local;
 mod name;
 mod options;

@@ -133,6 +133,14 @@ impl Peers for Ring {
         }
     }
 
+    fn nodes(&self) -> Vec<String> {
+        let status = self.handle.get().map(Handle::status);
+        let peers = status.into_iter().flat_map(|status| status.peers);
+        let own = peers.filter(|peer| peer.up && peer.own);
+        own.filter_map(|peer| Some(peer.node?.to_string()))
+            .collect()
+    }
+
     fn blame(&self, name: &str, node: &str) {
         tracing::warn!("what {node} sent of {name} was wrong; it is fetched from elsewhere");
         self.tell(Command::Blame {

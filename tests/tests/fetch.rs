@@ -10,10 +10,12 @@
 #[expect(dead_code, reason = "not everything can go wrong here")]
 mod server;
 
+use exo_tests::families::tensors;
 use exo_tests::process::ring::peer_config;
 use exo_tests::process::{self, Member, PATIENCE, Place, Ring, free_ports};
 use serde_json::{Value, json};
 use server::{Fault, HubServer, On};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
@@ -28,6 +30,31 @@ fn hub() -> HubServer {
     let hub = HubServer::start();
     let stories = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/stories");
     hub.put_folder(REPO, &stories);
+    hub
+}
+
+/// The same model with each layer in a file of its own, and one for what is before and after.
+fn hub_of_many_files() -> HubServer {
+    const ONE: &str = "model.safetensors";
+    let stories = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/stories");
+    let hub = HubServer::start();
+    for beside in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
+        hub.put(REPO, beside, fs::read(stories.join(beside)).unwrap());
+    }
+    let mut files: BTreeMap<String, BTreeMap<_, _>> = BTreeMap::new();
+    for (name, tensor) in tensors::read(&stories.join(ONE)) {
+        let layer = name.strip_prefix("model.layers.");
+        let layer = layer.and_then(|rest| rest.split('.').next());
+        let file = format!("model-{}.safetensors", layer.unwrap_or("ends"));
+        files.entry(file).or_default().insert(name, tensor);
+    }
+    let mut map = BTreeMap::new();
+    for (file, tensors) in files {
+        map.extend(tensors.keys().map(|name| (name.clone(), file.clone())));
+        hub.put(REPO, &file, tensors::bytes(&tensors));
+    }
+    let index = json!({"metadata": {}, "weight_map": map}).to_string();
+    hub.put(REPO, "model.safetensors.index.json", index);
     hub
 }
 
@@ -167,16 +194,24 @@ fn part(ring: &Ring, index: usize) -> (u64, u64) {
     )
 }
 
+/// Where a node has the model.
+fn snapshot(ring: &Ring, index: usize) -> PathBuf {
+    let snapshots = format!("node-{}/hf/hub/models--me--stories/snapshots", index + 1);
+    ring.folder().join(snapshots).join(server::COMMIT)
+}
+
 /// Where a node has the weights.
 fn weights(ring: &Ring, index: usize) -> PathBuf {
-    let snapshot = ring
-        .folder()
-        .join(format!(
-            "node-{}/hf/hub/models--me--stories/snapshots",
-            index + 1
-        ))
-        .join(server::COMMIT);
-    fs::canonicalize(snapshot.join("model.safetensors")).expect("weights")
+    fs::canonicalize(snapshot(ring, index).join("model.safetensors")).expect("weights")
+}
+
+/// The files of weights that a node has whole.
+fn whole_files(ring: &Ring, index: usize) -> BTreeSet<String> {
+    let entries = fs::read_dir(snapshot(ring, index)).expect("a snapshot");
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names
+        .filter(|name| name.ends_with(".safetensors"))
+        .collect()
 }
 
 #[test]
@@ -221,6 +256,22 @@ fn without_a_hub_the_ring_has_what_one_of_it_has() {
     let item = download(&ring, 1);
     assert_eq!(item["state"], "done", "{item}\n{}", ring.nodes[1].log());
     assert!(weights(&ring, 1).is_file());
+}
+
+#[test]
+fn without_a_hub_the_ring_has_what_all_of_it_have_together() {
+    let hub = hub_of_many_files();
+    let ring = ring(&hub, 3, &[]);
+    let (status, answer) = ask(&ring, 0, REPO);
+    assert_eq!(status, 200, "{answer}");
+    let [a, b, c] = [0, 1, 2].map(|index| whole_files(&ring, index));
+    let all = &(&a | &b) | &c;
+    assert_eq!(all.len(), 9, "{all:?}");
+    assert!(&a | &b != all && &a | &c != all, "{a:?} {b:?} {c:?}");
+    drop(hub);
+    let item = download(&ring, 0);
+    assert_eq!(item["state"], "done", "{item}\n{}", ring.nodes[0].log());
+    assert_eq!(whole_files(&ring, 0), all);
 }
 
 #[test]

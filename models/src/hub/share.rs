@@ -10,16 +10,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use serde::{Deserialize, Serialize};
-
-use super::{
-    BRANCH, Hub,
-    hash::Etag,
-    http::{FileInfo, RepoInfo},
-    layout::{RepoFolder, is_commit, is_file_name},
-    local::children,
-    progress::Cancel,
-};
+use super::{Hub, hash::Etag, local::children, progress::Cancel};
 use crate::{
     parts::{self, Record},
     ranges::Ranges,
@@ -30,9 +21,6 @@ pub(super) const PIECE: u32 = 1 << 20;
 
 /// A file that is coming as a whole says so to those who want bytes that come soon: this far on.
 const NEAR: u64 = 64 << 20;
-
-/// A list of files that is longer is none.
-const MOST_LIST: usize = PIECE as usize;
 
 /// The other machines, as whoever fetches a file needs them.
 pub trait Peers: Send + Sync + fmt::Debug {
@@ -47,6 +35,9 @@ pub trait Peers: Send + Sync + fmt::Debug {
         prefer: Option<&str>,
         cancel: &Cancel,
     ) -> Option<PeerPart>;
+
+    /// Those who may have files right now.
+    fn nodes(&self) -> Vec<String>;
 
     /// What a peer sent of that file was wrong.
     fn blame(&self, name: &str, node: &str);
@@ -154,20 +145,6 @@ impl Drop for Coming {
     }
 }
 
-/// What a machine has of a repository, for another one.
-#[derive(Serialize, Deserialize)]
-struct List {
-    commit: String,
-    files: Vec<Listed>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Listed {
-    name: String,
-    hash: String,
-    size: u64,
-}
-
 impl Hub {
     /// What there is of a file that a peer wants: only files of the hub's cache, which their hash
     /// names, and lists of those.
@@ -179,7 +156,7 @@ impl Hub {
                 .unwrap_or(Shared::Absent);
         }
         let list = crate::catalog::is_repo(name)
-            .then(|| self.list(name))
+            .then(|| self.list_for_peers(name))
             .flatten();
         match list {
             Some(list) => {
@@ -262,62 +239,10 @@ impl Hub {
             }
         }
     }
-
-    /// The files of a repository that are here, whole or in part, as JSON.
-    fn list(&self, repo: &str) -> Option<Vec<u8>> {
-        let folder = RepoFolder::new(&self.options.cache, repo);
-        let commit = folder.commit(BRANCH)?;
-        let listed = |(name, path): (String, PathBuf)| {
-            let blob = fs::read_link(&path).ok()?;
-            let tag = Etag::parse(blob.file_name()?.to_str()?)?;
-            let size = plain_len(&folder.blob(&tag))?;
-            let hash = tag.as_str().to_owned();
-            Some(Listed { name, hash, size })
-        };
-        let files = children(&folder.snapshot(&commit));
-        let parts = parts::of(&folder.snapshot(&commit)).into_iter();
-        let parts = parts.map(|part| Listed {
-            name: part.name,
-            hash: part.hash,
-            size: part.record.size,
-        });
-        let files = files.into_iter().filter_map(listed).chain(parts).collect();
-        let list = serde_json::to_vec(&List { commit, files }).ok()?;
-        (list.len() <= MOST_LIST).then_some(list)
-    }
-
-    /// What a peer has of a repository.
-    pub(super) fn ask_list(
-        &self,
-        repo: &str,
-        cancel: &Cancel,
-    ) -> Option<(RepoInfo, BTreeMap<String, FileInfo>)> {
-        let peers = self.options.peers.as_deref()?;
-        let part = peers.part(repo, 0, PIECE, None, cancel)?;
-        let list: List = serde_json::from_slice(&part.bytes).ok()?;
-        if !is_commit(&list.commit) {
-            return None;
-        }
-        let mut known = BTreeMap::new();
-        for file in list.files {
-            let tag = Etag::parse(&file.hash).filter(|_| is_file_name(&file.name));
-            if let Some(tag) = tag {
-                let size = file.size;
-                known.insert(file.name, FileInfo { tag, size });
-            }
-        }
-        let files = known.iter();
-        let files = files.map(|(name, info)| (name.clone(), Some(info.size)));
-        let info = RepoInfo {
-            commit: list.commit,
-            files: files.collect(),
-        };
-        Some((info, known))
-    }
 }
 
 /// The length of a file that is no link: what a link leads to is not the cache's to give.
-fn plain_len(path: &Path) -> Option<u64> {
+pub(super) fn plain_len(path: &Path) -> Option<u64> {
     let metadata = fs::symlink_metadata(path).ok()?;
     metadata.is_file().then_some(metadata.len())
 }

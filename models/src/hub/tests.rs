@@ -2,6 +2,8 @@
 
 mod here;
 mod layers;
+mod lists;
+mod neighbours;
 mod refused;
 mod server;
 mod whole;
