@@ -220,6 +220,12 @@ impl Answer {
         self.choices.first()?.first
     }
 
+    /// Time since the question.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     /// Tokens per second of the first choice after its first.
     #[must_use]
     pub fn rate(&self) -> Option<f64> {
@@ -330,13 +336,14 @@ impl Answer {
         let Some(choice) = self.choices.get(at) else {
             return;
         };
-        let seconds = |time: Option<Duration>| time.map_or(0.0, |time| time.as_secs_f64());
+        // A first token that ends the answer is told to nobody.
+        let first = choice.first.unwrap_or_else(|| self.started.elapsed());
         tracing::info!(
             "{} answered: {} + {} tokens, {:.2} s to the first, {:.1} tokens/s ({})",
             self.model,
             self.prompt_tokens,
             finish.tokens,
-            seconds(choice.first),
+            first.as_secs_f64(),
             choice.rate(self.started).unwrap_or(0.0),
             finish.word(),
         );

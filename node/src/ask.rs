@@ -42,6 +42,9 @@ pub struct Ask {
     pub scores: Option<u8>,
     /// Whether what comes before the answer is told with it; where scores are told, with its own.
     pub echo: bool,
+    /// Whether an assistant's message at the end of a conversation is the beginning of the answer,
+    /// which goes on from there.
+    pub goes_on: bool,
 }
 
 /// What an answer is held to.
@@ -349,13 +352,15 @@ impl Ask {
         let text = match &self.input {
             Input::Chat { messages, tools } => {
                 let messages = with_system(messages, answering.system_prompt.as_deref());
+                let forced = tools.as_ref().is_some_and(|tools| tools.forced.is_some());
+                let (said, begun) = match self.goes_on && !forced {
+                    true => begun(&messages),
+                    false => (&messages[..], ""),
+                };
                 let list = tools.as_ref().map(|tools| &tools.list);
-                let text = speaker
-                    .render(&messages, list)
-                    .map_err(AskError::Conversation)?;
-                text + &tools
-                    .as_ref()
-                    .map_or_else(String::new, |tools| tools.beginning(speaker))
+                let text = speaker.render(said, list).map_err(AskError::Conversation)?;
+                let beginning = tools.as_ref().map(|tools| tools.beginning(speaker));
+                text + begun + &beginning.unwrap_or_default()
             }
             Input::Text(text) => text.clone(),
             Input::Tokens(tokens) => {
@@ -393,9 +398,41 @@ fn with_system(messages: &[ChatMessage], system: Option<&str>) -> Vec<ChatMessag
     added.into_iter().chain(messages.iter().cloned()).collect()
 }
 
+/// What was said, and how the answer to it begins: with the assistant's words at the end, if there are any.
+fn begun(messages: &[ChatMessage]) -> (&[ChatMessage], &str) {
+    match messages.split_last() {
+        Some((last, said))
+            if last.role == "assistant" && last.tool_calls.is_empty() && !said.is_empty() =>
+        {
+            (said, &last.content)
+        }
+        _ => (messages, ""),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_goes_on_from_the_assistants_words_at_the_end() {
+        let say = |role: &str| ChatMessage::new(role, role);
+        let called = ChatMessage {
+            tool_calls: vec![json!({})],
+            ..say("assistant")
+        };
+        for (messages, kept, beginning) in [
+            (vec![say("user"), say("assistant")], 1, "assistant"),
+            (vec![say("user")], 1, ""),
+            (vec![say("user"), called], 2, ""),
+            // There is nothing that this would answer.
+            (vec![say("assistant")], 1, ""),
+            (vec![], 0, ""),
+        ] {
+            let (said, begun) = begun(&messages);
+            assert_eq!((said.len(), begun), (kept, beginning), "{messages:?}");
+        }
+    }
 
     #[test]
     fn the_operators_system_message_comes_first_and_only_once() {

@@ -50,6 +50,7 @@ fn parse(bytes: &[u8]) -> Result<Wish<Completion>, ApiError> {
         format: None,
         scores,
         echo: fields.boolean("echo")?.unwrap_or(false),
+        goes_on: false,
     };
     let dialect = Completion {
         id: format!("cmpl-{}", random::uuid()),
@@ -183,6 +184,10 @@ impl Completion {
 }
 
 impl Dialect for Completion {
+    fn asked_in(&self) -> &'static str {
+        "prompt"
+    }
+
     fn begin(&mut self, info: &Info) -> String {
         // With scores the prompt comes when its own are there.
         if info.echo.is_empty() || self.scored.is_some() {

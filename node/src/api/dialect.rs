@@ -5,6 +5,7 @@ use super::http::Reply;
 use crate::answer::TokenScore;
 use exo_protocol::FinishReason;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// How one API writes answers. What a stream is told comes in this order: [`begin`](Self::begin),
 /// [`part`](Self::part) and [`finish`](Self::finish) of each choice, [`end`](Self::end); or
@@ -13,6 +14,11 @@ pub(super) trait Dialect {
     /// What a streamed body is.
     fn content_type(&self) -> &'static str {
         "text/event-stream"
+    }
+
+    /// The field of a request that holds what is asked.
+    fn asked_in(&self) -> &'static str {
+        "messages"
     }
 
     /// How a silent stream shows that it is alive; clients skip it.
@@ -31,6 +37,9 @@ pub(super) trait Dialect {
 
     /// The end of a choice.
     fn finish(&mut self, info: &Info, choice: usize, ending: &Ending) -> String;
+
+    /// What the answer took until its first token, if there was one, and in all; told before its end.
+    fn timed(&mut self, _first: Option<Duration>, _all: Duration) {}
 
     /// The end of all.
     fn end(&mut self, info: &Info, usage: Usage) -> String;

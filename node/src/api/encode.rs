@@ -20,7 +20,9 @@ pub(super) fn handle(app: &App, bytes: &[u8]) -> Result<Reply, ApiError> {
         },
         ..Ask::default()
     };
-    let (prompt, tokens) = app.encode(&ask).map_err(|error| refusal(&error))?;
+    let (prompt, tokens) = app
+        .encode(&ask)
+        .map_err(|error| refusal(&error, "messages"))?;
     let value = json!({
         "length": prompt.chars().count(),
         "num_tokens": tokens.len(),

@@ -9,6 +9,6 @@ pub(super) use messages::messages;
 
 pub(super) use reply::{ChatReply, FINGERPRINT, last_events, logprob, scored};
 pub(super) use request::{
-    ChatRequest, STOPS, choices, include_usage, json_schema, likeliest, shaping,
+    ChatRequest, STOPS, caching, choices, include_usage, json_schema, likeliest, metadata, shaping,
 };
 pub(super) use tools::tools;

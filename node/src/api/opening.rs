@@ -21,12 +21,14 @@ const LATEST: Duration = Duration::from_secs(60);
 ///
 /// While a model comes, `alive` is told how far it is, many times a second. Who is `whole` waits no
 /// longer than an answer may take, and hears at once if that will not be enough: clients that see
-/// nothing for minutes rather give up. A stream waits as long as an answer may take.
+/// nothing for minutes rather give up. A stream waits as long as an answer may take. `asked_in` is the
+/// field that holds the question.
 pub(super) fn open(
     app: &App,
     ask: &Ask,
     request: &Request,
     whole: bool,
+    asked_in: &str,
     alive: &mut dyn FnMut() -> io::Result<()>,
 ) -> io::Result<Option<Result<Answer, ApiError>>> {
     let until = Instant::now() + app.answering().timeout;
@@ -34,7 +36,7 @@ pub(super) fn open(
     loop {
         let item = match app.ask(ask, &request.mark) {
             Err(AskError::Downloading(item)) if !came => item,
-            asked => return Ok(Some(asked.map_err(|error| refusal(&error)))),
+            asked => return Ok(Some(asked.map_err(|error| refusal(&error, asked_in)))),
         };
         loop {
             let now = app.downloads().wait(item.number, LOOK);

@@ -56,11 +56,12 @@ pub(super) fn serve<D: Dialect>(
             mut dialect,
         }) => {
             let mut door = Door::new(responder);
+            let field = dialect.asked_in();
             let mut alive = || match stream {
                 true => door.keep_alive(&dialect),
                 false => Ok(()),
             };
-            match opening::open(app, &ask, request, !stream, &mut alive) {
+            match opening::open(app, &ask, request, !stream, field, &mut alive) {
                 Err(error) => Err(error),
                 Ok(None) => Ok(()),
                 Ok(Some(Err(error))) => {
@@ -156,12 +157,13 @@ impl Course {
                 Progress::Finished(finish) => {
                     choice.ending = self.ending(at, finish);
                     if self.over() {
+                        dialect.timed(self.answer.first_token(), self.answer.elapsed());
                         let value = dialect.whole(&self.info, &choices, self.usage());
                         return door.send(&Reply::json(200, &value));
                     }
                 }
                 Progress::Failed(error) => {
-                    return door.refuse(dialect, &failure(&error));
+                    return door.refuse(dialect, &failure(&error, dialect.asked_in()));
                 }
             }
         }
@@ -177,7 +179,7 @@ impl Course {
         let mut next = loop {
             match self.answer.next_of(LOOK) {
                 (_, Progress::Failed(error)) => {
-                    return door.refuse(dialect, &failure(&error));
+                    return door.refuse(dialect, &failure(&error, dialect.asked_in()));
                 }
                 (_, Progress::Waiting) if client.gone() => return Ok(()),
                 (_, Progress::Waiting) if door.begun.elapsed() < FIRST_SIGN => {}
@@ -201,10 +203,13 @@ impl Course {
                     let ending = self.ending(choice, finish);
                     out.write(&dialect.finish(&self.info, choice, &ending))?;
                     if self.over() {
+                        dialect.timed(self.answer.first_token(), self.answer.elapsed());
                         return out.write(&dialect.end(&self.info, self.usage()));
                     }
                 }
-                Progress::Failed(error) => return out.write(&dialect.fail(&failure(&error))),
+                Progress::Failed(error) => {
+                    return out.write(&dialect.fail(&failure(&error, dialect.asked_in())));
+                }
             }
             if client.gone() {
                 return Ok(());
@@ -336,7 +341,8 @@ impl Stream {
 }
 
 /// A question that was not put.
-pub(super) fn refusal(error: &AskError) -> ApiError {
+/// `asked_in` is the field that holds what is asked.
+pub(super) fn refusal(error: &AskError, asked_in: &str) -> ApiError {
     let message = error.to_string();
     match error {
         AskError::Model(LibraryError::NotFound { .. }) => {
@@ -350,12 +356,12 @@ pub(super) fn refusal(error: &AskError) -> ApiError {
         AskError::Conversation(ModelError::Tokenizer { .. }) => {
             ApiError::new(500, "model_broken", message)
         }
-        AskError::Conversation(_) => ApiError::field("messages", message),
+        AskError::Conversation(_) => ApiError::field(asked_in, message),
         AskError::Format { field, .. } => ApiError::unsupported(*field, message),
         AskError::Echo { .. } => ApiError::unsupported("logprobs", message),
         AskError::Token { field, .. } => ApiError::field(*field, message),
         AskError::TooLong { .. } => {
-            ApiError::new(400, "context_length_exceeded", message).with_param("messages")
+            ApiError::new(400, "context_length_exceeded", message).with_param(asked_in)
         }
         AskError::Command(CommandError::Busy) => ApiError::new(503, "busy", message),
         AskError::Command(CommandError::Leaving) => ApiError::new(503, "leaving", message),
@@ -364,7 +370,7 @@ pub(super) fn refusal(error: &AskError) -> ApiError {
 }
 
 /// An answer that did not come.
-fn failure(error: &AnswerError) -> ApiError {
+fn failure(error: &AnswerError, asked_in: &str) -> ApiError {
     let (status, code) = match error {
         AnswerError::Failed(Failure::TimedOut { .. }) | AnswerError::Silent(_) => (504, "timeout"),
         AnswerError::Failed(Failure::PeerLost { .. }) => (502, "peer_lost"),
@@ -378,7 +384,11 @@ fn failure(error: &AnswerError) -> ApiError {
         | AnswerError::Stopped => (503, "stopping"),
         AnswerError::Rejected(Rejection::Busy(_)) => (503, "busy"),
         AnswerError::Rejected(Rejection::Sampling(_)) => (400, "unsupported_parameter"),
-        AnswerError::Rejected(Rejection::EmptyPrompt) => (400, "empty_prompt"),
+        AnswerError::Rejected(Rejection::EmptyPrompt) => {
+            return ApiError::new(400, "empty_prompt", error.to_string()).with_param(asked_in);
+        }
+        // A node that was given layers is not there yet, or they are another model's.
+        AnswerError::Rejected(Rejection::Pinned(_)) => (503, "layers_do_not_fit"),
         AnswerError::Failed(_) | AnswerError::Rejected(_) | AnswerError::Text(_) => {
             (500, "internal_error")
         }

@@ -192,6 +192,20 @@ fn mistakes_are_the_clients() {
 }
 
 #[test]
+fn layers_of_a_node_that_is_away_are_no_fault_of_this_one() {
+    let node = Node::start(
+        "--inference-engine cpu --threads 1 --default-model stories --layers alone=0-3,other=4-7",
+    );
+    let refused = node.chat(&plain());
+    assert_eq!(
+        refused.error(),
+        (503, json!("layers_do_not_fit"), Value::Null),
+        "{}",
+        refused.body
+    );
+}
+
+#[test]
 fn the_node_can_be_looked_at() {
     let node = Node::dummy();
     for path in ["/health", "/healthcheck"] {

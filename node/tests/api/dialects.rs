@@ -17,7 +17,15 @@ fn plain(text: &str) -> String {
             out.push_str(line);
             continue;
         };
-        for name in ["id", "created", "created_at", "total_duration"] {
+        for name in [
+            "id",
+            "created",
+            "created_at",
+            "total_duration",
+            "load_duration",
+            "prompt_eval_duration",
+            "eval_duration",
+        ] {
             if let Some(field) = value.get_mut(name) {
                 *field = json!("?");
             }
@@ -156,6 +164,9 @@ fn ollama() {
                 value["total_duration"] = json!("?");
                 value["prompt_eval_count"] = json!(1);
                 value["eval_count"] = json!(2);
+                for name in ["load_duration", "prompt_eval_duration", "eval_duration"] {
+                    value[name] = json!("?");
+                }
             }
             value.to_string()
         };
@@ -173,7 +184,49 @@ fn ollama() {
         assert!(refused.json()["error"].is_string(), "{}", refused.body);
     }
     let tags = node.get("/api/tags").json();
-    assert_eq!(tags["models"][0]["name"], "dummy");
+    let model = &tags["models"][0];
+    assert_eq!(model["name"], "dummy");
+    // Their command line cuts it without looking.
+    assert_eq!(model["digest"].as_str().map(str::len), Some(64), "{model}");
+    for (path, said) in [
+        ("/api/chat", json!({"role": "assistant", "content": ""})),
+        ("/api/generate", json!("")),
+    ] {
+        // What `ollama run` sends before it lets anybody type.
+        let loaded = post(&node, path, &json!({"model": "dummy"})).json();
+        assert_eq!(
+            (&loaded["done"], &loaded["done_reason"]),
+            (&json!(true), &json!("load")),
+            "{path}"
+        );
+        assert!(
+            [&loaded["message"], &loaded["response"]].contains(&&said),
+            "{loaded}"
+        );
+    }
+}
+
+#[test]
+fn an_answer_goes_on_from_what_the_client_put_in_its_mouth() {
+    let node = Node::start("--inference-engine cpu --threads 1 --default-model stories");
+    let question = json!({"role": "user", "content": "Tell me a story about a fox."});
+    let ask = |path: &str, messages: Value| {
+        let body = json!({
+            "messages": messages, "max_tokens": 12, "stream": false, "temperature": 0,
+            "options": {"num_predict": 12, "temperature": 0},
+        });
+        let told = post(&node, path, &body).json();
+        let text = told.pointer("/content/0/text");
+        let text = text.or_else(|| told.pointer("/message/content"));
+        text.and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
+    for path in ["/v1/messages", "/api/chat"] {
+        let whole = ask(path, json!([question]));
+        let (begun, rest) = whole.split_at(whole.find(" time").unwrap());
+        let begun = json!({"role": "assistant", "content": begun});
+        let further = ask(path, json!([question, begun]));
+        assert!(further.starts_with(rest), "{path}: {whole:?}, {further:?}");
+    }
 }
 
 #[test]

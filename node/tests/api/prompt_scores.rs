@@ -142,3 +142,34 @@ fn too_long_a_prompt_is_refused_with_both_numbers() {
         refused.body
     );
 }
+
+#[test]
+fn what_is_too_long_or_empty_is_named_as_the_client_named_it() {
+    let node = stories();
+    let long = "Once ".repeat(600);
+    for (path, name, question, code) in [
+        (
+            "/v1/chat/completions",
+            "messages",
+            json!([{"role": "user", "content": long}]),
+            "context_length_exceeded",
+        ),
+        (
+            "/v1/completions",
+            "prompt",
+            json!(long),
+            "context_length_exceeded",
+        ),
+        (
+            "/v1/responses",
+            "input",
+            json!(long),
+            "context_length_exceeded",
+        ),
+        ("/v1/completions", "prompt", json!(""), "empty_prompt"),
+    ] {
+        let body = json!({name: question}).to_string();
+        let refused = node.call("POST", path, "", &body);
+        assert_eq!(refused.error(), (400, json!(code), json!(name)), "{path}");
+    }
+}

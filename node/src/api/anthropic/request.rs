@@ -35,13 +35,35 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Wish<MessageReply>, ApiError> {
         top_k: fields.top_k("top_k")?,
         stop: fields.stops("stop_sequences", STOPS)?,
         format: format(&fields)?,
+        goes_on: true,
         ..Ask::default()
     };
+    check_beginning(&ask)?;
     Ok(Wish {
         ask,
         stream: fields.boolean("stream")?.unwrap_or(false),
         dialect: MessageReply::new(),
     })
+}
+
+/// An answer may begin with what the last message says. Anthropic's refuses what cannot be gone on
+/// with, and so do we.
+fn check_beginning(ask: &Ask) -> Result<(), ApiError> {
+    let Input::Chat { messages, tools } = &ask.input else {
+        return Ok(());
+    };
+    let Some(last) = messages.last().filter(|last| last.role == "assistant") else {
+        return Ok(());
+    };
+    let forced = tools.as_ref().is_some_and(|tools| tools.forced.is_some());
+    let why = if ask.format.is_some() || forced {
+        "a format, or a tool that is to be called, leaves no choice how the answer begins"
+    } else if last.content.ends_with(char::is_whitespace) {
+        "the assistant's last message must not end with white space"
+    } else {
+        return Ok(());
+    };
+    Err(ApiError::field("messages", format!("messages: {why}")))
 }
 
 /// The schema that the answer is held to: `output_config.format`, or `output_format` by its first

@@ -6,13 +6,17 @@ use crate::api::error::ApiError;
 use crate::api::http::Reply;
 use exo_protocol::FinishReason;
 use serde_json::{Value, json};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How Ollama's answers are written.
 pub(in crate::api) struct OllamaReply {
     kind: Kind,
     begun: Instant,
     reason: &'static str,
+    /// Nothing was asked but that the model is there.
+    load: bool,
+    /// Until the first token, and in all.
+    took: Option<(Duration, Duration)>,
 }
 
 impl OllamaReply {
@@ -21,6 +25,16 @@ impl OllamaReply {
             kind,
             begun: Instant::now(),
             reason: "stop",
+            load: false,
+            took: None,
+        }
+    }
+
+    /// What is told of a model that was only loaded.
+    pub(super) fn of_load(kind: Kind) -> Self {
+        Self {
+            load: true,
+            ..Self::new(kind)
         }
     }
 
@@ -45,11 +59,22 @@ impl OllamaReply {
 
     fn done(&self, mut value: Value, usage: Usage) -> Value {
         value["done"] = json!(true);
-        value["done_reason"] = json!(self.reason);
-        let elapsed = u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        value["total_duration"] = json!(elapsed);
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let all = self.begun.elapsed();
+        value["done_reason"] = json!(if self.load { "load" } else { self.reason });
+        value["total_duration"] = json!(nanos(all));
+        if self.load {
+            value["load_duration"] = json!(nanos(all));
+            return value;
+        }
         value["prompt_eval_count"] = json!(usage.prompt);
         value["eval_count"] = json!(usage.completion);
+        // Clients tell the speed by these.
+        if let Some((first, answer)) = self.took {
+            value["load_duration"] = json!(nanos(all.saturating_sub(answer)));
+            value["prompt_eval_duration"] = json!(nanos(first));
+            value["eval_duration"] = json!(nanos(answer.saturating_sub(first)));
+        }
         value
     }
 
@@ -86,6 +111,9 @@ impl Dialect for OllamaReply {
     }
 
     fn part(&mut self, info: &Info, _: usize, part: &Part) -> String {
+        if self.load {
+            return String::new();
+        }
         line(&match part {
             Part::Text(text) => self.object(info, text, &[]),
             Part::Call(call) => self.object(info, "", std::slice::from_ref(call)),
@@ -95,6 +123,10 @@ impl Dialect for OllamaReply {
     fn finish(&mut self, _: &Info, _: usize, ending: &Ending) -> String {
         self.remember(ending);
         String::new()
+    }
+
+    fn timed(&mut self, first: Option<Duration>, all: Duration) {
+        self.took = Some((first.unwrap_or(all), all));
     }
 
     fn end(&mut self, info: &Info, usage: Usage) -> String {
@@ -109,6 +141,9 @@ impl Dialect for OllamaReply {
         let Some(whole) = choices.first() else {
             return Value::Null;
         };
+        if self.load {
+            return self.done(self.object(info, "", &[]), usage);
+        }
         self.remember(&whole.ending);
         self.done(self.object(info, &whole.text, &whole.calls), usage)
     }
@@ -119,7 +154,7 @@ impl Dialect for OllamaReply {
 }
 
 /// Seconds since 1970 as `2026-11-28T20:00:00Z`.
-fn rfc3339(seconds: u64) -> String {
+pub(super) fn rfc3339(seconds: u64) -> String {
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     // Civil from days, in eras of 400 years that begin on the first of March.
     let shifted = days + 719_468;

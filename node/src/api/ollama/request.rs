@@ -32,6 +32,15 @@ pub(super) fn parse(bytes: &[u8], kind: Kind) -> Result<Wish<OllamaReply>, ApiEr
     if images.is_some_and(|images| !images.is_empty()) {
         return Err(fields.unsupported("images", "only text is understood here"));
     }
+    let asks = match kind {
+        Kind::Chat => fields
+            .list("messages")?
+            .is_some_and(|list| !list.is_empty()),
+        Kind::Generate => fields.text("prompt")?.is_some_and(|text| !text.is_empty()),
+    };
+    if !asks {
+        return load(&fields, kind);
+    }
     let input = match kind {
         Kind::Chat => Input::Chat {
             messages: messages(&fields)?,
@@ -65,11 +74,37 @@ pub(super) fn parse(bytes: &[u8], kind: Kind) -> Result<Wish<OllamaReply>, ApiEr
         format: format(&fields)?,
         scores: None,
         echo: false,
+        goes_on: true,
     };
     Ok(Wish {
         ask,
         stream: fields.boolean("stream")?.unwrap_or(true),
         dialect: OllamaReply::new(kind),
+    })
+}
+
+/// Who asks nothing wants the model to be ready. It is when it has said something, whatever that is.
+fn load(fields: &Fields<'_>, kind: Kind) -> Result<Wish<OllamaReply>, ApiError> {
+    let at_once = fields.get("keep_alive").is_some_and(|time| {
+        let text = time
+            .as_str()
+            .map(|text| text.trim_end_matches(char::is_alphabetic));
+        time.as_f64() == Some(0.0) || text == Some("0")
+    });
+    if at_once {
+        let why = "models leave this node when nobody used them for its --keep-alive";
+        return Err(fields.unsupported("keep_alive", why));
+    }
+    let ask = Ask {
+        model: fields.text("model")?,
+        input: vec![ChatMessage::new("user", "")].into(),
+        max_tokens: Some(1),
+        ..Ask::default()
+    };
+    Ok(Wish {
+        ask,
+        stream: fields.boolean("stream")?.unwrap_or(true),
+        dialect: OllamaReply::of_load(kind),
     })
 }
 
@@ -179,10 +214,26 @@ mod tests {
     }
 
     #[test]
+    fn who_asks_nothing_wants_the_model_loaded() {
+        for (body, kind) in [
+            (json!({"model": "m"}), Kind::Generate),
+            (json!({"model": "m", "prompt": ""}), Kind::Generate),
+            (json!({"model": "m", "keep_alive": "5m"}), Kind::Chat),
+            (json!({"model": "m", "messages": []}), Kind::Chat),
+        ] {
+            let asked = ask(body.clone(), kind).unwrap();
+            assert_eq!(asked.model.as_deref(), Some("m"), "{body}");
+            assert_eq!(asked.max_tokens, Some(1), "{body}");
+        }
+    }
+
+    #[test]
     fn mistakes_name_their_place() {
         for (body, kind, place) in [
-            (json!({}), Kind::Generate, "prompt"),
-            (json!({}), Kind::Chat, "messages"),
+            (json!({"prompt": 5}), Kind::Generate, "prompt"),
+            (json!({"messages": "hi"}), Kind::Chat, "messages"),
+            (json!({"keep_alive": 0}), Kind::Chat, "keep_alive"),
+            (json!({"keep_alive": "0s"}), Kind::Generate, "keep_alive"),
             (json!({"messages": [5]}), Kind::Chat, "messages[0]"),
             (
                 json!({"messages": [{"role": "x"}]}),

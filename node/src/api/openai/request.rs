@@ -6,7 +6,7 @@ use crate::api::error::ApiError;
 use crate::api::fields::{Fields, body, wrong};
 use crate::ask::{Ask, Format, Input};
 use exo_protocol::engine::{Scores, Shaping};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// A request for a chat completion.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -56,6 +56,7 @@ impl ChatRequest {
             format: format(&fields)?,
             scores: scores(&fields)?,
             echo: false,
+            goes_on: false,
         };
         Ok(Self {
             ask,
@@ -80,6 +81,7 @@ fn refuse_unsupported(fields: &Fields<'_>) -> Result<(), ApiError> {
     fields.refuse("functions", "was replaced by tools")?;
     fields.refuse("function_call", "was replaced by tool_choice")?;
     fields.refuse("web_search_options", "nothing is searched here")?;
+    fields.refuse("moderation", "nothing is moderated here")?;
     fields.refuse(
         "reasoning_effort",
         "the models here have no such choice; leave it away",
@@ -92,6 +94,27 @@ fn refuse_unsupported(fields: &Fields<'_>) -> Result<(), ApiError> {
 
 /// Fields that change nothing of an answer are only held to their types.
 fn hints(fields: &Fields<'_>) -> Result<(), ApiError> {
+    caching(fields)?;
+    metadata(fields)?;
+    if let Some(prediction) = fields.object("prediction")? {
+        let prediction = Fields::at(prediction, "prediction.");
+        if prediction.wanted("type")? != "content" {
+            return Err(prediction.unsupported("type", "only content is known here"));
+        }
+        if !matches!(
+            prediction.get("content"),
+            Some(Value::String(_) | Value::Array(_))
+        ) {
+            let content = prediction.get("content").unwrap_or(&Value::Null);
+            let wanted = "a text or a list of parts";
+            return Err(wrong("prediction.content", wanted, content));
+        }
+    }
+    Ok(())
+}
+
+/// Who asks, and what of the prompt is to be kept: hints, too.
+pub(in crate::api) fn caching(fields: &Fields<'_>) -> Result<(), ApiError> {
     for name in [
         "user",
         "safety_identifier",
@@ -100,9 +123,35 @@ fn hints(fields: &Fields<'_>) -> Result<(), ApiError> {
     ] {
         fields.text(name)?;
     }
-    fields.object("metadata")?;
-    fields.object("prediction")?;
+    if let Some(options) = fields.object("prompt_cache_options")? {
+        let options = Fields::at(options, "prompt_cache_options.");
+        options.text("mode")?;
+        options.text("ttl")?;
+    }
     Ok(())
+}
+
+/// Up to 16 short texts by name.
+pub(in crate::api) fn metadata(fields: &Fields<'_>) -> Result<Map<String, Value>, ApiError> {
+    let Some(object) = fields.object("metadata")? else {
+        return Ok(Map::new());
+    };
+    let long = |text: &str, most: usize| text.chars().count() > most;
+    for (key, value) in object {
+        let name = format!("metadata.{key}");
+        let Value::String(text) = value else {
+            return Err(wrong(&name, "a text", value));
+        };
+        if long(key, 64) || long(text, 512) {
+            let message = "metadata: names have at most 64 characters, and texts 512";
+            return Err(ApiError::field("metadata", message));
+        }
+    }
+    if object.len() > 16 {
+        let message = format!("metadata may hold at most 16 texts, not {}", object.len());
+        return Err(ApiError::field("metadata", message));
+    }
+    Ok(object.clone())
 }
 
 pub(in crate::api) fn choices(fields: &Fields<'_>) -> Result<Option<usize>, ApiError> {

@@ -196,6 +196,10 @@ fn function_call(call: &Call) -> Value {
 }
 
 impl Dialect for ResponseReply {
+    fn asked_in(&self) -> &'static str {
+        "input"
+    }
+
     fn begin(&mut self, info: &Info) -> String {
         self.begun(info);
         let response = json!({"response": self.response("in_progress", None, None)});

@@ -4,7 +4,7 @@ use super::items::messages;
 use super::reply::ResponseReply;
 use crate::api::error::ApiError;
 use crate::api::fields::{Fields, body, wrong};
-use crate::api::openai::{json_schema, likeliest, shaping, tools};
+use crate::api::openai::{caching, json_schema, likeliest, metadata, shaping, tools};
 use crate::api::serve::Wish;
 use crate::ask::{Ask, Format, Input, Tools};
 use serde_json::{Map, Value, json};
@@ -35,7 +35,7 @@ pub(super) fn parse(bytes: &[u8], temperature: f32) -> Result<Wish<ResponseReply
         scores: scored.then(|| most.unwrap_or(0)),
         ..Ask::default()
     };
-    let metadata = fields.object("metadata")?.cloned().unwrap_or_default();
+    let metadata = metadata(&fields)?;
     // What the reply repeats.
     let settings = json!({
         "instructions": fields.text("instructions")?,
@@ -74,6 +74,8 @@ fn refuse_unsupported(fields: &Fields<'_>) -> Result<(), ApiError> {
     )?;
     fields.refuse("conversation", "nothing is stored here; send it as input")?;
     fields.refuse("prompt", "no prompts are stored here")?;
+    fields.refuse("moderation", "nothing is moderated here")?;
+    fields.refuse("context_management", "conversations are never cut here")?;
     for (name, why) in [
         ("store", "nothing is stored here"),
         ("background", "answers come while the client waits"),
@@ -107,8 +109,7 @@ fn refuse_unsupported(fields: &Fields<'_>) -> Result<(), ApiError> {
             return Err(options.unsupported("include_obfuscation", "nothing is padded here"));
         }
     }
-    fields.text("user")?;
-    Ok(())
+    caching(fields)
 }
 
 /// `include`: whether scores are wanted.

@@ -44,6 +44,28 @@ fn a_conversation_with_tools_is_what_templates_know() {
 }
 
 #[test]
+fn an_answer_may_begin_with_the_clients_words_but_not_with_any() {
+    let with = |name: &str, value: Value, begun: &str| {
+        let mut body = json!({"max_tokens": 5, "messages": [
+            {"role": "user", "content": "hi"}, {"role": "assistant", "content": begun},
+        ]});
+        body[name] = value;
+        body["tools"] = json!([{"name": "add", "input_schema": {"type": "object"}}]);
+        ask(body)
+    };
+    assert!(with("system", json!("Be kind."), "Well,").unwrap().goes_on);
+    let format = json!({"type": "json_schema", "schema": {"type": "object"}});
+    for (name, value, begun) in [
+        ("system", json!("Be kind."), "Well, "),
+        ("output_format", format, "Well,"),
+        ("tool_choice", json!({"type": "any"}), "Well,"),
+    ] {
+        let error = with(name, value, begun).unwrap_err();
+        assert_eq!(error.param.as_deref(), Some("messages"), "{name}");
+    }
+}
+
+#[test]
 fn an_answer_may_have_a_form() {
     let schema = json!({"type": "object", "properties": {"name": {"type": "string"}}});
     let format = json!({"type": "json_schema", "schema": schema});

@@ -139,6 +139,15 @@ fn mistakes_name_their_field() {
         ("function_call", json!("auto")),
         ("store", json!(true)),
         ("metadata", json!("x")),
+        ("metadata", json!({"a": "x".repeat(513)})),
+        ("metadata", json!({"a".repeat(65): "x"})),
+        (
+            "metadata",
+            (0..17).map(|at| (at.to_string(), json!(""))).collect(),
+        ),
+        ("moderation", json!({"model": "x"})),
+        ("prompt_cache_options", json!("explicit")),
+        ("prompt_cache_key", json!(5)),
         ("prediction", json!("x")),
         ("user", json!(5)),
         ("service_tier", json!("flex")),
@@ -162,6 +171,23 @@ fn mistakes_name_their_field() {
         let error = with(name, value.clone()).unwrap_err();
         assert_eq!(error.param.as_deref(), Some(name), "{name}: {value}");
         assert_eq!(error.status, 400);
+    }
+    for (name, value, place) in [
+        ("metadata", json!({"a": "b", "c": 5}), "metadata.c"),
+        ("prediction", json!({}), "prediction.type"),
+        (
+            "prediction",
+            json!({"type": "content"}),
+            "prediction.content",
+        ),
+        (
+            "prompt_cache_options",
+            json!({"mode": 5}),
+            "prompt_cache_options.mode",
+        ),
+    ] {
+        let error = with(name, value.clone()).unwrap_err();
+        assert_eq!(error.param.as_deref(), Some(place), "{name}: {value}");
     }
     assert_eq!(
         with("temperature", json!("hot")).unwrap_err().message,
