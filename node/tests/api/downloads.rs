@@ -40,18 +40,23 @@ fn call(node: &Node, method: &str, path: &str, body: &Value) -> (u16, Value) {
     (answer.status, answer.json())
 }
 
-/// The download of the model, once `wanted` is true of it.
-fn download(node: &Node, wanted: impl Fn(&Value) -> bool) -> Value {
+/// What `look` sees, once that is what is `wanted`.
+fn until(look: impl Fn() -> Value, wanted: impl Fn(&Value) -> bool) -> Value {
     let begun = Instant::now();
     loop {
-        let list = node.get("/v1/downloads").json();
-        let item = list["downloads"][0].clone();
-        if wanted(&item) {
-            return item;
+        let seen = look();
+        if wanted(&seen) {
+            return seen;
         }
-        assert!(begun.elapsed() < Duration::from_secs(60), "{list}");
+        assert!(begun.elapsed() < Duration::from_secs(60), "{seen}");
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// The download of the model, once `wanted` is true of it.
+fn download(node: &Node, wanted: impl Fn(&Value) -> bool) -> Value {
+    let look = || node.get("/v1/downloads").json()["downloads"][0].clone();
+    until(look, wanted)
 }
 
 fn state(node: &Node) -> Value {
@@ -324,7 +329,10 @@ fn clients_of_the_python_nodes_fetch_and_look() {
         model["downloaded"] == false && model["total_downloaded"] == 0
     }));
     assert_eq!(of_repo(&pool(&node)), None);
-    assert_eq!(node.get("/v1/download/progress").json(), json!({}));
+    until(
+        || node.get("/v1/download/progress").json(),
+        |all| *all == json!({}),
+    );
     let pretty = node.get("/initial_models").json()["llama-3.2-1b"].clone();
     assert_eq!(pretty["name"], "Llama 3.2 1B");
     assert!(pretty["loading"] == true && pretty["downloaded"].is_null());
@@ -336,9 +344,10 @@ fn clients_of_the_python_nodes_fetch_and_look() {
     let wanted = json!({"status": "success", "message": message});
     assert_eq!((status, told), (200, wanted));
     let item = download(&node, |item| item["total"].as_u64() > Some(0));
-    let progress = node.get("/v1/download/progress").json()["alone"].clone();
+    // The ring, this node with it, hears of it only now and then.
+    let look = || node.get("/v1/download/progress").json()["alone"].clone();
+    let progress = until(look, |progress| progress["total_bytes"] == item["total"]);
     assert_eq!(progress["repo_id"], REPO);
-    assert_eq!(progress["total_bytes"], item["total"]);
     assert_eq!(progress["status"], "in_progress");
     let (status, _) = call(
         &node,
@@ -347,7 +356,10 @@ fn clients_of_the_python_nodes_fetch_and_look() {
         &Value::Null,
     );
     assert_eq!(status, 200);
-    assert_eq!(node.get("/v1/download/progress").json(), json!({}));
+    until(
+        || node.get("/v1/download/progress").json(),
+        |all| *all == json!({}),
+    );
 
     // Of another node, since the first may still hold files of what was stopped.
     let setup = Setup::new();
