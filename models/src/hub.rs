@@ -20,6 +20,7 @@
 //! model. All calls wait for the network; threads do the rest.
 
 mod blob;
+mod each;
 mod error;
 mod hash;
 mod holes;
@@ -33,6 +34,7 @@ mod options;
 mod progress;
 mod pull;
 mod ranges;
+mod repair;
 mod select;
 mod share;
 mod transport;

@@ -58,6 +58,9 @@ pub struct Args {
     /// one JSON document instead of lines (doctor, models, plan)
     #[argh(switch)]
     pub json: bool,
+    /// fetch again what turns out to be damaged (models verify)
+    #[argh(switch)]
+    pub repair: bool,
     /// serve the one peer at the other end of standard input and output (connect)
     #[argh(switch)]
     pub stdio: bool,

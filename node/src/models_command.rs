@@ -20,6 +20,7 @@ pub struct Models {
     catalog: Catalog,
     hub: Hub,
     json: bool,
+    repair: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,15 +61,20 @@ impl Models {
     pub fn new(args: &Args, words: &[String]) -> Result<Self, UsageError> {
         let dirs = args.models_dir.iter().chain(&args.models_seed_dir);
         let dirs: Vec<PathBuf> = dirs.cloned().collect();
+        let action = action(words)?;
+        if args.repair && !matches!(action, Action::Verify(_)) {
+            return Err(UsageError("--repair goes with models verify".to_owned()));
+        }
         Ok(Self {
-            action: action(words)?,
+            action,
             catalog: Catalog::new(dirs),
             hub: Hub::new(settings::hub(args)?),
             json: args.json,
+            repair: args.repair,
         })
     }
 
-    /// Does it. `false` when a model turned out to be damaged.
+    /// Does it. `false` when a model turned out to be damaged and is so still.
     ///
     /// # Errors
     /// When it cannot be done; the message says what would help.
@@ -134,23 +140,46 @@ impl Models {
             return Err(error.into());
         }
         let damaged = checked.iter().any(|file| file.state == State::Damaged);
+        let repaired = match self.repair && damaged {
+            true => Some(self.mend(&name, &checked)?),
+            false => None,
+        };
+        let whole = !damaged || repaired.is_some();
         if self.json {
             let files: Vec<Value> = checked
                 .iter()
                 .map(|file| {
-                    json!({"file": file.file, "bytes": file.bytes, "state": state(file.state)})
+                    let mended = repaired.is_some() && file.state == State::Damaged;
+                    let state = if mended {
+                        "repaired"
+                    } else {
+                        state(file.state)
+                    };
+                    json!({"file": file.file, "bytes": file.bytes, "state": state})
                 })
                 .collect();
-            let whole = !damaged;
-            let all = json!({"model": name.to_string(), "whole": whole, "files": files});
+            let all = json!({
+                "model": name.to_string(), "whole": whole, "downloaded": repaired.unwrap_or(0),
+                "files": files,
+            });
             tell_json(out, &all)?;
+        } else if let Some(fetched) = repaired {
+            writeln!(out, "repaired: {} downloaded", Size(fetched))?;
         } else if damaged {
             writeln!(
                 out,
-                "damaged: exo-node models rm {name}, then pull it again"
+                "damaged: exo-node models verify {name} --repair downloads that again"
             )?;
         }
-        Ok(!damaged)
+        Ok(whole)
+    }
+
+    /// Fetches again what is damaged; the bytes that came.
+    fn mend(&self, name: &HubName, checked: &[Checked]) -> Result<u64, ModelsError> {
+        let bars = progress::Bars::new(Style::stderr());
+        let fetched = self.hub.repair(name, checked, &bars, &Cancel::default());
+        bars.end();
+        Ok(fetched?)
     }
 
     fn remove(&self, text: &str, out: &mut impl Write) -> Result<(), ModelsError> {

@@ -6,7 +6,7 @@
 #[expect(dead_code, reason = "not everything can go wrong here")]
 mod server;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use server::{Fault, HubServer, On};
 use std::fs;
 use std::path::Path;
@@ -158,20 +158,39 @@ fn a_model_is_fetched_because_it_is_run() {
 }
 
 #[test]
-fn damage_is_said_and_fails() {
+fn damage_is_said_and_mended_when_that_is_wanted() {
     let machine = Machine::new();
     let pulled = machine.json("models pull me/stories");
     let folder = Path::new(pulled["path"].as_str().unwrap());
     let weights = fs::canonicalize(folder.join("model.safetensors")).unwrap();
-    let mut bytes = fs::read(&weights).unwrap();
-    *bytes.last_mut().unwrap() ^= 1;
-    fs::write(&weights, bytes).unwrap();
+    let right = fs::read(&weights).unwrap();
+    let damage = || {
+        let mut bytes = right.clone();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&weights, bytes).unwrap();
+    };
+    damage();
     let (code, out, _) = machine.run("models verify me/stories");
     assert_eq!(code, 1);
-    assert!(
-        out.contains("DAMAGED") && out.contains("exo-node models rm me/stories"),
-        "{out}"
+    let mends = "exo-node models verify me/stories --repair";
+    assert!(out.contains("DAMAGED") && out.contains(mends), "{out}");
+    let told = machine.bad("models verify me/stories --repair --offline");
+    assert!(told.contains("leave out --offline"), "{told}");
+    let told = machine.good("models verify me/stories --repair");
+    assert!(told.ends_with("repaired: 7.1 MB downloaded\n"), "{told}");
+    assert_eq!(fs::read(&weights).unwrap(), right);
+    machine.good("models verify me/stories");
+    damage();
+    let told = machine.json("models verify me/stories --repair");
+    assert_eq!(
+        (&told["whole"], &told["downloaded"]),
+        (&json!(true), &json!(right.len()))
     );
+    let files = told["files"].as_array().unwrap();
+    let repaired = files.iter().filter(|file| file["state"] == "repaired");
+    assert_eq!(repaired.count(), 1, "{told}");
+    let told = machine.json("models verify me/stories --repair");
+    assert_eq!(told["downloaded"], 0);
 }
 
 #[test]
@@ -210,6 +229,7 @@ fn what_is_not_done_says_why() {
         "models pull",
         "models dance",
         "models pull x --max-parallel-downloads 0",
+        "models pull x --repair",
     ] {
         let (code, _, err) = machine.run(words);
         assert_eq!(code, 2, "{words}: {err}");

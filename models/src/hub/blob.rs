@@ -103,6 +103,8 @@ pub(super) struct Fetch<'a> {
     pub(super) comings: &'a Comings,
     /// Between two ranges that are fetched together.
     pub(super) gap: u64,
+    /// What is there under the file's name is wrong. It stays until the right one takes its place.
+    pub(super) anew: bool,
 }
 
 impl Fetch<'_> {
@@ -118,7 +120,7 @@ impl Fetch<'_> {
         let waiting = || trouble(&format!("{}: waiting for another process", self.file));
         let _lock = self.folder.lock(&self.info.tag, self.cancel, waiting)?;
         // It had no name before it was whole.
-        if fs::metadata(&blob).is_ok_and(|there| there.len() == self.info.size) {
+        if !self.anew && fs::metadata(&blob).is_ok_and(|there| there.len() == self.info.size) {
             at(self.info.size, 0);
             return Ok(());
         }

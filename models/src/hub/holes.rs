@@ -137,6 +137,16 @@ impl Holes {
         self.have = self.record.have();
     }
 
+    /// Pieces that are not as they came count as never come: which bytes those are.
+    pub(super) fn forget_damaged(&mut self, cancel: &Cancel) -> Result<Vec<Range<u64>>, HubError> {
+        let damaged = damaged(&self.data(), &self.record, cancel)?;
+        self.record.pieces.retain(|piece| !damaged.contains(piece));
+        self.have = self.record.have();
+        self.save()?;
+        let ranges = damaged.into_iter().map(|piece| piece.from..piece.to);
+        Ok(ranges.collect())
+    }
+
     /// Remembers what is there, once the disk has it.
     pub(super) fn save(&mut self) -> Result<(), HubError> {
         self.count();
@@ -209,6 +219,30 @@ impl Holes {
         moved.map_err(|error| HubError::io(&path, error))?;
         forget(folder, &self.tag)
     }
+}
+
+/// The pieces whose bytes are not those that came: the hash of the whole says nothing of them.
+pub(super) fn damaged(
+    data: &Path,
+    record: &Record,
+    cancel: &Cancel,
+) -> Result<Vec<Piece>, HubError> {
+    let failed = |error| HubError::io(data, error);
+    let mut damaged = Vec::new();
+    let mut file = File::open(data).map_err(failed)?;
+    for piece in &record.pieces {
+        file.seek(SeekFrom::Start(piece.from)).map_err(failed)?;
+        let mut hasher = Hasher::sha256();
+        let mut bytes = (&mut file).take(piece.to - piece.from);
+        let read = hasher.read(&mut bytes, |_| !cancel.is_cancelled());
+        if !read.map_err(failed)? {
+            return Err(HubError::Cancelled);
+        }
+        if hasher.finish() != piece.sha256 {
+            damaged.push(piece.clone());
+        }
+    }
+    Ok(damaged)
 }
 
 /// In which versions of the repository, under which names, a file is.

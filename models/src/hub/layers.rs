@@ -2,13 +2,7 @@
 
 use std::{collections::BTreeMap, ops::Range, path::Path, sync::PoisonError};
 
-use super::{
-    HubError, Part,
-    hash::Etag,
-    http::FileInfo,
-    pull::{Pull, each},
-    ranges::Watch,
-};
+use super::{HubError, Part, each::each, hash::Etag, http::FileInfo, pull::Pull, ranges::Watch};
 use crate::{Model, parts};
 
 /// A file that lacks no more than this share of its bytes is fetched whole: then its hash can be
@@ -24,7 +18,8 @@ impl Pull<'_> {
         part: &Part,
         path: &Path,
     ) -> Result<u64, HubError> {
-        let mut files = self.plan(files)?;
+        let missing = files.iter().filter(|file| self.there(file).is_none());
+        let mut files = self.plan(missing)?;
         self.each_of(&mut files, |_| Some(Wanted::Front))?;
         if let Part::Layers(layers) = part {
             let mut lacking = Model::open(path)?.outline(layers.clone())?.lacking()?;
@@ -42,15 +37,20 @@ impl Pull<'_> {
         Ok(files.iter().map(|file| file.here).sum())
     }
 
-    /// What the files are; those that are here whole are done.
-    fn plan(&self, files: &[String]) -> Result<Vec<Planned>, HubError> {
-        let missing: Vec<&str> = files
-            .iter()
-            .map(String::as_str)
-            .filter(|file| self.there(file).is_none())
-            .collect();
+    /// Brings files again that are damaged, each as much of it as was here.
+    pub(super) fn mend(&self, damaged: &[String]) -> Result<(), HubError> {
+        let mut files = self.plan(damaged)?;
+        self.each_of(&mut files, |_| Some(Wanted::Mended))
+    }
+
+    /// What the files are.
+    fn plan<'a>(
+        &self,
+        files: impl IntoIterator<Item = &'a String>,
+    ) -> Result<Vec<Planned>, HubError> {
+        let files: Vec<&str> = files.into_iter().map(String::as_str).collect();
         let snapshot = self.folder.snapshot(&self.info.commit);
-        let infos = each(self.parallel, &missing, self.cancel, |file, cancel| {
+        let infos = each(self.parallel, &files, self.cancel, |file, cancel| {
             let known = parts::find(&snapshot.join(file));
             let known = known.and_then(|part| Some((Etag::parse(&part.hash)?, part.record.size)));
             match known {
@@ -58,7 +58,7 @@ impl Pull<'_> {
                 None => self.file_info(file, cancel),
             }
         })?;
-        let named = missing.into_iter().zip(infos);
+        let named = files.into_iter().zip(infos);
         let planned = named.map(|(name, info)| Planned {
             number: self.tracker.add(name, 0),
             name: name.to_owned(),
@@ -101,6 +101,7 @@ impl Pull<'_> {
                     Wanted::Front => fetch.front(&watch),
                     Wanted::Ranges(ranges) => fetch.ranges(ranges, &watch),
                     Wanted::Whole => fetch.whole(&watch),
+                    Wanted::Mended => fetch.mend(&watch),
                 };
                 self.tracker.active(number, false);
                 let (commit, tag) = (&self.info.commit, &file.info.tag);
@@ -133,4 +134,6 @@ enum Wanted {
     Front,
     Ranges(Vec<Range<u64>>),
     Whole,
+    /// What is damaged of it.
+    Mended,
 }

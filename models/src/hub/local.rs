@@ -2,14 +2,13 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, File},
-    io::{self, Read, Seek, SeekFrom},
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use super::{
-    Cancel, Hub, HubError, HubName, hash,
-    hash::{Etag, Hasher},
+    Cancel, Hub, HubError, HubName,
+    hash::{self, Etag},
     holes,
     layout::RepoFolder,
 };
@@ -237,7 +236,7 @@ impl Hub {
         Ok(Removed { paths, bytes })
     }
 
-    fn not_cached(&self, name: &HubName) -> HubError {
+    pub(super) fn not_cached(&self, name: &HubName) -> HubError {
         HubError::NotCached {
             name: name.to_string(),
             cache: self.options.cache.clone(),
@@ -264,27 +263,15 @@ fn records(folder: &Path) -> Vec<(String, u64)> {
         .collect()
 }
 
-/// The hash of the whole says nothing of a part; those that its pieces had when they came do.
 fn check_part(part: PartFile, cancel: &Cancel) -> Result<Checked, HubError> {
-    let failed = |error| HubError::io(&part.data, error);
-    let mut state = State::Part;
-    let mut file = File::open(&part.data).map_err(failed)?;
-    for piece in &part.record.pieces {
-        file.seek(SeekFrom::Start(piece.from)).map_err(failed)?;
-        let mut hasher = Hasher::sha256();
-        let mut bytes = (&mut file).take(piece.to - piece.from);
-        let read = hasher.read(&mut bytes, |_| !cancel.is_cancelled());
-        if !read.map_err(failed)? {
-            return Err(HubError::Cancelled);
-        }
-        if hasher.finish() != piece.sha256 {
-            state = State::Damaged;
-        }
-    }
+    let damaged = holes::damaged(&part.data, &part.record, cancel)?;
     Ok(Checked {
         bytes: part.record.have().total(),
         file: part.name,
-        state,
+        state: match damaged.as_slice() {
+            [] => State::Part,
+            _ => State::Damaged,
+        },
     })
 }
 

@@ -5,17 +5,14 @@ use std::{
     fs,
     ops::Range,
     path::{Path, PathBuf},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-    thread,
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use super::{
     BRANCH, Hub, HubError, HubName,
     blob::{Fetch, Patience},
+    each::each,
     http::{FileInfo, Http, RepoInfo},
     layout::{RepoFolder, room_for},
     progress::{Cancel, Progress, Tracker},
@@ -113,12 +110,7 @@ impl Hub {
         }
         let tracker = Tracker::new(&name.repo, progress);
         let http = Http::new(options)?;
-        let patience = Patience {
-            attempts: options.attempts.max(1),
-            pause: options.pause,
-            longest: LONGEST_PAUSE.max(options.pause),
-            most_wait: MOST_WAIT,
-        };
+        let patience = self.patience();
         // With peers there is somebody else to ask.
         let impatient = Patience {
             attempts: patience.attempts.min(2),
@@ -140,20 +132,42 @@ impl Hub {
             }
             Err(error) => return Err(with_near(error, &name.repo)),
         };
-        let pull = Pull {
+        let pull = self.begin(name, http, info, &tracker, cancel);
+        Pull { known, ..pull }.run(&part)
+    }
+
+    fn patience(&self) -> Patience {
+        let options = &self.options;
+        Patience {
+            attempts: options.attempts.max(1),
+            pause: options.pause,
+            longest: LONGEST_PAUSE.max(options.pause),
+            most_wait: MOST_WAIT,
+        }
+    }
+
+    /// Nothing is fetched yet.
+    pub(super) fn begin<'a>(
+        &'a self,
+        name: &'a HubName,
+        http: Http,
+        info: RepoInfo,
+        tracker: &'a Tracker<'a>,
+        cancel: &'a Cancel,
+    ) -> Pull<'a> {
+        Pull {
             http,
-            folder: RepoFolder::new(&options.cache, &name.repo),
+            folder: RepoFolder::new(&self.options.cache, &name.repo),
             name,
             info,
-            parallel: options.parallel.max(1),
-            patience,
+            parallel: self.options.parallel.max(1),
+            patience: self.patience(),
             cancel,
-            tracker: &tracker,
+            tracker,
             fetched: Mutex::default(),
-            known,
+            known: BTreeMap::new(),
             hub: self,
-        };
-        pull.run(&part)
+        }
     }
 
     fn part_here(&self, name: &HubName, part: &Part) -> Option<Pulled> {
@@ -273,6 +287,7 @@ impl Pull<'_> {
             peers: self.hub.options.peers.as_deref(),
             comings: &self.hub.comings,
             gap: self.hub.options.gap,
+            anew: false,
         }
     }
 
@@ -337,56 +352,6 @@ impl Pull<'_> {
             sum.saturating_add(info.size.saturating_sub(here))
         });
         room_for(needed, self.folder.blobs())
-    }
-}
-
-/// Does something with each of several, a few at the same time; when one fails, the others stop.
-pub(super) fn each<T: Sync, R: Send>(
-    parallel: usize,
-    items: &[T],
-    cancel: &Cancel,
-    work: impl Fn(&T, &Cancel) -> Result<R, HubError> + Sync,
-) -> Result<Vec<R>, HubError> {
-    let cancel = cancel.inner();
-    let next = AtomicUsize::new(0);
-    let failed = Mutex::new(None);
-    let worker = || {
-        let mut done = Vec::new();
-        loop {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            let Some(item) = items.get(number) else {
-                return done;
-            };
-            match cancel.check().and_then(|()| work(item, &cancel)) {
-                Ok(result) => done.push((number, result)),
-                Err(error) => {
-                    cancel.cancel();
-                    let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
-                    failed.get_or_insert(error);
-                    return done;
-                }
-            }
-        }
-    };
-    let mut done = thread::scope(|scope| {
-        let workers: Vec<_> = (1..parallel.min(items.len()))
-            .map(|_| scope.spawn(worker))
-            .collect();
-        let mut done = worker();
-        for worker in workers {
-            match worker.join() {
-                Ok(more) => done.extend(more),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        done
-    });
-    match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        Some(error) => Err(error),
-        None => {
-            done.sort_by_key(|(number, _)| *number);
-            Ok(done.into_iter().map(|(_, result)| result).collect())
-        }
     }
 }
 

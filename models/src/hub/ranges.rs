@@ -65,6 +65,23 @@ impl Fetch<'_> {
         self.take(watch, |taking| taking.bring(wanted))
     }
 
+    /// Brings again what is damaged. Whether all of the file is here.
+    pub(super) fn mend(&self, watch: &Watch<'_>) -> Result<bool, HubError> {
+        let blob = self.folder.blob(&self.info.tag);
+        if !blob.exists() && Holes::is_there(self.folder, &self.info.tag) {
+            return self.take(watch, |taking| {
+                let damaged = taking.holes.forget_damaged(self.cancel)?;
+                taking.told_again();
+                taking.bring(&damaged)
+            });
+        }
+        let anew = Fetch {
+            anew: true,
+            ..*self
+        };
+        anew.whole(watch)
+    }
+
     fn take(
         &self,
         watch: &Watch<'_>,

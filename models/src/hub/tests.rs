@@ -5,6 +5,7 @@ mod layers;
 mod lists;
 mod neighbours;
 mod refused;
+mod repair;
 mod server;
 mod whole;
 

@@ -133,6 +133,7 @@ const GROUPS: [(&str, &[&str]); 8] = [
             "--no-download",
             "--no-share",
             "--offline",
+            "--repair",
             "--inference-engine",
             "--threads",
         ],
