@@ -5,6 +5,7 @@
 
 pub(crate) mod best_address;
 pub mod determinism;
+pub(crate) mod downloads_seen;
 pub(crate) mod everything_ends;
 pub(crate) mod jobs_end;
 pub(crate) mod layers_in_order;

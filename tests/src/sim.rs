@@ -9,6 +9,7 @@ mod client;
 mod drive;
 mod engine;
 mod faults;
+mod fetching;
 mod forecast;
 mod host;
 mod jobs;
@@ -85,6 +86,7 @@ fn caught(
         let text = panic.downcast_ref::<&str>().map(ToString::to_string);
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
         Err(Box::new(Violation {
+            forecast: false,
             seed,
             hosts,
             at: None,

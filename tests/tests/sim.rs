@@ -60,7 +60,7 @@ fn a_node_that_is_told_the_same_again_does_the_same_again() {
 
 #[test]
 fn requests_take_as_long_as_was_predicted() {
-    let total = all(FORETOLD, sim::forecast);
+    let total = all(FORETOLD, |seed, hosts| sim::forecast(seed, hosts, false));
     assert!(total.predicted > 30, "{total:?}");
 }
 

@@ -87,7 +87,7 @@ impl Arguments {
     fn run(&self, seed: u64) -> Result<Outcome, Box<Violation>> {
         let hosts = self.hosts(seed);
         if self.predictions || seed % FORETOLD == FORETOLD / 4 && !self.trace {
-            sim::forecast(seed, hosts)
+            sim::forecast(seed, hosts, self.trace)
         } else if self.trace {
             sim::trace(seed, hosts)
         } else if seed.is_multiple_of(TWICE) {

@@ -16,6 +16,7 @@ pub fn check(seed: u64, hosts: usize) -> Result<Outcome, Box<Violation>> {
     let same = must(first == second, || format!("{first:?} and then {second:?}"));
     same.map_err(|message| {
         Box::new(Violation {
+            forecast: false,
             seed,
             hosts,
             at: None,

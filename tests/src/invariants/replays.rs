@@ -19,6 +19,7 @@ pub fn check(seed: u64, hosts: usize) -> Result<Outcome, Box<Violation>> {
     let same = must(taped == plain, || format!("{taped:?} and then {plain:?}"));
     same.map_err(|message| {
         Box::new(Violation {
+            forecast: false,
             seed,
             hosts,
             at: None,

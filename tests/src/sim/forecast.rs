@@ -38,17 +38,23 @@ pub(crate) struct Forecast {
     pub(crate) placement: Placement,
 }
 
-/// Compares predictions with what comes, in a ring where nothing strikes.
+/// Compares predictions with what comes, in a ring where nothing strikes; `prints` all that happens
+/// there.
 ///
 /// # Errors
 /// A prediction that does not hold, or anything else that must hold and does not.
-pub fn forecast(seed: u64, hosts: usize) -> Result<Outcome, Box<Violation>> {
-    super::caught(seed, hosts, || run(seed, hosts))
+pub fn forecast(seed: u64, hosts: usize, prints: bool) -> Result<Outcome, Box<Violation>> {
+    let mode = if prints { Mode::Prints } else { Mode::Quiet };
+    let outcome = super::caught(seed, hosts, || run(seed, hosts, mode));
+    outcome.map_err(|mut violation| {
+        violation.forecast = true;
+        violation
+    })
 }
 
-fn run(seed: u64, hosts: usize) -> Result<Outcome, Box<Violation>> {
+fn run(seed: u64, hosts: usize, mode: Mode) -> Result<Outcome, Box<Violation>> {
     let ways = Ways::new(seed, hosts, Some(false));
-    let mut world = World::under(Faults::default(), seed, Rng::new(seed), ways, Mode::Quiet);
+    let mut world = World::under(Faults::default(), seed, Rng::new(seed), ways, mode);
     world.quiet = true;
     world.measures(seed);
     world.run_until(Instant::after_origin(MEETING));

@@ -7,6 +7,7 @@ use super::tape::Taped;
 use crate::invariants::nothing_left::Orphan;
 use exo_protocol::engine::EngineCommand;
 use exo_protocol::topology::Speed;
+use exo_protocol::wire::Download;
 use exo_protocol::{Config, Input, Instant, NodeId, RequestId};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -46,6 +47,8 @@ pub(crate) struct Host {
     pub(crate) incarnation: u64,
     pub(crate) clients: BTreeMap<RequestId, Client>,
     pub(crate) jobs: BTreeMap<RequestId, JobClient>,
+    /// What it fetches, by the first layer.
+    pub(crate) fetches: BTreeMap<u32, Download>,
     /// Which run of each other node its own has met last.
     pub(crate) met: BTreeMap<NodeId, u64>,
     /// Requests that it placed just now.
@@ -134,6 +137,7 @@ impl Host {
             incarnation: 0,
             clients: BTreeMap::new(),
             jobs: BTreeMap::new(),
+            fetches: BTreeMap::new(),
             met: BTreeMap::new(),
             placed: Vec::new(),
             orphans: Vec::new(),
@@ -163,6 +167,7 @@ impl Host {
         self.wakes_at = None;
         self.wakes += 1;
         self.inbox.clear();
+        self.fetches.clear();
         self.met.clear();
         self.orphans.clear();
         for client in self.clients.values_mut() {

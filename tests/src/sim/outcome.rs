@@ -12,6 +12,8 @@ pub struct Violation {
     pub seed: u64,
     /// Of the run.
     pub hosts: usize,
+    /// Whether it was one in which nothing strikes and predictions are compared.
+    pub forecast: bool,
     /// When, if known.
     pub at: Option<Instant>,
     /// Which file of [`invariants`](crate::invariants) says what must hold.
@@ -24,9 +26,9 @@ impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (seed, hosts) = (self.seed, self.hosts);
         write!(f, "seed {seed} with {hosts} hosts")?;
-        let what = match self.property {
-            "prediction_holds" => "--predictions",
-            _ => "--trace",
+        let what = match self.forecast {
+            true => "--predictions --trace",
+            false => "--trace",
         };
         if let Some(at) = self.at {
             write!(f, ", at {at}")?;

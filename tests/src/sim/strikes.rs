@@ -58,6 +58,7 @@ impl World {
             }
         }
         self.clients_come();
+        self.fetch_some();
         self.look();
     }
 

@@ -3,6 +3,7 @@
 use super::Mode;
 use super::client::{End, Wish};
 use super::faults::{DRAW_EVERY, Fault, FaultCounts, Faults, NOISE};
+use super::fetching::Fetching;
 use super::host::{File, Host, name};
 use super::jobs::Jobs;
 use super::net::Net;
@@ -59,6 +60,7 @@ pub(crate) struct World {
     /// What hosts must have forgotten soon.
     pub(crate) partings: VecDeque<Parting>,
     pub(super) jobs: Jobs,
+    pub(super) fetching: Fetching,
     pub(crate) unrest: Unrest,
     /// How often clients come, times per thousand draws.
     pub(super) busy: u64,
@@ -137,6 +139,7 @@ impl World {
             mixed: BTreeSet::new(),
             partings: VecDeque::new(),
             jobs: Jobs::new(seed),
+            fetching: Fetching::new(seed),
             unrest: Unrest::default(),
             busy: 50 + rng.below(400),
             width,
@@ -347,6 +350,7 @@ impl World {
             .say(self.now, || format!("-- violated: {property}: {message}"));
         if self.violation.is_none() {
             self.violation = Some(Box::new(Violation {
+                forecast: false,
                 seed: self.seed,
                 hosts: self.real_hosts(),
                 at: Some(self.now),
