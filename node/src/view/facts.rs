@@ -172,7 +172,7 @@ impl Facts {
             shards: shards
                 .map(|shard| StageFacts::of(&status.node, shard))
                 .collect(),
-            computing: status.calls > 0,
+            computing: status.calls > status.fetches,
         }
     }
 }

@@ -99,6 +99,12 @@ impl Desk {
         self.calls.len()
     }
 
+    /// Those of them that wait for files, and not for the engine.
+    pub(super) fn fetches(&self) -> usize {
+        let fetch = |call: &&Call| matches!(call, Call::Fetch(_));
+        self.calls.values().filter(fetch).count()
+    }
+
     /// Remembers whose step the engine has.
     pub(super) fn forward(&mut self, call: CallId, request: &RequestId) {
         self.remember(call, Call::Forward(request.clone()));

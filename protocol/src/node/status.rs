@@ -39,6 +39,8 @@ pub struct Status {
     pub queued: usize,
     /// Engine calls not answered yet.
     pub calls: usize,
+    /// Those of them that wait for files that the application brings.
+    pub fetches: usize,
     /// What the extension holds on all connections.
     pub extended: ExtendedStatus,
     /// Whether it takes no new requests.
@@ -227,6 +229,7 @@ impl Node {
             connections: self.connections.len(),
             queued: self.connections.values().map(Connection::queued).sum(),
             calls: self.desk.calls(),
+            fetches: self.desk.fetches(),
             extended: self.extended_status(),
             stopping: self.stopping || self.leaving,
         }

@@ -46,11 +46,15 @@ fn files_come_before_the_engine_loads() {
     }
     net.hosts[0].node.config.timing.stage_timeout = patience;
     assert_eq!((loads(&net), net.tokens(0)), (0, vec![]));
+    // The engine has nothing to do meanwhile.
+    let status = net.hosts[0].node.status();
+    assert_eq!((status.calls, status.fetches), (1, 1));
     files(&mut net, call, FilesNews::Here);
     assert_eq!(net.tokens(0), [2, 3, 4, 5, 6, 7, 8, 9, 10]);
     // It is answered.
     files(&mut net, call, FilesNews::Here);
     assert_eq!(loads(&net), 1);
+    assert_eq!(net.hosts[0].node.status().fetches, 0);
     net.at_rest();
 }
 
