@@ -1,6 +1,7 @@
 //! One node of this machine: its runtime, its engine, its models.
 
 use crate::answer::Answer;
+use crate::api::line::{Line, LineOptions};
 use crate::api::mark::Mark;
 use crate::ask::{Ask, AskError};
 use crate::capabilities;
@@ -53,6 +54,7 @@ pub struct App {
     feed: Feed,
     /// What ends the program, where a client may do that.
     quit: OnceLock<Stop>,
+    choices: Arc<Line>,
 }
 
 /// A started node.
@@ -193,6 +195,11 @@ impl App {
             leaving: AtomicBool::new(false),
             feed: Feed::default(),
             quit: OnceLock::new(),
+            choices: Line::new(LineOptions {
+                slots: settings.parallel_requests,
+                // Nobody is here without a worker, of which there are so many.
+                waiting: usize::MAX,
+            }),
         };
         Ok(Started {
             app: Arc::new(app),
@@ -245,6 +252,11 @@ impl App {
     #[must_use]
     pub fn events(&self) -> &Arc<Events> {
         &self.events
+    }
+
+    /// Where answers for clients wait until they may be computed: as many as a request has choices.
+    pub(crate) fn choices(&self) -> &Arc<Line> {
+        &self.choices
     }
 
     /// What those who look from afar are told.

@@ -6,7 +6,7 @@
 //! for theirs: it then says their name as `Host`.
 
 use super::error::ApiError;
-use super::http::{Reply, Request};
+use super::http::{REQUEST_ID, Reply, Request};
 use std::net::IpAddr;
 
 /// Who may use an API.
@@ -147,6 +147,9 @@ impl Access {
             && self.origin(request) == Origin::Named
         {
             headers.push(("Access-Control-Allow-Origin", origin.to_owned()));
+            // Without this their scripts see neither how long to wait nor what to look for in logs.
+            let told = format!("{REQUEST_ID}, Retry-After");
+            headers.push(("Access-Control-Expose-Headers", told));
         }
         headers
     }
@@ -372,6 +375,11 @@ mod tests {
         assert!(told("Access-Control-Allow-Methods") && told("Access-Control-Allow-Headers"));
         let origin = ("Access-Control-Allow-Origin", "https://chat.example".into());
         assert!(named.headers(&asked).contains(&origin));
+        let read = (
+            "Access-Control-Expose-Headers",
+            "X-Request-Id, Retry-After".into(),
+        );
+        assert!(named.headers(&asked).contains(&read));
         let other = with(&[], &["https://other.example"]);
         assert!(other.preflight(&asked, "GET, POST").is_none());
         assert_eq!(other.headers(&asked), [("Vary", "Origin".to_owned())]);

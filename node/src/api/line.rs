@@ -28,7 +28,7 @@ pub(super) enum NoPlace {
 
 /// First come, first served.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(crate) struct Line {
     options: LineOptions,
     state: Mutex<State>,
     moved: Condvar,
@@ -43,7 +43,7 @@ struct State {
 }
 
 impl Line {
-    pub(super) fn new(options: LineOptions) -> Arc<Self> {
+    pub(crate) fn new(options: LineOptions) -> Arc<Self> {
         Arc::new(Self {
             options,
             state: Mutex::default(),
@@ -56,8 +56,13 @@ impl Line {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_free(&self, state: &State) -> bool {
-        state.taken < self.options.slots && state.waiting.is_empty()
+    /// Whether `slots` more are free, for who is next.
+    fn has(&self, state: &State, slots: usize) -> bool {
+        state.taken.saturating_add(slots) <= self.options.slots
+    }
+
+    fn is_free(&self, state: &State, slots: usize) -> bool {
+        self.has(state, slots) && state.waiting.is_empty()
     }
 
     /// Who stands in it, under this name.
@@ -76,18 +81,25 @@ impl Line {
     /// Whether whoever comes now is sent away.
     pub(super) fn refuses(&self) -> bool {
         let mut state = self.lock();
-        let full = !self.is_free(&state) && state.waiting.len() >= self.options.waiting;
+        let full = !self.is_free(&state, 1) && state.waiting.len() >= self.options.waiting;
         state.refused += u64::from(full);
         full
     }
 
     /// Waits for a slot for as long as the client is there, which `gone` is asked now and then.
-    pub(super) fn enter(
+    pub(super) fn enter(self: &Arc<Self>, gone: impl FnMut() -> bool) -> Result<Permit, NoPlace> {
+        self.enter_with(1, gone)
+    }
+
+    /// [`enter`](Self::enter) for so many slots, or all if there are fewer.
+    pub(super) fn enter_with(
         self: &Arc<Self>,
+        slots: usize,
         mut gone: impl FnMut() -> bool,
     ) -> Result<Permit, NoPlace> {
+        let slots = slots.min(self.options.slots);
         let mut state = self.lock();
-        if !self.is_free(&state) {
+        if !self.is_free(&state, slots) {
             if state.waiting.len() >= self.options.waiting {
                 state.refused += 1;
                 return Err(NoPlace::Full);
@@ -95,7 +107,7 @@ impl Line {
             state.tickets += 1;
             let ticket = state.tickets;
             state.waiting.push_back(ticket);
-            while state.taken >= self.options.slots || state.waiting.front() != Some(&ticket) {
+            while !self.has(&state, slots) || state.waiting.front() != Some(&ticket) {
                 let waited = self.moved.wait_timeout(state, LOOK);
                 let (back, time) = waited.unwrap_or_else(PoisonError::into_inner);
                 state = back;
@@ -113,22 +125,28 @@ impl Line {
             }
             state.waiting.pop_front();
         }
-        state.taken += 1;
+        state.taken += slots;
         drop(state);
         // There may be a slot for the next one too.
         self.moved.notify_all();
-        Ok(Permit(Arc::clone(self)))
+        Ok(Permit {
+            line: Arc::clone(self),
+            slots,
+        })
     }
 }
 
-/// A slot; given back when dropped.
+/// A slot, or several; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Permit(Arc<Line>);
+pub(super) struct Permit {
+    line: Arc<Line>,
+    slots: usize,
+}
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.lock().taken -= 1;
-        self.0.moved.notify_all();
+        self.line.lock().taken -= self.slots;
+        self.line.moved.notify_all();
     }
 }
 
@@ -160,6 +178,34 @@ mod tests {
         drop(first);
         assert!(!line.refuses());
         assert!(line.enter(|| false).is_ok());
+    }
+
+    #[test]
+    fn who_wants_several_slots_waits_for_all_of_them_and_is_not_overtaken() {
+        let line = line(3, 2);
+        let first = line.enter_with(2, || false).unwrap();
+        let (served, order) = mpsc::channel();
+        let mut waiting = Vec::new();
+        for (number, slots) in [(0, 9), (1, 1)] {
+            let (enters, served) = (Arc::clone(&line), served.clone());
+            waiting.push(thread::spawn(move || {
+                let permit = enters.enter_with(slots, || false).unwrap();
+                let _ = served.send((number, permit.slots));
+                permit
+            }));
+            while line.lock().waiting.len() <= number {
+                thread::yield_now();
+            }
+        }
+        // One slot is free, but not for who came later.
+        assert_eq!(line.lock().taken, 2);
+        drop(first);
+        // All there are.
+        assert_eq!(order.recv().unwrap(), (0, 3));
+        drop(waiting.remove(0).join().unwrap());
+        assert_eq!(order.recv().unwrap(), (1, 1));
+        drop(waiting.remove(0).join().unwrap());
+        assert_eq!(line.lock().taken, 0);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::error::ApiError;
 use super::http::Request;
+use super::line::Permit;
 use super::models;
 use super::serve::refusal;
 use crate::answer::Answer;
@@ -30,14 +31,22 @@ pub(super) fn open(
     whole: bool,
     asked_in: &str,
     alive: &mut dyn FnMut() -> io::Result<()>,
-) -> io::Result<Option<Result<Answer, ApiError>>> {
+) -> io::Result<Option<Result<(Answer, Permit), ApiError>>> {
     let until = Instant::now() + app.answering().timeout;
     let mut came = false;
     loop {
+        let permit = match places(app, ask, request, until, alive)? {
+            None => return Ok(None),
+            Some(Err(error)) => return Ok(Some(Err(error))),
+            Some(Ok(permit)) => permit,
+        };
         let item = match app.ask(ask, &request.mark) {
             Err(AskError::Downloading(item)) if !came => item,
-            asked => return Ok(Some(asked.map_err(|error| refusal(&error, asked_in)))),
+            Err(error) => return Ok(Some(Err(refusal(&error, asked_in)))),
+            Ok(answer) => return Ok(Some(Ok((answer, permit)))),
         };
+        // Others may be answered while it comes.
+        drop(permit);
         loop {
             let now = app.downloads().wait(item.number, LOOK);
             let now = match now {
@@ -58,6 +67,30 @@ pub(super) fn open(
         }
         came = true;
     }
+}
+
+/// Places for all choices of a question. A worker has one question, but that may have many choices.
+fn places(
+    app: &App,
+    ask: &Ask,
+    request: &Request,
+    until: Instant,
+    alive: &mut dyn FnMut() -> io::Result<()>,
+) -> io::Result<Option<Result<Permit, ApiError>>> {
+    let mut lost = Ok(());
+    let permit = app.choices().enter_with(ask.choices.unwrap_or(1), || {
+        lost = alive();
+        lost.is_err() || request.client.gone() || Instant::now() >= until
+    });
+    lost?;
+    Ok(match permit {
+        Ok(permit) => Some(Ok(permit)),
+        Err(_) if request.client.gone() => None,
+        Err(_) => {
+            let message = "others were answered for as long as an answer may take; try again";
+            Some(Err(ApiError::new(503, "busy", message)))
+        }
+    })
 }
 
 /// What is said of a model that is still coming.

@@ -68,7 +68,7 @@ pub(super) fn serve<D: Dialect>(
                     refused(&error);
                     door.refuse(&mut dialect, &error)
                 }
-                Ok(Some(Ok(answer))) => {
+                Ok(Some(Ok((answer, _places)))) => {
                     door.of_model(answer.model());
                     let course = Course::new(answer, ask);
                     if stream {

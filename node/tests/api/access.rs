@@ -160,3 +160,25 @@ fn quick_questions_are_answered_while_all_workers_are_busy() {
         200
     );
 }
+
+#[test]
+fn many_choices_wait_for_each_other_and_nobody_is_sent_away() {
+    let node = Node::start("--inference-engine cpu --threads 1 --default-model stories");
+    let question = |choices: usize| {
+        let mut body = crate::alone::ask("max_tokens", json!(8));
+        body["n"] = json!(choices);
+        body
+    };
+    // More than a node has under way at a time.
+    let asked = [16, 16, 16, 1, 16, 16, 16, 1].map(|choices| {
+        let body = question(choices).to_string();
+        (choices, node.send("POST", CHAT, "", &body))
+    });
+    for (choices, stream) in asked {
+        let answer = Answer::read(stream);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let told = answer.json()["choices"].as_array().map(Vec::len);
+        assert_eq!(told, Some(choices));
+    }
+    node.wait_until_idle();
+}

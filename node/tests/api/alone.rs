@@ -31,6 +31,23 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// All that comes until the connection's end.
+    pub(crate) fn read(mut stream: TcpStream) -> Self {
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let status = head[9..12].parse().unwrap();
+        let body = match head.contains("\r\nTransfer-Encoding: chunked") {
+            true => joined(body),
+            false => body.to_owned(),
+        };
+        Self {
+            status,
+            head: head.to_owned(),
+            body,
+        }
+    }
+
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap()
     }
@@ -114,21 +131,7 @@ impl Node {
     }
 
     pub(crate) fn call_with(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Answer {
-        let mut text = String::new();
-        self.send_bytes(method, path, headers, body)
-            .read_to_string(&mut text)
-            .unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        let status = head[9..12].parse().unwrap();
-        let body = match head.contains("\r\nTransfer-Encoding: chunked") {
-            true => joined(body),
-            false => body.to_owned(),
-        };
-        Answer {
-            status,
-            head: head.to_owned(),
-            body,
-        }
+        Answer::read(self.send_bytes(method, path, headers, body))
     }
 
     pub(crate) fn get(&self, path: &str) -> Answer {
