@@ -321,13 +321,13 @@ pub(super) fn broken(error: io::Error) -> ureq::Error {
     ureq::Error::from(error)
 }
 
-/// Why bytes could not be written; so many more are needed.
-pub(super) fn not_written(error: io::Error, path: &Path, needed: u64) -> HubError {
+/// Why bytes could not be written; so many more are needed, if that is known.
+pub(super) fn not_written(error: io::Error, path: &Path, needed: Option<u64>) -> HubError {
     let folder = path.parent().unwrap_or(path).to_owned();
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => HubError::DiskFull {
             free: free(&folder).unwrap_or_default(),
-            needed: Some(needed),
+            needed,
             folder,
         },
         _ => HubError::io(path, error),
@@ -397,7 +397,7 @@ impl Part {
 
     fn write(&mut self, bytes: &[u8], size: u64) -> Result<(), HubError> {
         if let Err(error) = self.file.write_all(bytes) {
-            let error = not_written(error, &self.path, size - self.have);
+            let error = not_written(error, &self.path, Some(size - self.have));
             // Some of it may be there, of which `have` and the hash know nothing.
             let _ = self.file.set_len(self.have);
             let _ = self.file.seek(SeekFrom::Start(self.have));
@@ -411,7 +411,7 @@ impl Part {
     /// It is whole: gives it its name, once the disk has it.
     fn become_blob(self, blob: &Path) -> Result<(), HubError> {
         if let Err(error) = self.file.sync_all() {
-            return Err(not_written(error, &self.path, 0));
+            return Err(not_written(error, &self.path, None));
         }
         drop(self.file);
         fs::rename(&self.path, blob).map_err(|error| HubError::io(blob, error))

@@ -21,7 +21,8 @@ use crate::{
     ranges::Ranges,
 };
 
-/// So many bytes are written at most before the record says so, and are lost if the machine stops.
+/// So many bytes are written at most before the record says so, and are lost if the machine stops, or
+/// the disk has no room for the record either.
 const SAVE_EVERY: u64 = 64 << 20;
 
 /// Only whoever has the lock of its hash makes one.
@@ -77,7 +78,7 @@ impl Holes {
         };
         if fresh {
             let sized = holes.file.set_len(info.size);
-            sized.map_err(|error| not_written(error, &path, 0))?;
+            sized.map_err(|error| not_written(error, &path, None))?;
             holes.save()?;
         }
         Ok(holes)
@@ -96,7 +97,7 @@ impl Holes {
         }
         let written = self.file.seek(SeekFrom::Start(at));
         let written = written.and_then(|_| self.file.write_all(bytes));
-        written.map_err(|error| not_written(error, &self.data(), bytes.len() as u64))?;
+        written.map_err(|error| not_written(error, &self.data(), None))?;
         let growing = self.growing.get_or_insert_with(|| Growing {
             from: at,
             to: at,
@@ -151,12 +152,12 @@ impl Holes {
     pub(super) fn save(&mut self) -> Result<(), HubError> {
         self.count();
         let synced = self.file.sync_data();
-        synced.map_err(|error| not_written(error, &self.data(), 0))?;
+        synced.map_err(|error| not_written(error, &self.data(), None))?;
         let path = parts::record(&self.folder, self.tag.as_str());
         let draft = path.with_extension("json.incomplete");
         let text = serde_json::to_vec(&self.record).unwrap_or_default();
         let written = fs::write(&draft, &text).and_then(|()| fs::rename(&draft, &path));
-        written.map_err(|error| not_written(error, &path, text.len() as u64))
+        written.map_err(|error| not_written(error, &path, None))
     }
 
     pub(super) fn is_whole(&self) -> bool {

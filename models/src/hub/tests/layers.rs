@@ -1,6 +1,8 @@
 //! Of files that hold more than some layers only their bytes come, from the hub and from peers.
 
 mod faults;
+#[cfg(target_os = "linux")]
+mod full;
 mod peers;
 
 use std::{ops::Range, path::PathBuf, thread};
