@@ -21,6 +21,7 @@ pub mod line;
 mod live;
 pub mod mark;
 mod models;
+mod offsets;
 mod ollama;
 mod openai;
 mod opening;

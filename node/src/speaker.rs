@@ -181,18 +181,18 @@ impl Speaker {
         }
     }
 
-    /// The bytes of a token's text.
+    /// The bytes of a token's text, and whether it only marks something, so that no text has it.
     #[must_use]
-    pub fn bytes_of(&self, token: u32) -> Vec<u8> {
+    pub fn bytes_of(&self, token: u32) -> (Vec<u8>, bool) {
         match self {
             Self::Model { tokenizer, .. } => {
                 let bytes = tokenizer.bytes(token).unwrap_or_default();
                 match bytes.strip_prefix(&[0xff]) {
-                    Some(special) => special.to_vec(),
-                    None => bytes,
+                    Some(special) => (special.to_vec(), true),
+                    None => (bytes, false),
                 }
             }
-            Self::Dummy => dummy::TOKEN_TEXT.into(),
+            Self::Dummy => (dummy::TOKEN_TEXT.into(), false),
         }
     }
 

@@ -9,6 +9,8 @@ pub struct TokenScore {
     pub text: String,
     /// The same as bytes.
     pub bytes: Vec<u8>,
+    /// Whether it only marks something, such as an end: no text has it.
+    pub special: bool,
     /// The natural logarithm of its probability. No number if nothing came before it: of the first
     /// token of a prompt.
     pub score: f32,
@@ -18,10 +20,11 @@ pub struct TokenScore {
 
 impl TokenScore {
     pub(super) fn new(speaker: &Speaker, token: u32, score: f32) -> Self {
-        let bytes = speaker.bytes_of(token);
+        let (bytes, special) = speaker.bytes_of(token);
         Self {
             text: String::from_utf8_lossy(&bytes).into_owned(),
             bytes,
+            special,
             score,
             likeliest: Vec::new(),
         }

@@ -4,6 +4,7 @@ use super::dialect::{Dialect, Ending, Info, Part, Usage, Whole, sse};
 use super::error::ApiError;
 use super::fields::{Fields, body, wrong};
 use super::http::{Request, Responder};
+use super::offsets::Offsets;
 use super::openai::{
     FINGERPRINT, STOPS, choices, include_usage, last_events, likeliest, logprob, shaping,
 };
@@ -64,15 +65,14 @@ fn parse(bytes: &[u8]) -> Result<Wish<Completion>, ApiError> {
     })
 }
 
-/// The shape that scores have here; `told` counts the characters of the tokens before. Nothing says
-/// how likely the first token of a prompt is.
-fn logprobs(scores: &[TokenScore], told: &mut usize) -> Value {
+/// The shape that scores have here; `text` is what they come with, and `told` knows the tokens before.
+/// Nothing says how likely the first token of a prompt is.
+fn logprobs(scores: &[TokenScore], text: &str, told: &mut Offsets) -> Value {
     let (mut tokens, mut offsets) = (Vec::new(), Vec::new());
     let (mut logprobs, mut likeliest) = (Vec::new(), Vec::new());
     for token in scores {
         tokens.push(token.text.as_str());
-        offsets.push(*told);
-        *told += token.text.chars().count();
+        offsets.push(told.next(token, text));
         if token.score.is_nan() {
             logprobs.push(Value::Null);
             likeliest.push(Value::Null);
@@ -135,8 +135,8 @@ struct Completion {
 struct Scored {
     /// Those that wait for their text.
     waiting: Vec<TokenScore>,
-    /// Characters of the tokens that were told.
-    told: usize,
+    /// The tokens that were told.
+    told: Offsets,
     /// The prompt was told, with its scores.
     echoed: bool,
 }
@@ -170,7 +170,7 @@ impl Completion {
             }
             if !scored.waiting.is_empty() {
                 let waiting = std::mem::take(&mut scored.waiting);
-                scores = logprobs(&waiting, &mut scored.told);
+                scores = logprobs(&waiting, &text, &mut scored.told);
             }
         }
         let choice =
@@ -228,11 +228,12 @@ impl Dialect for Completion {
 
     fn whole(&mut self, info: &Info, choices: &[Whole], usage: Usage) -> Value {
         let choice = |(index, whole): (usize, &Whole)| {
+            let text = format!("{}{}", info.echo, whole.text);
             json!({
-                "text": format!("{}{}", info.echo, whole.text),
+                "text": text,
                 "index": index,
                 "logprobs": match self.scored {
-                    Some(_) => logprobs(&whole.scores, &mut 0),
+                    Some(_) => logprobs(&whole.scores, &text, &mut Offsets::default()),
                     None => Value::Null,
                 },
                 "finish_reason": whole.ending.word(),

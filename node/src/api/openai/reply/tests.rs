@@ -31,6 +31,7 @@ fn scores_come_with_the_text_that_they_belong_to() {
     let score = |text: &str, likeliest: Vec<TokenScore>| TokenScore {
         text: text.into(),
         bytes: text.into(),
+        special: false,
         score: -0.5,
         likeliest,
     };

@@ -52,6 +52,7 @@ fn a_stream_has_the_events_of_the_specification_in_order() {
     let score = TokenScore {
         text: "a".into(),
         bytes: vec![97],
+        special: false,
         score: -0.5,
         likeliest: vec![],
     };
