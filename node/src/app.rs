@@ -93,6 +93,9 @@ pub enum AppError {
     DefaultModel(ModelError),
 }
 
+/// Nodes of one ring whose clients may all ask as much as this one's at the same time.
+const BUSY_NODES: usize = 16;
+
 impl App {
     /// Starts a node.
     ///
@@ -138,9 +141,12 @@ impl App {
         config.fetches = fetches && (settings.shares || !settings.hub.offline);
         config.shares = settings.shares && settings.engine != EngineKind::Dummy;
         config.keep_loaded = Some(settings.keep_alive);
-        // What comes to this node from others takes as much again.
-        let requests = settings.parallel_requests.saturating_mul(2);
+        // Others may have as many clients each, and this node a stage of all of their answers: whoever
+        // is refused looks for another ring, which does not help where all nodes are busy.
+        let requests = settings.parallel_requests.saturating_mul(BUSY_NODES);
         config.limits.requests = config.limits.requests.max(requests);
+        let calls = config.limits.requests.saturating_mul(4);
+        config.limits.calls = config.limits.calls.max(calls);
         config.placement = settings.placement;
         config.pins.clone_from(&settings.pins);
         let events = Arc::new(Events::default());

@@ -1,7 +1,8 @@
 //! A real node under the tools that others measure and break web servers with: `wrk` and
 //! `slowhttptest`, both in Debian. Without them these tests say that they were skipped.
 
-use exo_tests::process::{NodeProcess, PATIENCE, free_ports, get, post};
+use exo_tests::process::story::chat;
+use exo_tests::process::{NodeProcess, PATIENCE, Ring, free_ports, get, post};
 use serde_json::json;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -137,4 +138,26 @@ fn slow_clients_do_not_keep_others_out() {
         );
     }
     still_answers(node.api);
+}
+
+/// Each node is a stage of all that the others are asked, besides its own.
+#[test]
+fn nodes_that_are_all_busy_do_not_turn_each_other_away() {
+    let ring = Ring::start(&["smol", "std", "smol"], &[]);
+    let answers: Vec<_> = (0..96)
+        .map(|at| {
+            let api = ring.nodes[at % 3].api;
+            std::thread::spawn(move || {
+                post(api, "/v1/chat/completions", &chat("stories", "A fox.", 40))
+            })
+        })
+        .collect();
+    for answer in answers {
+        let (status, told) = answer.join().expect("asked").expect("an answer");
+        assert_eq!(status, 200, "{told}");
+    }
+    for node in &ring.nodes {
+        let (_, metrics) = get(node.api, "/metrics").expect("metrics");
+        assert!(metrics.contains("\nexo_recoveries_total 0\n"), "{metrics}");
+    }
 }
