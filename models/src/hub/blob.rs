@@ -18,7 +18,7 @@ use super::{
     HubError, Peers,
     hash::Hasher,
     http::{FileInfo, Http, text},
-    layout::{RepoFolder, create_parent, free, room_for},
+    layout::{RepoFolder, create_parent, free, open_to_go_on, room_for},
     progress::Cancel,
     share::{Coming, Comings, PIECE as PEER_PIECE},
     transport::{transport, words},
@@ -347,13 +347,7 @@ struct Part {
 impl Part {
     /// Takes up what is there.
     fn open(path: PathBuf, info: &FileInfo, cancel: &Cancel) -> Result<Self, HubError> {
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(|error| HubError::io(&path, error))?;
+        let file = open_to_go_on(&path)?;
         let fresh = info.tag.hasher(info.size);
         let mut part = Self {
             path,

@@ -1,7 +1,7 @@
 //! A file with holes, as it is filled.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{Read, Seek, SeekFrom, Write},
     ops::Range,
     path::{Path, PathBuf},
@@ -12,7 +12,7 @@ use super::{
     blob::not_written,
     hash::{self, Etag, Hasher},
     http::FileInfo,
-    layout::{RepoFolder, create_parent, is_commit},
+    layout::{RepoFolder, create_parent, is_commit, open_to_go_on},
     local::children,
     progress::Cancel,
 };
@@ -60,13 +60,7 @@ impl Holes {
             // A new file: somebody may look at the old one.
             remove(&path)?;
         }
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(|error| HubError::io(&path, error))?;
+        let file = open_to_go_on(&path)?;
         let record = known.unwrap_or_else(|| Record::new(info.size));
         let mut holes = Self {
             folder,

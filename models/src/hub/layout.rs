@@ -109,12 +109,7 @@ impl RepoFolder {
         let mut waiting = Some(waiting);
         loop {
             // Opened anew each time: who holds the lock may remove the file at the end.
-            let file = OpenOptions::new()
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .open(&path)
-                .map_err(|error| HubError::io(&path, error))?;
+            let file = open_to_go_on(&path)?;
             match file.try_lock() {
                 Ok(()) => return Ok(BlobLock(file)),
                 Err(TryLockError::WouldBlock) => {
@@ -189,6 +184,15 @@ pub(super) fn create_parent(path: &Path) -> Result<(), HubError> {
         return Ok(());
     };
     fs::create_dir_all(parent).map_err(|error| HubError::io(parent, error))
+}
+
+/// A file with what is in it, or an empty one, to be read and written.
+pub(super) fn open_to_go_on(path: &Path) -> Result<File, HubError> {
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).read(true).write(true);
+    options
+        .open(path)
+        .map_err(|error| HubError::io(path, error))
 }
 
 /// Bytes that a file there could still have; nothing if the system does not say.

@@ -166,13 +166,10 @@ impl<'a> Tracker<'a> {
 
     /// A file has so many bytes that are wanted.
     pub(super) fn total(&self, file: usize, total: u64) {
-        let mut state = self.lock();
-        let Some(entry) = state.report.files.get_mut(file) else {
-            return;
-        };
-        let before = std::mem::replace(&mut entry.total, total);
-        let all = state.report.total.saturating_sub(before);
-        state.report.total = all.saturating_add(total);
+        let report = &mut self.lock().report;
+        if let Some(file) = report.files.get_mut(file) {
+            change(&mut report.total, &mut file.total, total);
+        }
     }
 
     /// A file is begun, or over.
@@ -187,12 +184,11 @@ impl<'a> Tracker<'a> {
     /// So many bytes of a file are here, `fetched` of them just came.
     pub(super) fn at(&self, file: usize, done: u64, fetched: u64) {
         let mut state = self.lock();
-        let Some(entry) = state.report.files.get_mut(file) else {
+        let report = &mut state.report;
+        let Some(file) = report.files.get_mut(file) else {
             return;
         };
-        let before = std::mem::replace(&mut entry.done, done);
-        let all = state.report.done.saturating_sub(before);
-        state.report.done = all.saturating_add(done);
+        change(&mut report.done, &mut file.done, done);
         state.fetched = state.fetched.saturating_add(fetched);
         self.tell(&mut state, false);
     }
@@ -238,25 +234,21 @@ impl<'a> Tracker<'a> {
     }
 }
 
+/// Another number in a sum.
+fn change(sum: &mut u64, number: &mut u64, to: u64) {
+    let others = sum.saturating_sub(std::mem::replace(number, to));
+    *sum = others.saturating_add(to);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[derive(Default)]
-    struct Last(Mutex<Option<Report>>);
-
-    impl Progress for Last {
-        fn report(&self, report: &Report) {
-            *self.0.lock().unwrap() = Some(report.clone());
-        }
-
-        fn trouble(&self, _: &str) {}
-    }
+    use crate::hub::tests::seen::Seen;
 
     #[test]
     fn bytes_are_added_up_and_taken_back() {
-        let last = Last::default();
-        let tracker = Tracker::new("me/tiny", &last);
+        let seen = Seen::default();
+        let tracker = Tracker::new("me/tiny", &seen);
         let (a, b) = (tracker.add("a", 10), tracker.add("b", 20));
         tracker.active(a, true);
         tracker.at(a, 7, 7);
@@ -266,7 +258,8 @@ mod tests {
         tracker.at(a, 3, 3);
         tracker.active(a, false);
         tracker.end();
-        let report = last.0.lock().unwrap().clone().unwrap();
+        drop(tracker);
+        let report = seen.last();
         assert_eq!((report.done, report.total), (23, 30));
         let files: Vec<_> = report
             .files

@@ -6,6 +6,7 @@ mod lists;
 mod neighbours;
 mod refused;
 mod repair;
+pub(super) mod seen;
 mod server;
 mod whole;
 

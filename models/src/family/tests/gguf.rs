@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// A file of this architecture: whole numbers, others, and names of tensors, which have one element.
-fn file(
+pub(super) fn file(
     architecture: &str,
     counts: &[(&str, u32)],
     numbers: &[(&str, f32)],
@@ -36,7 +36,7 @@ fn file(
     file
 }
 
-fn read(file: &GgufFile) -> Result<ModelConfig, ModelError> {
+pub(super) fn read(file: &GgufFile) -> Result<ModelConfig, ModelError> {
     let bytes = file.bytes().0;
     let gguf = Gguf::parse(&bytes).unwrap();
     from_gguf("some.gguf".as_ref(), &gguf, &bytes)

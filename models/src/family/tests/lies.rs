@@ -1,17 +1,14 @@
 //! Files that say anything: a sound configuration comes of it, or an error that names the file.
 
-use std::path::Path;
-
 use proptest::{prelude::*, sample::Index};
 use serde_json::{Value as Json, json};
 
-use super::read_with;
+use super::{gguf, read_with};
 use crate::{
-    ModelConfig, ModelError,
-    config::from_gguf,
+    ModelConfig,
     family::{gguf_architectures, model_types},
-    gguf::{Array, Gguf, Value},
-    test_files::{F32, GgufFile, any_json},
+    gguf::{Array, Value},
+    test_files::{GgufFile, any_json},
 };
 
 /// What engines take for granted.
@@ -109,16 +106,7 @@ fn everything(model_type: &str) -> Json {
 
 /// The same in GGUF.
 fn everything_in_gguf(architecture: &str) -> GgufFile {
-    let mut file = GgufFile {
-        version: 3,
-        metadata: Vec::new(),
-        tensors: Vec::new(),
-    };
-    file.set(
-        "general.architecture",
-        Value::String(architecture.to_owned()),
-    );
-    for (name, value) in [
+    let counts = [
         ("block_count", 6),
         ("context_length", 128),
         ("embedding_length", 32),
@@ -135,9 +123,19 @@ fn everything_in_gguf(architecture: &str) -> GgufFile {
         ("leading_dense_block_count", 1),
         ("expert_gating_func", 2),
         ("rope.scaling.original_context_length", 64),
-    ] {
-        file.set(&format!("{architecture}.{name}"), Value::U32(value));
-    }
+    ];
+    let numbers = [
+        ("attention.layer_norm_rms_epsilon", 1e-5),
+        ("rope.freq_base", 10_000.0),
+        ("rope.freq_base_swa", 10_000.0),
+        ("rope.scaling.factor", 4.0),
+        ("rope.scaling.attn_factor", 1.5),
+        ("rope.scaling.yarn_log_multiplier", 0.1),
+        ("attn_logit_softcapping", 50.0),
+        ("final_logit_softcapping", 30.0),
+        ("expert_weights_scale", 2.5),
+    ];
+    let mut file = gguf::file(architecture, &counts, &numbers, &["blk.0.attn_kv_b.weight"]);
     let experts = ["qwen3moe", "deepseek2"].contains(&architecture);
     for (name, value) in [
         ("expert_count", 8),
@@ -156,33 +154,10 @@ fn everything_in_gguf(architecture: &str) -> GgufFile {
         &format!("{architecture}.rope.dimension_count"),
         Value::U32(turned),
     );
-    for (name, value) in [
-        ("attention.layer_norm_rms_epsilon", 1e-5),
-        ("rope.freq_base", 10_000.0),
-        ("rope.freq_base_swa", 10_000.0),
-        ("rope.scaling.factor", 4.0),
-        ("rope.scaling.attn_factor", 1.5),
-        ("rope.scaling.yarn_log_multiplier", 0.1),
-        ("attn_logit_softcapping", 50.0),
-        ("final_logit_softcapping", 30.0),
-        ("expert_weights_scale", 2.5),
-    ] {
-        file.set(&format!("{architecture}.{name}"), Value::F32(value));
-    }
     let kind = Value::String("yarn".to_owned());
     file.set(&format!("{architecture}.rope.scaling.type"), kind);
     file.set("tokenizer.ggml.eos_token_id", Value::U32(2));
-    file.tensor("blk.0.attn_kv_b.weight", &[1], F32, vec![0; 4]);
     file
-}
-
-fn read_gguf(file: &GgufFile) -> Result<ModelConfig, ModelError> {
-    let bytes = file.bytes().0;
-    from_gguf(
-        Path::new("some.gguf"),
-        &Gguf::parse(&bytes).unwrap(),
-        &bytes,
-    )
 }
 
 fn any_value() -> impl Strategy<Value = Value> {
@@ -208,7 +183,7 @@ fn everything_is_read() {
         check(&read.unwrap_or_else(|error| panic!("{name}: {error}"))).unwrap();
     }
     for name in gguf_architectures().split(", ") {
-        let read = read_gguf(&everything_in_gguf(name));
+        let read = gguf::read(&everything_in_gguf(name));
         check(&read.unwrap_or_else(|error| panic!("{name}: {error}"))).unwrap();
     }
 }
@@ -237,7 +212,7 @@ proptest! {
         let mut file = everything_in_gguf(names[family.index(names.len())]);
         let index = key.index(file.metadata.len());
         file.metadata[index].1 = value;
-        match read_gguf(&file) {
+        match gguf::read(&file) {
             Ok(config) => check(&config)?,
             Err(error) => prop_assert!(error.to_string().contains("some.gguf"), "{}", error),
         }

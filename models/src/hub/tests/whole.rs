@@ -1,12 +1,7 @@
 //! What ends well, whatever happens on the way.
 
-use std::sync::Mutex;
-
-use super::*;
-use crate::{
-    Catalog, Model,
-    hub::{Progress, Report},
-};
+use super::{seen::Seen, *};
+use crate::{Catalog, Model};
 
 const WEIGHTS: &str = "model.safetensors";
 
@@ -120,38 +115,6 @@ fn cut_weights(setup: &Setup, fault: Fault, times: usize) {
     setup.pull().unwrap();
 }
 
-/// Keeps the last report.
-#[derive(Default)]
-struct Seen {
-    last: Mutex<Option<Report>>,
-    troubles: Mutex<Vec<String>>,
-    stop: Mutex<Option<(String, Cancel)>>,
-}
-
-impl Seen {
-    fn stop_before(&self, file: &str, cancel: Cancel) {
-        *self.stop.lock().unwrap() = Some((file.to_owned(), cancel));
-    }
-}
-
-impl Progress for Seen {
-    fn report(&self, report: &Report) {
-        *self.last.lock().unwrap() = Some(report.clone());
-        if let Some((file, cancel)) = &*self.stop.lock().unwrap()
-            && report
-                .files
-                .iter()
-                .any(|one| one.name == *file && one.active)
-        {
-            cancel.cancel();
-        }
-    }
-
-    fn trouble(&self, trouble: &str) {
-        self.troubles.lock().unwrap().push(trouble.to_owned());
-    }
-}
-
 #[test]
 fn what_another_process_began_is_gone_on_with() {
     let setup = Setup::new();
@@ -227,7 +190,7 @@ fn a_hiccup_costs_an_attempt() {
             .pull(&name, None, &seen, &Cancel::default())
             .unwrap();
         assert_eq!(setup.cached(WEIGHTS).unwrap(), bytes, "{fault:?}");
-        let troubles = seen.troubles.into_inner().unwrap();
+        let troubles = seen.troubles();
         assert_eq!(troubles.len(), 1, "{fault:?}: {troubles:?}");
         assert!(
             troubles[0].contains("; trying again in 0.0 s"),
@@ -356,7 +319,7 @@ fn progress_ends_at_all_of_it() {
         .hub()
         .pull(&name, None, &seen, &Cancel::default())
         .unwrap();
-    let report = seen.last.into_inner().unwrap().unwrap();
+    let report = seen.last();
     assert_eq!((report.done, report.total), (pulled.bytes, pulled.bytes));
     assert!(
         report

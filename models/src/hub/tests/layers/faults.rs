@@ -1,21 +1,9 @@
 //! What hubs do wrong with ranges of bytes, and what becomes of damage.
 
-use std::{io::Read as _, sync::Mutex};
+use std::io::Read as _;
 
-use super::*;
-use crate::hub::{Checked, Progress, Report};
-
-/// Remembers what was told last.
-#[derive(Default)]
-struct Last(Mutex<Option<Report>>);
-
-impl Progress for Last {
-    fn report(&self, report: &Report) {
-        *self.0.lock().unwrap() = Some(report.clone());
-    }
-
-    fn trouble(&self, _: &str) {}
-}
+use super::{super::seen::Seen, *};
+use crate::hub::Checked;
 
 #[test]
 fn a_cut_range_goes_on_where_it_was() {
@@ -62,10 +50,10 @@ fn a_range_that_was_stopped_goes_on_in_another_process() {
     assert!(matches!(cut, Err(HubError::Cut { .. })), "{cut:?}");
     let before = asked(&setup);
     setup.server.heal();
-    let last = Last::default();
+    let seen = Seen::default();
     let pulled = setup
         .hub()
-        .pull(&name(), Some(5..7), &last, &Cancel::default())
+        .pull(&name(), Some(5..7), &seen, &Cancel::default())
         .unwrap();
     let after = asked(&setup);
     assert_eq!(after.len(), 1);
@@ -75,7 +63,7 @@ fn a_range_that_was_stopped_goes_on_in_another_process() {
         &Model::open(&pulled.path).unwrap().weights(5..7).unwrap(),
         5..7,
     );
-    let report = last.0.into_inner().unwrap().unwrap();
+    let report = seen.last();
     assert_eq!(report.done, report.total);
 }
 
