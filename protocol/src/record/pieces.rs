@@ -7,6 +7,9 @@ use crate::wire::{Chunk, MessageType};
 use alloc::collections::BTreeMap;
 use bytes::Bytes;
 
+/// Bytes of a piece of a file before its content: `want`, `size` and `code`.
+const PART: u32 = 8 + 8 + 2;
+
 /// Messages that have begun to come.
 #[derive(Debug, Default)]
 pub(super) struct Pieces(BTreeMap<(ConnectionId, u32), Layout>);
@@ -51,6 +54,8 @@ impl Pieces {
 enum Layout {
     Nowhere,
     Everywhere,
+    /// Behind a head of this length.
+    Behind(u32),
     /// Behind a head whose length depends on the type of the elements.
     Step {
         tokens: bool,
@@ -77,6 +82,7 @@ impl Layout {
             // Its beginning was not seen, or is forgotten.
             _ if offset > 0 => Self::Everywhere,
             Some(MessageType::Step) => Self::Step { tokens: true },
+            Some(MessageType::Part) => Self::Behind(PART),
             Some(MessageType::Example) => Self::Named { at: 17, length: 0 },
             Some(MessageType::Gradient) => Self::Named { at: 24, length: 0 },
             Some(MessageType::SendTensorRequest | MessageType::SendTensorResponse) => {
@@ -107,6 +113,7 @@ impl Layout {
         let said_from = match self {
             Self::Nowhere => u32::MAX,
             Self::Everywhere | Self::Result => 0,
+            Self::Behind(head) => *head,
             Self::Step { tokens } => {
                 if let Some((_, dtype)) = places.take(10).find(|&(place, _)| place == DTYPE) {
                     *tokens = *dtype == 0;
@@ -152,6 +159,7 @@ pub(super) fn tells(kind: MessageType) -> bool {
         | MessageType::Scored
         | MessageType::Example
         | MessageType::Gradient
+        | MessageType::Part
         | MessageType::Chunk => true,
         MessageType::HealthCheckRequest
         | MessageType::HealthCheckResponse
@@ -174,7 +182,6 @@ pub(super) fn tells(kind: MessageType) -> bool {
         | MessageType::Save
         | MessageType::Saved
         | MessageType::Want
-        | MessageType::Part
         | MessageType::Timing => false,
     }
 }
@@ -186,7 +193,7 @@ mod tests {
     use crate::shard::Shard;
     use crate::tensor::{DType, Tensor};
     use crate::wire::{
-        DecodeLimits, Example, Gradient, Message, SendPrompt, SendResult, SendTensor, Step,
+        DecodeLimits, Example, Gradient, Message, Part, SendPrompt, SendResult, SendTensor, Step,
         StepBody, decode_payload, encode_payload,
     };
     use alloc::vec;
@@ -268,6 +275,14 @@ mod tests {
                 inference_state: None,
             })
         };
+        let part = |content: &'static [u8]| {
+            Message::Part(Part {
+                want: 0x0102_0304_0506_0708,
+                size: 0x0102_0304_0506_0708,
+                code: 0x0102,
+                content: Bytes::from_static(content),
+            })
+        };
         let prompt = |text: &str| {
             Message::SendPromptRequest(SendPrompt {
                 shard: shard(),
@@ -294,6 +309,7 @@ mod tests {
                 step(StepBody::Tokens(vec![0, 0, 0])),
             ),
             (tensor(hidden(9)), tensor(hidden(0))),
+            (part(b"secret"), part(&[0; 6])),
             (
                 Message::SendTensorResponse(Some(hidden(9))),
                 Message::SendTensorResponse(Some(hidden(0))),

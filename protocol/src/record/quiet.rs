@@ -2,9 +2,9 @@
 //! it comes from what was replaced in the inputs: neither tokens and tensors, nor words for people,
 //! which may quote them.
 
-use super::redact::Side;
+use super::redact::{Side, zeros};
 use crate::engine::{EngineCommand, EngineInput, Sampling, TrainCommand};
-use crate::node::{Event, Failure, JobFailure, Output};
+use crate::node::{Event, Failure, Found, JobFailure, Output};
 use alloc::sync::Arc;
 
 /// An output without anything that was replaced in the inputs.
@@ -85,6 +85,10 @@ fn blank_event(event: &Event) -> Event {
             // How likely it was tells what it was.
             *scores = None;
         }
+        Event::Part {
+            found: Found::At { content, .. },
+            ..
+        } => *content = zeros(content),
         Event::Failed { failure, .. } => match failure {
             Failure::PeerLost { reason, .. }
             | Failure::Memory { reason, .. }
@@ -135,7 +139,10 @@ fn blank_event(event: &Event) -> Event {
         | Event::Loaded { .. }
         | Event::FilesWanted { .. }
         | Event::Unloaded { .. }
-        | Event::Part { .. }
+        | Event::Part {
+            found: Found::Nowhere,
+            ..
+        }
         | Event::PartWanted { .. } => {}
     }
     event

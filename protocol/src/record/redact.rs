@@ -13,7 +13,7 @@ use crate::json::Json;
 use crate::node::{Command, Example, Input, LinkFault, Submit};
 use crate::tensor::{DType, Tensor};
 use crate::wire::{
-    self, Chunk, DecodeError, Ending, Message, Notice, Open, Scored, SendPrompt, SendResult,
+    self, Chunk, DecodeError, Ending, Message, Notice, Open, Part, Scored, SendPrompt, SendResult,
     SendTensor, Step, StepBody, Token,
 };
 use alloc::collections::BTreeSet;
@@ -91,6 +91,17 @@ impl Redactor {
                     ..example.clone()
                 }))
             }
+            Input::Command(Command::Part {
+                read,
+                size,
+                code,
+                content,
+            }) => Input::Command(Command::Part {
+                read: *read,
+                size: *size,
+                code: *code,
+                content: zeros(content),
+            }),
             Input::Engine(EngineEvent::Trained(event)) => {
                 let side = Side::In(&self.ends);
                 Input::Engine(EngineEvent::Trained(side.trained(event)))
@@ -330,6 +341,11 @@ impl Side<'_> {
                 gradient: self.tensor(&gradient.gradient),
                 ..gradient.clone()
             }),
+            // Nobody said it, but a model would fill the disk.
+            Message::Part(part) => Message::Part(Part {
+                content: zeros(&part.content),
+                ..*part
+            }),
             Message::Open(open) => Message::Open(Open {
                 stream: open.stream,
                 plan: self.plan(&open.plan),
@@ -370,7 +386,6 @@ impl Side<'_> {
             | Message::Save(_)
             | Message::Saved(_)
             | Message::Want(_)
-            | Message::Part(_)
             | Message::Timing(_) => message.clone(),
         }
     }
@@ -447,7 +462,7 @@ fn stand_in(letter: char) -> char {
     }
 }
 
-fn zeros(bytes: &Bytes) -> Bytes {
+pub(super) fn zeros(bytes: &Bytes) -> Bytes {
     Bytes::from(vec![0; bytes.len()])
 }
 

@@ -225,7 +225,7 @@ pub(super) fn messages() -> Vec<Message> {
             want: 1,
             size: 3,
             code: 0,
-            content: Bytes::from_static(b"abc"),
+            content: Bytes::from_static(&SECRET),
         }),
     ]
 }
@@ -310,7 +310,7 @@ fn training() -> Vec<Input> {
             read: 1,
             size: 3,
             code: 0,
-            content: Bytes::from_static(b"abc"),
+            content: Bytes::from_static(&SECRET),
         }),
         downloading(DownloadState::Coming),
         downloading(DownloadState::Here),
