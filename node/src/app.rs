@@ -21,12 +21,9 @@ use crate::signals::Stop;
 use crate::speaker::Speaker;
 use crate::tailscale::Search;
 use crate::view::Feed;
-use exo_engine_cpu::{CpuEngine, CpuOptions};
 use exo_engine_mlx::checkpoint::CheckpointError;
-use exo_engine_mlx::{MlxEngine, MlxOptions};
 use exo_models::hub::{HubError, Part};
 use exo_models::{Catalog, ModelError};
-use exo_protocol::dummy::DummyEngine;
 use exo_protocol::engine::{Engine, Shaping};
 use exo_protocol::node::{Placement, Question};
 use exo_protocol::{Command, Config, NodeId, Status, Submit};
@@ -161,11 +158,12 @@ impl App {
             accepted,
             visitors: settings.visitors,
             record,
+            ..Options::default()
         };
         // Telling peers of more memory than was found is a promise; of less, a wish for fewer
         // layers.
         let limit = memory.unwrap_or(0).max(found.memory);
-        let engine = engine(settings, limit, Arc::clone(&library));
+        let engine = engines::build(settings, limit, Arc::clone(&library));
         let metrics = Arc::clone(events.metrics());
         metrics.engine_is(engines::words(&engines::info(settings.engine)));
         let engine = move || {
@@ -458,40 +456,6 @@ fn open_library(settings: &Settings) -> Result<Library, ModelError> {
     let library = Library::on_disk(catalog(), Some(id));
     library.name(name)?;
     Ok(library)
-}
-
-/// What builds the engine, on the thread that will own it.
-fn engine(
-    settings: &Settings,
-    memory: i64,
-    library: Arc<Library>,
-) -> impl FnOnce() -> Result<Box<dyn Engine>, String> + Send + 'static {
-    let (kind, threads) = (settings.engine, settings.threads);
-    let (checkpoints, adapter) = (settings.checkpoints.clone(), settings.adapter.clone());
-    let memory_limit = u64::try_from(memory)
-        .ok()
-        .and_then(|memory| memory.checked_mul(1 << 20));
-    let open = Box::new(move |name: &str| library.model(name));
-    move || match kind {
-        EngineKind::Dummy => Ok(Box::new(DummyEngine::new())),
-        EngineKind::Cpu => {
-            let mut options = CpuOptions::default();
-            if let Some(threads) = threads {
-                options.threads = threads;
-            }
-            options.memory_limit = memory_limit;
-            let engine = CpuEngine::new(options, open).map_err(|error| error.to_string())?;
-            Ok(Box::new(engine))
-        }
-        EngineKind::Mlx => {
-            let mut options = MlxOptions::default();
-            options.memory_limit = memory_limit;
-            options.checkpoints = Some(checkpoints);
-            options.adapter = adapter;
-            let engine = MlxEngine::new(options, open).map_err(|error| error.to_string())?;
-            Ok(Box::new(engine))
-        }
-    }
 }
 
 impl From<LibraryError> for AskError {

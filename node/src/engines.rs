@@ -1,7 +1,14 @@
-//! The engines of this build, in words for peers and people.
+//! The engines of this build, and what peers and people are told of them.
 
 use crate::cli::EngineKind;
+use crate::library::Library;
+use crate::settings::Settings;
+use exo_engine_cpu::{CpuEngine, CpuOptions};
+use exo_engine_mlx::{MlxEngine, MlxOptions};
+use exo_protocol::dummy::DummyEngine;
+use exo_protocol::engine::Engine;
 use exo_protocol::topology::EngineInfo;
+use std::sync::Arc;
 
 /// Formats of weights that both engines take, in safetensors and GGUF; the last ones are MLX's.
 const FORMATS: [&str; 16] = [
@@ -64,6 +71,40 @@ pub fn available() -> String {
 #[must_use]
 pub fn words(engine: &EngineInfo) -> String {
     format!("{} {}, {}", engine.name, engine.version, engine.dtype)
+}
+
+/// What builds the engine that the settings ask for, on the thread that will own it; `memory` in MiB.
+pub fn build(
+    settings: &Settings,
+    memory: i64,
+    library: Arc<Library>,
+) -> impl FnOnce() -> Result<Box<dyn Engine>, String> + Send + 'static {
+    let (kind, threads) = (settings.engine, settings.threads);
+    let (checkpoints, adapter) = (settings.checkpoints.clone(), settings.adapter.clone());
+    let memory_limit = u64::try_from(memory)
+        .ok()
+        .and_then(|memory| memory.checked_mul(1 << 20));
+    let open = Box::new(move |name: &str| library.model(name));
+    move || match kind {
+        EngineKind::Dummy => Ok(Box::new(DummyEngine::new())),
+        EngineKind::Cpu => {
+            let mut options = CpuOptions::default();
+            if let Some(threads) = threads {
+                options.threads = threads;
+            }
+            options.memory_limit = memory_limit;
+            let engine = CpuEngine::new(options, open).map_err(|error| error.to_string())?;
+            Ok(Box::new(engine))
+        }
+        EngineKind::Mlx => {
+            let mut options = MlxOptions::default();
+            options.memory_limit = memory_limit;
+            options.checkpoints = Some(checkpoints);
+            options.adapter = adapter;
+            let engine = MlxEngine::new(options, open).map_err(|error| error.to_string())?;
+            Ok(Box::new(engine))
+        }
+    }
 }
 
 #[cfg(test)]

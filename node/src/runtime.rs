@@ -1,14 +1,11 @@
 //! Either runtime behind one name; nothing else in this crate knows which one runs.
 
 use crate::cli::RuntimeKind;
-use crate::settings::Commands;
 use exo_protocol::engine::Engine;
 use exo_protocol::node::{Placement, Question};
-use exo_protocol::record::Recorder;
 use exo_protocol::{Command, Config, Event, Rejection, Status};
-use socket2::Socket;
+pub use exo_runtime_common::{Options, StartError};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 /// A running node.
 #[derive(Debug)]
@@ -28,11 +25,6 @@ pub enum Handle {
     Std(exo_runtime_std::Handle),
 }
 
-/// Why a node did not start.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct StartError(String);
-
 /// Why a command was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
@@ -47,23 +39,13 @@ pub enum CommandError {
     Stopped,
 }
 
-/// What a runtime needs besides the node's own settings.
-#[derive(Debug, Default)]
-pub struct Options {
-    /// Where peers connect.
-    pub listen: Option<String>,
-    /// The file that names them.
-    pub discovery_file: Option<PathBuf>,
-    /// The UDP port where they announce themselves.
-    pub announcements: Option<u16>,
-    /// The commands that lead to some of them.
-    pub commands: Commands,
-    /// A peer that is there already, in words too.
-    pub accepted: Option<(Socket, String)>,
-    /// The TCP port where they do.
-    pub visitors: Option<u16>,
-    /// Takes down what the node is told.
-    pub record: Option<Recorder>,
+impl From<exo_runtime_common::CommandError> for CommandError {
+    fn from(error: exo_runtime_common::CommandError) -> Self {
+        match error {
+            exo_runtime_common::CommandError::Busy => Self::Busy,
+            _ => Self::Stopped,
+        }
+    }
 }
 
 impl Runtime {
@@ -83,47 +65,12 @@ impl Runtime {
         E: FnOnce() -> Result<Box<dyn Engine>, String> + Send + 'static,
         V: FnMut(Event) + Send + 'static,
     {
-        let Options {
-            listen,
-            discovery_file,
-            announcements,
-            commands,
-            accepted,
-            visitors,
-            record,
-        } = options;
         match kind {
             RuntimeKind::Smol => {
-                let defaults = exo_runtime_smol::Options::default();
-                let options = exo_runtime_smol::Options {
-                    listen,
-                    discovery_file,
-                    announcements,
-                    commands,
-                    accepted,
-                    visitors,
-                    record,
-                    ..defaults
-                };
-                exo_runtime_smol::start(config, seed, options, engine, on_event)
-                    .map(Self::Smol)
-                    .map_err(|error| StartError(error.to_string()))
+                exo_runtime_smol::start(config, seed, options, engine, on_event).map(Self::Smol)
             }
             RuntimeKind::Std => {
-                let defaults = exo_runtime_std::Options::default();
-                let options = exo_runtime_std::Options {
-                    listen,
-                    discovery_file,
-                    announcements,
-                    commands,
-                    accepted,
-                    visitors,
-                    record,
-                    ..defaults
-                };
-                exo_runtime_std::start(config, seed, options, engine, on_event)
-                    .map(Self::Std)
-                    .map_err(|error| StartError(error.to_string()))
+                exo_runtime_std::start(config, seed, options, engine, on_event).map(Self::Std)
             }
         }
     }
@@ -161,16 +108,11 @@ impl Handle {
     /// # Errors
     /// When the node is too busy or has ended.
     pub fn command(&self, command: Command) -> Result<(), CommandError> {
-        match self {
-            Self::Smol(handle) => handle.command(command).map_err(|error| match error {
-                exo_runtime_smol::CommandError::Busy => CommandError::Busy,
-                _ => CommandError::Stopped,
-            }),
-            Self::Std(handle) => handle.command(command).map_err(|error| match error {
-                exo_runtime_std::CommandError::Busy => CommandError::Busy,
-                _ => CommandError::Stopped,
-            }),
-        }
+        let taken = match self {
+            Self::Smol(handle) => handle.command(command),
+            Self::Std(handle) => handle.command(command),
+        };
+        taken.map_err(CommandError::from)
     }
 
     /// What the node knows right now.

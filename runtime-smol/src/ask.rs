@@ -1,13 +1,13 @@
 //! Announcements over TCP: saying this node's to others, and taking those of visitors.
 
 use crate::connection::STOPPING;
-use crate::error::StartError;
 use crate::listen;
 use crate::node::{Shared, lock};
 use async_io::{Async, Timer};
 use bytes::Bytes;
 use exo_protocol::discovery::tcp::{MOST_VISITORS, Reader};
 use exo_protocol::{AskId, Input, VisitId};
+use exo_runtime_common::StartError;
 use futures_lite::future::or;
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use smol::lock::Semaphore;

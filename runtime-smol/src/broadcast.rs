@@ -1,13 +1,12 @@
 //! Announcements: sending this node's, and listening to those of others.
 
-use crate::error::StartError;
 use crate::node::{Shared, lock};
 use async_io::{Async, Timer};
 use exo_protocol::Input;
 use exo_protocol::discovery::announcement::MAX_LEN;
+use exo_runtime_common::StartError;
+use exo_runtime_common::socket::for_announcements;
 use futures_lite::future::{or, poll_fn};
-use socket2::{Domain, SockAddr, Socket, Type};
-use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
@@ -34,7 +33,7 @@ struct Wanted {
 
 impl Listener {
     pub(crate) fn new(port: u16) -> Result<Self, StartError> {
-        let socket = bind(port).and_then(Async::new);
+        let socket = for_announcements(port).and_then(Async::new);
         Ok(Self {
             socket: socket.map_err(|source| StartError::Announcements { port, source })?,
             wanted: Mutex::default(),
@@ -99,19 +98,6 @@ impl Listener {
         })
         .await;
     }
-}
-
-/// Opens the port for announcements, which all nodes of a machine share.
-fn bind(port: u16) -> io::Result<UdpSocket> {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
-    socket.set_reuse_address(true)?;
-    #[cfg(unix)]
-    socket.set_reuse_port(true)?;
-    socket.bind(&SockAddr::from(SocketAddrV4::new(
-        Ipv4Addr::UNSPECIFIED,
-        port,
-    )))?;
-    Ok(socket.into())
 }
 
 /// Sends a datagram. What cannot be sent is lost, as any datagram may be: an interface may be gone

@@ -1,12 +1,12 @@
 //! One connection: a task that reads, and writes by whoever runs the node.
 
 use crate::node::{Shared, lock};
-use crate::program::Program;
-use crate::socket::hurry;
 use async_io::Async;
 use exo_protocol::id::ConnectionId;
 use exo_protocol::wire::{Decoder, Encoder, Message};
 use exo_protocol::{Input, LinkFault, Origin};
+use exo_runtime_common::program::Program;
+use exo_runtime_common::socket::hurry;
 use futures_lite::future::yield_now;
 use smol::channel::{self, Receiver, Sender};
 use socket2::Socket;

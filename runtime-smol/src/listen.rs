@@ -2,12 +2,12 @@
 //! the discovery file.
 
 use crate::connection::{self, STOPPING};
-use crate::error::StartError;
 use crate::node::Shared;
-use crate::program::Program;
 use async_io::{Async, Timer};
 use exo_protocol::id::DialId;
 use exo_protocol::{Input, LinkFault, Origin};
+use exo_runtime_common::StartError;
+use exo_runtime_common::program::Program;
 use futures_lite::future::or;
 use socket2::Socket;
 use std::io;

@@ -8,12 +8,7 @@
 use crate::Options;
 use crate::ask::{self, Talks};
 use crate::broadcast::{self, Listener};
-use crate::clock::Clock;
 use crate::connection::{self, Connection, Connections};
-use crate::engine::Calls;
-use crate::error::CommandError;
-use crate::file::DiscoveryFile;
-use crate::interfaces;
 use crate::listen;
 use async_io::Timer;
 use bytes::Bytes;
@@ -21,6 +16,11 @@ use exo_protocol::id::{AskId, DialId, VisitId};
 use exo_protocol::node::{Placement, Question};
 use exo_protocol::record::Recording;
 use exo_protocol::{Command, Config, Event, Input, Instant, Node, Output, Rejection, Status};
+use exo_runtime_common::CommandError;
+use exo_runtime_common::clock::Clock;
+use exo_runtime_common::engine::Calls;
+use exo_runtime_common::file::DiscoveryFile;
+use exo_runtime_common::interfaces;
 use futures_lite::future::{poll_fn, yield_now};
 use smol::Executor;
 use std::collections::VecDeque;
@@ -114,7 +114,7 @@ impl Shared {
         on_event: Box<dyn FnMut(Event) + Send>,
         alive: Sender<Infallible>,
     ) -> Self {
-        let clock = Clock::new();
+        let clock = Clock::start();
         let now = clock.now();
         let discovery_file = options.discovery_file.take();
         let discovery_file = discovery_file.map(|path| Arc::new(DiscoveryFile::new(&path)));

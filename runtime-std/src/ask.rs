@@ -1,12 +1,12 @@
 //! Announcements over TCP: saying this node's to others, and taking those of visitors.
 
 use crate::connection::STOPPING;
-use crate::error::StartError;
 use crate::listen;
 use crate::node::{Shared, lock};
 use bytes::Bytes;
 use exo_protocol::discovery::tcp::{MOST_VISITORS, Reader};
 use exo_protocol::{AskId, Input, VisitId};
+use exo_runtime_common::StartError;
 use socket2::Socket;
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};

@@ -1,10 +1,11 @@
 //! Announcements: sending this node's, and listening to those of others.
 
-use crate::error::StartError;
 use crate::node::{Shared, lock};
 use exo_protocol::Input;
 use exo_protocol::discovery::announcement::MAX_LEN;
-use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+use exo_runtime_common::StartError;
+use exo_runtime_common::socket::for_announcements;
+use socket2::SockRef;
 use std::io;
 use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, UdpSocket};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -30,7 +31,8 @@ pub(crate) struct Listener {
 
 impl Listener {
     pub(crate) fn new(port: u16) -> Result<Self, StartError> {
-        let socket = bind(port).map_err(|source| StartError::Announcements { port, source })?;
+        let socket =
+            for_announcements(port).map_err(|source| StartError::Announcements { port, source })?;
         #[cfg(not(target_os = "linux"))]
         socket.set_read_timeout(Some(LOOK_UP))?;
         Ok(Self {
@@ -90,19 +92,6 @@ impl Listener {
             }
         }
     }
-}
-
-/// Opens the port for announcements, which all nodes of a machine share.
-fn bind(port: u16) -> io::Result<UdpSocket> {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
-    socket.set_reuse_address(true)?;
-    #[cfg(unix)]
-    socket.set_reuse_port(true)?;
-    socket.bind(&SockAddr::from(SocketAddrV4::new(
-        Ipv4Addr::UNSPECIFIED,
-        port,
-    )))?;
-    Ok(socket.into())
 }
 
 /// Sends a datagram. What cannot be sent is lost, as any datagram may be: an interface may be gone

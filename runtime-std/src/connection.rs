@@ -1,11 +1,11 @@
 //! One connection: a thread that reads, and writes by whoever runs the node.
 
 use crate::node::{Shared, lock};
-use crate::program::Program;
-use crate::socket::hurry;
 use exo_protocol::id::{ConnectionId, DialId};
 use exo_protocol::wire::{Decoder, Encoder, Message};
 use exo_protocol::{Input, LinkFault, Origin};
+use exo_runtime_common::program::Program;
+use exo_runtime_common::socket::hurry;
 use socket2::Socket;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;

@@ -2,11 +2,11 @@
 //! the discovery file.
 
 use crate::connection::{self, STOPPING};
-use crate::error::StartError;
 use crate::node::Shared;
-use crate::program::Program;
 use exo_protocol::id::DialId;
 use exo_protocol::{Input, LinkFault, Origin};
+use exo_runtime_common::StartError;
+use exo_runtime_common::program::Program;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::io;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};

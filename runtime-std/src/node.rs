@@ -8,18 +8,18 @@
 use crate::Options;
 use crate::ask::{self, Talks};
 use crate::broadcast::{self, Listener};
-use crate::clock::Clock;
 use crate::connection::{self, Connection, Connections, STOPPING};
-use crate::engine::Calls;
-use crate::error::CommandError;
-use crate::file::DiscoveryFile;
-use crate::interfaces;
 use crate::listen;
 use bytes::Bytes;
 use exo_protocol::id::{AskId, DialId, VisitId};
 use exo_protocol::node::{Placement, Question};
 use exo_protocol::record::Recording;
 use exo_protocol::{Command, Config, Event, Input, Instant, Node, Output, Rejection, Status};
+use exo_runtime_common::CommandError;
+use exo_runtime_common::clock::Clock;
+use exo_runtime_common::engine::Calls;
+use exo_runtime_common::file::DiscoveryFile;
+use exo_runtime_common::interfaces;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt;
@@ -111,7 +111,7 @@ impl Shared {
         on_event: Box<dyn FnMut(Event) + Send>,
         alive: Sender<Infallible>,
     ) -> Self {
-        let clock = Clock::new();
+        let clock = Clock::start();
         let now = clock.now();
         let discovery_file = options.discovery_file.take();
         let discovery_file = discovery_file.map(|path| DiscoveryFile::new(&path));

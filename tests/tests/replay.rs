@@ -7,6 +7,7 @@ use exo_protocol::engine::{Engine, Sampling};
 use exo_protocol::record::{Log, LogError, Recorder};
 use exo_protocol::topology::Capabilities;
 use exo_protocol::{Command, Config, Event, RequestId, Status, Submit};
+use exo_runtime_common::Options;
 use exo_tests::conformance::engine::NullEngine;
 use exo_tests::replay::{ReplayError, replay, replay_bytes};
 use std::net::SocketAddr;
@@ -66,24 +67,18 @@ impl Node {
         };
         let engine = move || Ok(build());
         let (listen, discovery_file) = (Some("127.0.0.1:0".into()), Some(file));
+        let options = Options {
+            listen,
+            discovery_file,
+            record,
+            ..Default::default()
+        };
         let runtime = match kind {
             Kind::Std => {
-                let options = exo_runtime_std::Options {
-                    listen,
-                    discovery_file,
-                    record,
-                    ..Default::default()
-                };
                 let runtime = exo_runtime_std::start(config, 7, options, engine, on_event);
                 Runtime::Std(runtime.unwrap())
             }
             Kind::Smol => {
-                let options = exo_runtime_smol::Options {
-                    listen,
-                    discovery_file,
-                    record,
-                    ..Default::default()
-                };
                 let runtime = exo_runtime_smol::start(config, 7, options, engine, on_event);
                 Runtime::Smol(runtime.unwrap())
             }

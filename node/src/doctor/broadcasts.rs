@@ -4,10 +4,10 @@ use super::facts::{Air, Listening, Net};
 use crate::random;
 use exo_protocol::discovery::announcement::{Announcement, MAX_LEN};
 use exo_protocol::discovery::interface::Interface;
+use exo_runtime_common::socket::for_announcements;
 use serde_json::{Value, json};
-use socket2::{Domain, SockAddr, Socket, Type};
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, SocketAddrV4, UdpSocket};
 use std::time::{Duration, Instant};
 
 /// Most announcers that are remembered.
@@ -22,7 +22,7 @@ pub(super) fn listen(port: u16, nets: &[Net], time: Duration) -> Air {
         heard: Vec::new(),
         time,
     };
-    let socket = match bind(port) {
+    let socket = match for_announcements(port) {
         Ok(socket) => socket,
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
             air.listening = Listening::Taken;
@@ -108,23 +108,11 @@ fn send(net: &Net, port: u16, number: u64) -> io::Result<()> {
     result
 }
 
-/// Shares the port as nodes do. To other machines' broadcasts all who share it listen.
-fn bind(port: u16) -> io::Result<UdpSocket> {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
-    socket.set_reuse_address(true)?;
-    #[cfg(unix)]
-    socket.set_reuse_port(true)?;
-    socket.bind(&SockAddr::from(SocketAddrV4::new(
-        Ipv4Addr::UNSPECIFIED,
-        port,
-    )))?;
-    Ok(socket.into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use exo_protocol::topology::Capabilities;
+    use std::net::Ipv4Addr;
 
     #[test]
     fn what_is_heard_is_told_apart() {

@@ -4,6 +4,7 @@ use super::PATIENCE;
 use exo_protocol::engine::Engine;
 use exo_protocol::topology::{Capabilities, Flops};
 use exo_protocol::{Command, Config, Event, Status};
+use exo_runtime_common::Options;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver};
@@ -141,28 +142,20 @@ impl Host {
             visitors,
             inbox,
         } = setup;
+        let options = Options {
+            listen,
+            discovery_file,
+            announcements,
+            visitors,
+            inbox,
+            ..Default::default()
+        };
         let runtime = match kind {
             Kind::Std => {
-                let options = exo_runtime_std::Options {
-                    listen,
-                    discovery_file,
-                    announcements,
-                    visitors,
-                    inbox,
-                    ..Default::default()
-                };
                 let runtime = exo_runtime_std::start(config, 7, options, engine, on_event);
                 Runtime::Std(runtime.expect("the runtime starts"))
             }
             Kind::Smol => {
-                let options = exo_runtime_smol::Options {
-                    listen,
-                    discovery_file,
-                    announcements,
-                    visitors,
-                    inbox,
-                    ..Default::default()
-                };
                 let runtime = exo_runtime_smol::start(config, 7, options, engine, on_event);
                 Runtime::Smol(runtime.expect("the runtime starts"))
             }

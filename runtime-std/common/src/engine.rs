@@ -1,4 +1,4 @@
-//! The engine and its one thread. This file is the same in both runtimes.
+//! The engine and its one thread.
 
 use crate::error::StartError;
 use exo_protocol::engine::{
@@ -15,7 +15,7 @@ use std::thread::{self, JoinHandle};
 
 /// Commands on their way to the engine's thread. The node bounds them: it counts its calls.
 #[derive(Debug, Default)]
-pub(crate) struct Calls {
+pub struct Calls {
     queue: Mutex<Queue>,
     more: Condvar,
 }
@@ -28,7 +28,8 @@ struct Queue {
 
 impl Calls {
     /// Queues a command, or answers it when there is no engine any more. [`Calls::wake`] follows.
-    pub(crate) fn submit(&self, command: EngineCommand) -> Option<EngineEvent> {
+    #[must_use = "nobody else answers it"]
+    pub fn submit(&self, command: EngineCommand) -> Option<EngineEvent> {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         if queue.stopping {
             return Some(failed(command.call(), STOPPING));
@@ -38,12 +39,12 @@ impl Calls {
     }
 
     /// Lets the engine's thread see what is queued.
-    pub(crate) fn wake(&self) {
+    pub fn wake(&self) {
         self.more.notify_one();
     }
 
     /// Lets the engine finish what it has. What waits behind that is answered unexecuted.
-    pub(crate) fn stop(&self) {
+    pub fn stop(&self) {
         self.queue
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -71,10 +72,12 @@ impl Calls {
 }
 
 /// An engine that is built and measured, and waits for whom to tell.
-pub(crate) struct Built {
-    pub(crate) calls: Arc<Calls>,
+#[derive(Debug)]
+pub struct Built {
+    /// Where its commands go.
+    pub calls: Arc<Calls>,
     /// How quick it found itself.
-    pub(crate) speed: Option<Speed>,
+    pub speed: Option<Speed>,
     thread: JoinHandle<()>,
     tell: Sender<Tell>,
 }
@@ -82,7 +85,10 @@ pub(crate) struct Built {
 type Tell = Box<dyn Fn(EngineEvent) + Send>;
 
 /// Builds the engine on a thread of its own, and waits until that is done and measured.
-pub(crate) fn build<E>(build: E) -> Result<Built, StartError>
+///
+/// # Errors
+/// When it cannot be built, or the system gives no thread.
+pub fn build<E>(build: E) -> Result<Built, StartError>
 where
     E: FnOnce() -> Result<Box<dyn Engine>, String> + Send + 'static,
 {
@@ -132,7 +138,7 @@ where
 
 impl Built {
     /// Lets the engine execute what comes, and tell what comes of it.
-    pub(crate) fn start(self, tell: impl Fn(EngineEvent) + Send + 'static) -> JoinHandle<()> {
+    pub fn start(self, tell: impl Fn(EngineEvent) + Send + 'static) -> JoinHandle<()> {
         // Its thread waits for exactly this.
         let _ = self.tell.send(Box::new(tell));
         self.thread

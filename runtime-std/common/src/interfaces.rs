@@ -1,4 +1,4 @@
-//! This machine's addresses. This file is the same in both runtimes.
+//! This machine's addresses.
 
 use exo_protocol::Input;
 use exo_protocol::discovery::interface::Interface;
@@ -7,7 +7,8 @@ use std::net::Ipv4Addr;
 
 /// The answer to [`Output::ListInterfaces`](exo_protocol::Output::ListInterfaces). The system has
 /// it at hand.
-pub(crate) fn list() -> Input {
+#[must_use]
+pub fn list() -> Input {
     let all = if_addrs::get_if_addrs().map_err(|error| error.to_string());
     Input::Interfaces(all.map(|all| {
         let v4 = all.into_iter().filter_map(|found| match found.addr {

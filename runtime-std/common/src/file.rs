@@ -1,5 +1,4 @@
-//! The discovery file, which is read again and again, and mostly has not changed. This file is the
-//! same in both runtimes.
+//! The discovery file, which is read again and again, and mostly has not changed.
 
 use bytes::Bytes;
 use exo_protocol::discovery::manual::MAX_LEN;
@@ -18,7 +17,7 @@ const SETTLED: Duration = Duration::from_secs(3);
 
 /// The file, and what it held when it was read last.
 #[derive(Debug)]
-pub(crate) struct DiscoveryFile {
+pub struct DiscoveryFile {
     path: PathBuf,
     last: Mutex<Option<(Stamp, Bytes)>>,
 }
@@ -68,7 +67,9 @@ impl Stamp {
 }
 
 impl DiscoveryFile {
-    pub(crate) fn new(path: &Path) -> Self {
+    /// A file that was not read yet.
+    #[must_use]
+    pub fn new(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
             last: Mutex::default(),
@@ -76,7 +77,10 @@ impl DiscoveryFile {
     }
 
     /// What it holds. May take as long as a network.
-    pub(crate) fn read(&self) -> io::Result<Bytes> {
+    ///
+    /// # Errors
+    /// When there is no such file, or it cannot be read.
+    pub fn read(&self) -> io::Result<Bytes> {
         let found = self.path.metadata()?;
         // Opening a pipe would wait for somebody to write into it.
         if !found.is_file() {

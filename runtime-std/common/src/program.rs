@@ -1,5 +1,4 @@
-//! A peer behind a program, whose standard input and output lead to it as those of `ssh` do. This
-//! file is the same in both runtimes.
+//! A peer behind a program, whose standard input and output lead to it as those of `ssh` do.
 
 use socket2::Socket;
 use std::io::{self, BufRead, BufReader, Read};
@@ -23,7 +22,7 @@ const LINES: usize = 64;
 
 /// A running program.
 #[derive(Debug)]
-pub(crate) struct Program {
+pub struct Program {
     name: String,
     child: Child,
     /// What it says on its standard error; closed with that.
@@ -32,7 +31,10 @@ pub(crate) struct Program {
 
 impl Program {
     /// Starts a program with its arguments, and gives what leads to the peer.
-    pub(crate) fn start(words: &[String]) -> io::Result<(Socket, Self)> {
+    ///
+    /// # Errors
+    /// When there is no such program, or no pair of sockets on this system.
+    pub fn start(words: &[String]) -> io::Result<(Socket, Self)> {
         let Some((name, arguments)) = words.split_first() else {
             return Err(io::Error::other("the command is empty"));
         };
@@ -82,7 +84,8 @@ impl Program {
     }
 
     /// Waits until it has ended, which it is made to if it does not; says how that went.
-    pub(crate) fn end(mut self) -> String {
+    #[must_use]
+    pub fn end(mut self) -> String {
         let until = Instant::now() + GRACE;
         let status = loop {
             match self.child.try_wait() {

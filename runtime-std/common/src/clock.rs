@@ -5,23 +5,28 @@ use std::time::Duration;
 
 /// Monotonic time since the runtime started, as the node counts it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Clock {
+pub struct Clock {
     origin: std::time::Instant,
 }
 
 impl Clock {
-    pub(crate) fn new() -> Self {
+    /// It begins to run.
+    #[must_use]
+    pub fn start() -> Self {
         Self {
             origin: std::time::Instant::now(),
         }
     }
 
-    pub(crate) fn now(&self) -> Instant {
+    /// What it shows.
+    #[must_use]
+    pub fn now(&self) -> Instant {
         Instant::after_origin(self.origin.elapsed())
     }
 
     /// How long until `at`; zero when it is past.
-    pub(crate) fn until(&self, at: Instant) -> Duration {
+    #[must_use]
+    pub fn until(&self, at: Instant) -> Duration {
         at.saturating_since(self.now())
     }
 }
