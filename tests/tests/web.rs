@@ -299,6 +299,36 @@ const WIDE: &str = "# A heading\n\n```rust\nfn a_long_line() -> &'static str { \
     aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n\n\
     1. first\n   - inner **bold** and `code`\n2. second";
 
+/// The texts that do not stand out from what is behind them as WCAG wants it of small letters.
+const FAINT: &str = "(() => {
+    const pixel = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+    const parts = (color) => {
+      pixel.clearRect(0, 0, 1, 1);
+      pixel.fillStyle = color;
+      pixel.fillRect(0, 0, 1, 1);
+      return [...pixel.getImageData(0, 0, 1, 1).data];
+    };
+    const over = (top, alpha, below) => below.map((part, at) => top[at] * alpha + part * (1 - alpha));
+    const behind = (node) => {
+      if (!node) return [255, 255, 255];
+      const color = parts(getComputedStyle(node).backgroundColor);
+      return color[3] === 255 ? color.slice(0, 3) : over(color, color[3] / 255, behind(node.parentElement));
+    };
+    const light = (color) => color.map((part) => part / 255)
+      .map((part) => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)
+      .reduce((sum, part, at) => sum + part * [0.2126, 0.7152, 0.0722][at], 0);
+    const opacity = (node) => node ? getComputedStyle(node).opacity * opacity(node.parentElement) : 1;
+    const texts = [...document.querySelectorAll('body :not(svg, svg *, .visually-hidden, .skip)')].filter((node) =>
+      node.checkVisibility() && [...node.childNodes].some((text) => text.nodeType === 3 && text.data.trim() !== ''));
+    return texts.map((node) => {
+      const color = parts(getComputedStyle(node).color);
+      const below = behind(node);
+      const [one, other] = [light(over(color, color[3] / 255 * opacity(node), below)), light(below)];
+      const contrast = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+      return [contrast, `${node.className || node.localName}: ${node.textContent.slice(0, 30)}`];
+    }).filter(([contrast]) => contrast < 4.5);
+  })()";
+
 #[test]
 fn it_fits_phones_and_the_dark() {
     let Some(browser) = browser() else { return };
@@ -307,6 +337,8 @@ fn it_fits_phones_and_the_dark() {
     let kept = json!({"id": "a", "changed": 1, "messages": [
         {"role": "user", "content": "What is wide?"},
         {"role": "assistant", "model": "stories", "content": WIDE},
+        {"role": "user", "content": "And now?"},
+        {"role": "assistant", "content": "No", "error": {"message": "no", "code": "cut"}},
     ]});
     browser.script(
         "localStorage.setItem('exo.chat.a', arguments[0])",
@@ -333,6 +365,7 @@ fn it_fits_phones_and_the_dark() {
         browser.wait(&format!("innerWidth === {width}"));
         assert_eq!(browser.value(wide), json!([]), "at {width}");
     }
+    assert_eq!(browser.value(FAINT), json!([]));
     browser.resize(390, 844, true);
     browser.click("#toggle-ring");
     browser.wait("document.getElementById('ring').getBoundingClientRect().right === innerWidth");
@@ -344,8 +377,10 @@ fn it_fits_phones_and_the_dark() {
     assert_eq!(browser.value(light), true);
     browser.dark(true);
     browser.wait(&format!("!({light})"));
-    // Who wants it light has it light.
     browser.resize(1360, 860, false);
+    browser.wait("innerWidth === 1360");
+    assert_eq!(browser.value(FAINT), json!([]));
+    // Who wants it light has it light.
     browser.click("#open-settings");
     browser.keys("#setting-theme", "Light");
     browser.wait(light);

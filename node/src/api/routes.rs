@@ -206,13 +206,18 @@ impl Service for Routes {
     }
 }
 
-/// An error in the words of the API that a path belongs to.
+/// An error in the words of the API that a path belongs to, also where that has more than is here.
 fn refuse(path: &str, error: &ApiError) -> Reply {
-    match Route::find(path) {
-        Some(Route::Post(Post::Messages)) => anthropic::refuse(error),
-        Some(Route::Post(Post::Ollama(_)) | Route::Tags) => ollama::refuse(error),
-        Some(Route::Other(other)) if other.is_ollamas() => ollama::refuse(error),
-        _ => error.to_reply(),
+    let is_under = |folder: &str| {
+        let rest = path.strip_prefix(folder);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    if is_under("/v1/messages") {
+        anthropic::refuse(error)
+    } else if is_under("/api") {
+        ollama::refuse(error)
+    } else {
+        error.to_reply()
     }
 }
 
@@ -266,7 +271,8 @@ fn handle(app: &App, request: &Request, mut responder: Responder) {
 
 fn nothing(request: &Request) -> Reply {
     let message = format!("there is nothing at {}", request.path);
-    ApiError::new(404, "not_found", message).to_reply()
+    let error = ApiError::new(404, "not_found", message);
+    refuse(&request.path, &error)
 }
 
 /// Which route a request is for, if it may use it.
@@ -290,8 +296,8 @@ fn check<'a>(access: &Access, request: &'a Request) -> Result<Route<'a>, Reply> 
     let route = route.ok_or_else(|| nothing(request))?;
     if !allowed.split(", ").any(|method| method == request.method) {
         let message = format!("{} answers {allowed}", request.path);
-        let reply = ApiError::new(405, "method_not_allowed", message).to_reply();
-        return Err(reply.with_header("Allow", allowed));
+        let error = ApiError::new(405, "method_not_allowed", message);
+        return Err(refuse(&request.path, &error).with_header("Allow", allowed));
     }
     Ok(route)
 }
@@ -447,6 +453,25 @@ mod tests {
         }
         for path in ["/v2/models", "/v1/", "//", "/index.html"] {
             assert_eq!(status("GET", path, None), 404, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_here_is_told_in_the_words_of_its_api() {
+        for (method, path, wanted) in [
+            ("POST", "/api/embed", "{\"error\":\"there is nothing"),
+            ("GET", "/api/chat", "{\"error\":\"/api/chat answers"),
+            (
+                "POST",
+                "/v1/messages/count_tokens",
+                "{\"type\":\"error\",\"error\":{\"type\":\"not_found_error\"",
+            ),
+            ("POST", "/v1/messages2", "{\"error\":{\"message\""),
+            ("POST", "/apis", "{\"error\":{\"message\""),
+        ] {
+            let told = check(&Access::default(), &Request::new(method, path)).unwrap_err();
+            let body = String::from_utf8_lossy(&told.body).into_owned();
+            assert!(body.starts_with(wanted), "{path}: {body}");
         }
     }
 

@@ -19,6 +19,13 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Wish<MessageReply>, ApiError> {
     {
         return Err(fields.unsupported("thinking", "is not told apart here"));
     }
+    if fields
+        .list("mcp_servers")?
+        .is_some_and(|list| !list.is_empty())
+    {
+        return Err(fields.unsupported("mcp_servers", "only tools of the client are known here"));
+    }
+    fields.refuse("container", "nothing is run here")?;
     fields.object("metadata")?;
     fields.text("service_tier")?;
     let max_tokens = fields.count("max_tokens", 1)?;

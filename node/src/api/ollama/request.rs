@@ -32,6 +32,10 @@ pub(super) fn parse(bytes: &[u8], kind: Kind) -> Result<Wish<OllamaReply>, ApiEr
     if images.is_some_and(|images| !images.is_empty()) {
         return Err(fields.unsupported("images", "only text is understood here"));
     }
+    if fields.boolean("logprobs")? == Some(true) {
+        let why = "are told by /v1/chat/completions and /v1/completions";
+        return Err(fields.unsupported("logprobs", why));
+    }
     let asks = match kind {
         Kind::Chat => fields
             .list("messages")?
@@ -233,6 +237,11 @@ mod tests {
             (json!({"prompt": 5}), Kind::Generate, "prompt"),
             (json!({"messages": "hi"}), Kind::Chat, "messages"),
             (json!({"keep_alive": 0}), Kind::Chat, "keep_alive"),
+            (
+                json!({"prompt": "x", "logprobs": true}),
+                Kind::Generate,
+                "logprobs",
+            ),
             (json!({"keep_alive": "0s"}), Kind::Generate, "keep_alive"),
             (json!({"messages": [5]}), Kind::Chat, "messages[0]"),
             (

@@ -105,6 +105,8 @@ fn mistakes_name_their_place() {
         ("system", json!(5), "system"),
         ("temperature", json!(1.5), "temperature"),
         ("thinking", json!({"type": "enabled"}), "thinking"),
+        ("mcp_servers", json!([{"name": "x"}]), "mcp_servers"),
+        ("container", json!("x"), "container"),
         ("output_format", json!("json"), "output_format"),
         ("output_format", json!({}), "output_format.type"),
         (
