@@ -8,6 +8,7 @@ mod answers;
 mod anything;
 mod dialects;
 mod downloads;
+mod forms;
 mod live;
 mod prompt_scores;
 mod seen;
