@@ -30,6 +30,7 @@ mod layout;
 mod list;
 mod local;
 mod name;
+mod news;
 mod options;
 mod progress;
 mod pull;

@@ -19,6 +19,7 @@ use super::{
     hash::Hasher,
     http::{FileInfo, Http, text},
     layout::{RepoFolder, create_parent, free, open_to_go_on, room_for},
+    news::News,
     progress::Cancel,
     share::{Coming, Comings, PIECE as PEER_PIECE},
     transport::{transport, words},
@@ -131,46 +132,55 @@ impl Fetch<'_> {
         let mut part = Part::open(path, self.info, self.cancel)?;
         at(part.have, 0);
         self.check_room(&part)?;
-        let (come, mut coming) = self.bring_from_peers(&mut part, at)?;
+        let mut news = News::new(self);
+        let mut coming = None;
+        let mut come = self.bring_from_peers(&mut part, &mut coming, at)?;
         if !come && self.offline {
             let what = self.name();
             return Err(HubError::Offline { what });
         }
-        if !come {
-            let begin = || self.comings.begin(&self.info.tag, self.info.size);
-            coming.get_or_insert_with(begin);
+        while !come {
+            coming.get_or_insert_with(|| self.begin());
             let fetched = self.patience.retry(self.cancel, trouble, |progress| {
                 let before = part.have;
-                let result = self.attempt(&mut part, at);
+                let result = self.attempt(&mut part, &mut news, at);
                 *progress = part.have > before;
                 result
             });
-            match fetched {
+            come = match fetched {
+                Ok(true) => true,
+                Ok(false) => self.bring_from_peers(&mut part, &mut coming, at)?,
                 // Somebody may have it by now.
                 Err(error) if error.passes() => {
-                    if !self.bring_from_peers(&mut part, at)?.0 {
+                    if !self.bring_from_peers(&mut part, &mut coming, at)? {
                         return Err(error);
                     }
+                    true
                 }
-                fetched => fetched?,
-            }
+                Err(error) => return Err(error),
+            };
         }
         let done = part.become_blob(&blob);
         drop(coming);
         done
     }
 
+    /// Peers may have what has come, and wait for the rest.
+    fn begin(&self) -> Coming {
+        self.comings.begin(&self.info.tag, self.info.size)
+    }
+
     /// Brings what peers have; whether that was all, with its hash.
     fn bring_from_peers(
         &self,
         part: &mut Part,
+        coming: &mut Option<Coming>,
         at: &dyn Fn(u64, u64),
-    ) -> Result<(bool, Option<Coming>), HubError> {
+    ) -> Result<bool, HubError> {
         let Some(peers) = self.peers else {
-            return Ok((false, None));
+            return Ok(false);
         };
         let (name, size) = (self.info.tag.as_str(), self.info.size);
-        let mut coming = None;
         let mut damaged = 0;
         let mut senders = BTreeSet::new();
         let mut prefer: Option<String> = None;
@@ -179,7 +189,7 @@ impl Fetch<'_> {
                 self.cancel.check()?;
                 let piece = peers.part(name, part.have, PEER_PIECE, prefer.as_deref(), self.cancel);
                 let Some(piece) = piece else {
-                    return Ok((false, coming));
+                    return Ok(false);
                 };
                 let length = piece.bytes.len() as u64;
                 if piece.size != size || length == 0 || part.have.saturating_add(length) > size {
@@ -187,18 +197,18 @@ impl Fetch<'_> {
                     prefer = None;
                     damaged += 1;
                     if damaged >= MOST_DAMAGED_PEERS {
-                        return Ok((false, coming));
+                        return Ok(false);
                     }
                     continue;
                 }
                 part.write(&piece.bytes, size)?;
-                coming.get_or_insert_with(|| self.comings.begin(&self.info.tag, size));
+                coming.get_or_insert_with(|| self.begin());
                 at(part.have, length);
                 senders.insert(piece.node.clone());
                 prefer = Some(piece.node);
             }
             if part.hasher.clone().finish() == name {
-                return Ok((true, coming));
+                return Ok(true);
             }
             // Whose fault it was cannot be told.
             for sender in std::mem::take(&mut senders) {
@@ -209,19 +219,25 @@ impl Fetch<'_> {
             at(0, 0);
             damaged += 1;
             if damaged >= MOST_DAMAGED_PEERS {
-                return Ok((false, coming));
+                return Ok(false);
             }
         }
     }
 
-    fn attempt(&self, part: &mut Part, at: &dyn Fn(u64, u64)) -> Result<(), HubError> {
+    /// Whether all is here; if not, somebody came up who has the rest.
+    fn attempt(
+        &self,
+        part: &mut Part,
+        news: &mut News,
+        at: &dyn Fn(u64, u64),
+    ) -> Result<bool, HubError> {
         let size = self.info.size;
-        if part.have < size {
-            self.receive(part, at)?;
+        if part.have < size && !self.receive(part, news, at)? {
+            return Ok(false);
         }
         let found = part.hasher.clone().finish();
         if found == self.info.tag.as_str() {
-            return Ok(());
+            return Ok(true);
         }
         part.restart()?;
         at(0, 0);
@@ -232,7 +248,12 @@ impl Fetch<'_> {
         })
     }
 
-    fn receive(&self, part: &mut Part, at: &dyn Fn(u64, u64)) -> Result<(), HubError> {
+    fn receive(
+        &self,
+        part: &mut Part,
+        news: &mut News,
+        at: &dyn Fn(u64, u64),
+    ) -> Result<bool, HubError> {
         let size = self.info.size;
         let mut answer = match self.ask(part.have) {
             // Whatever is here, the server has no rest of it.
@@ -274,7 +295,7 @@ impl Fetch<'_> {
         loop {
             self.cancel.check()?;
             let count = match body.read(&mut buffer) {
-                Ok(0) if part.have == size => return Ok(()),
+                Ok(0) if part.have == size => return Ok(true),
                 Ok(0) => break,
                 Ok(count) => count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
@@ -294,6 +315,9 @@ impl Fetch<'_> {
             }
             part.write(buffer.get(..count).unwrap_or_default(), size)?;
             at(part.have, count as u64);
+            if part.have < size && news.somebody_has(self, part.have, count as u64) {
+                return Ok(false);
+            }
         }
         Err(HubError::Cut {
             file: self.name(),

@@ -18,6 +18,8 @@ pub struct Cancel {
     asked: Arc<AtomicBool>,
     /// That of whoever wants this as a part of something.
     outer: Option<Arc<AtomicBool>>,
+    /// It stops by itself.
+    until: Option<Instant>,
 }
 
 impl Cancel {
@@ -30,7 +32,8 @@ impl Cancel {
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         let asked = |flag: &Arc<AtomicBool>| flag.load(Ordering::Relaxed);
-        asked(&self.asked) || self.outer.as_ref().is_some_and(asked)
+        let over = self.until.is_some_and(|until| Instant::now() >= until);
+        over || asked(&self.asked) || self.outer.as_ref().is_some_and(asked)
     }
 
     /// For a part: it stops with the whole, but the whole does not stop with it.
@@ -38,6 +41,16 @@ impl Cancel {
         Self {
             asked: Arc::default(),
             outer: Some(Arc::clone(&self.asked)),
+            until: self.until,
+        }
+    }
+
+    /// The same for something that shall not take longer than this.
+    pub(super) fn within(&self, time: Duration) -> Self {
+        let until = Instant::now().checked_add(time);
+        Self {
+            until,
+            ..self.clone()
         }
     }
 

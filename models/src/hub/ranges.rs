@@ -18,6 +18,7 @@ use super::{
     holes::{self, Holes},
     http::text,
     layout::room_for,
+    news::News,
     select::{self, Front},
     share::{Coming, PIECE as PEER_PIECE},
     transport::{transport, words},
@@ -44,6 +45,7 @@ struct Taking<'a> {
     watch: &'a Watch<'a>,
     holes: Holes,
     coming: Coming,
+    news: News,
     /// Peers that sent some of it.
     senders: BTreeSet<String>,
     /// The server sends whole files only.
@@ -130,6 +132,7 @@ impl Fetch<'_> {
             watch,
             holes,
             coming,
+            news: News::new(self),
             senders: BTreeSet::new(),
             only_whole: false,
         })
@@ -231,7 +234,7 @@ impl Taking<'_> {
         if at < end && fetch.offline {
             return Err(HubError::Offline { what: fetch.name() });
         }
-        if at < end {
+        while at < end {
             self.coming.plan(at..end);
             let trouble = self.watch.trouble;
             let fetched = fetch.patience.retry(fetch.cancel, trouble, |progress| {
@@ -247,8 +250,12 @@ impl Taking<'_> {
                     if self.ask_peers(at, end)? < end {
                         return Err(error);
                     }
+                    return Ok(());
                 }
                 fetched => fetched?,
+            }
+            if at < end {
+                at = self.ask_peers(at, end)?;
             }
         }
         Ok(())
@@ -300,7 +307,7 @@ impl Taking<'_> {
         Ok(())
     }
 
-    /// One answer of the hub.
+    /// One answer of the hub. Ends before `end` when somebody came up who has the rest.
     fn receive(&mut self, at: &mut u64, end: u64) -> Result<(), HubError> {
         let Fetch {
             http, info, cancel, ..
@@ -356,6 +363,9 @@ impl Taking<'_> {
             }
             self.came(*at, buffer.get(..count).unwrap_or_default())?;
             *at = found;
+            if found < end && self.news.somebody_has(self.fetch, found, count as u64) {
+                return Ok(());
+            }
         }
         Err(HubError::Cut {
             file: self.fetch.name(),

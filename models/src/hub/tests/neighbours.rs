@@ -13,30 +13,64 @@ pub(super) struct Neighbours {
     preferred: Mutex<Vec<(String, String)>>,
     blamed: Mutex<usize>,
     spoil: bool,
+    /// They come up when somebody has asked for this file in vain.
+    missed: Mutex<Option<String>>,
+    /// Bytes that they gave.
+    given: Mutex<u64>,
+    /// They do not answer.
+    silent: bool,
 }
 
 impl Neighbours {
     pub(super) fn new(setups: &[&Setup]) -> Arc<Self> {
-        Arc::new(Self::with(setups, false))
+        Arc::new(Self::with(setups))
+    }
+
+    /// They come up when somebody has asked for a file in vain.
+    pub(super) fn late(setups: &[&Setup], hash: &str) -> Arc<Self> {
+        Arc::new(Self {
+            missed: Mutex::new(Some(hash.to_owned())),
+            ..Self::with(setups)
+        })
+    }
+
+    /// The same, and then they say nothing.
+    pub(super) fn late_and_silent(setups: &[&Setup], hash: &str) -> Arc<Self> {
+        Arc::new(Self {
+            missed: Mutex::new(Some(hash.to_owned())),
+            silent: true,
+            ..Self::with(setups)
+        })
     }
 
     /// What they give is wrong until that is said.
     pub(super) fn spoiling(setups: &[&Setup]) -> Arc<Self> {
-        Arc::new(Self::with(setups, true))
+        Arc::new(Self {
+            spoil: true,
+            ..Self::with(setups)
+        })
     }
 
-    fn with(setups: &[&Setup], spoil: bool) -> Self {
+    fn with(setups: &[&Setup]) -> Self {
         Self {
             hubs: setups.iter().map(|setup| setup.hub()).collect(),
             preferred: Mutex::default(),
             blamed: Mutex::default(),
-            spoil,
+            spoil: false,
+            missed: Mutex::default(),
+            given: Mutex::default(),
+            silent: false,
         }
     }
 
     /// How often somebody was blamed since the last time.
     pub(super) fn blamed(&self) -> usize {
         std::mem::take(&mut self.blamed.lock().unwrap())
+    }
+
+    /// How many bytes they gave.
+    pub(super) fn given(&self) -> u64 {
+        *self.given.lock().unwrap()
     }
 
     /// Who was asked for that before all others.
@@ -54,11 +88,21 @@ impl Peers for Neighbours {
         from: u64,
         length: u32,
         prefer: Option<&str>,
-        _: &Cancel,
+        cancel: &Cancel,
     ) -> Option<PeerPart> {
+        if self.nodes().is_empty() {
+            self.missed.lock().unwrap().take_if(|missed| missed == name);
+            return None;
+        }
         if let Some(prefer) = prefer {
             let asked = (name.to_owned(), prefer.to_owned());
             self.preferred.lock().unwrap().push(asked);
+        }
+        while self.silent && !cancel.is_cancelled() {
+            std::thread::yield_now();
+        }
+        if cancel.is_cancelled() {
+            return None;
         }
         let spoiled = self.spoil && *self.blamed.lock().unwrap() == 0;
         let mut nodes = self.nodes();
@@ -72,6 +116,7 @@ impl Peers for Neighbours {
                     if spoiled {
                         bytes.iter_mut().for_each(|byte| *byte ^= 1);
                     }
+                    *self.given.lock().unwrap() += bytes.len() as u64;
                     Some(PeerPart { node, size, bytes })
                 }
                 _ => None,
@@ -80,7 +125,11 @@ impl Peers for Neighbours {
     }
 
     fn nodes(&self) -> Vec<String> {
-        (0..self.hubs.len()).map(|node| node.to_string()).collect()
+        let up = match *self.missed.lock().unwrap() {
+            Some(_) => 0,
+            None => self.hubs.len(),
+        };
+        (0..up).map(|node| node.to_string()).collect()
     }
 
     fn blame(&self, _: &str, _: &str) {

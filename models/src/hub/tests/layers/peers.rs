@@ -50,3 +50,66 @@ fn a_beginning_that_a_peer_spoiled_comes_from_the_hub() {
     right(&second, &neighbours, false, 2..3);
     assert!(neighbours.blamed() > 0);
 }
+
+/// The name of the weights.
+fn hash() -> String {
+    server::etag(WEIGHTS, &published())
+}
+
+#[test]
+fn a_peer_that_comes_up_is_asked_while_the_hub_sends() {
+    let first = stories();
+    first.pull().unwrap();
+    // Whole: something came from the hub, in one answer, and most did not.
+    let second = stories();
+    let neighbours = Neighbours::late(&[&first], &hash());
+    let hub = second.hub_beside(&neighbours, false);
+    hub.pull(&name(), None, &(), &Cancel::default()).unwrap();
+    assert_eq!(second.ranges(), [None]);
+    assert_eq!(second.cached(WEIGHTS).unwrap(), published());
+    let (given, all) = (neighbours.given(), published().len() as u64);
+    assert!(
+        (all / 2..all - 500_000).contains(&given),
+        "{given} of {all}"
+    );
+    // In part: of half of the layers.
+    let third = stories();
+    third
+        .hub()
+        .pull_part(&name(), Part::Front, &(), &Cancel::default())
+        .unwrap();
+    asked(&third);
+    let neighbours = Neighbours::late(&[&first], &hash());
+    right(&third, &neighbours, false, 2..6);
+    let ranges = asked(&third);
+    let (given, all) = (neighbours.given(), part_bytes(&snapshot(&third)));
+    assert_eq!(ranges.len(), 1, "{ranges:?}");
+    assert!(
+        (all / 2..all - 500_000).contains(&given),
+        "{given} of {all}"
+    );
+}
+
+#[test]
+fn a_peer_that_comes_up_and_does_not_have_it_costs_nothing() {
+    let nothing = Setup::empty();
+    for late in [Neighbours::late, Neighbours::late_and_silent] {
+        let second = stories();
+        let front = Part::Front;
+        let hub = second.hub();
+        hub.pull_part(&name(), front, &(), &Cancel::default())
+            .unwrap();
+        asked(&second);
+        let neighbours = late(&[&nothing], &hash());
+        right(&second, &neighbours, false, 2..6);
+        assert_eq!(asked(&second).len(), 1);
+        // Once it was asked, and not again.
+        assert_eq!(neighbours.preferred(&hash()).len(), 1);
+        let third = stories();
+        let neighbours = late(&[&nothing], &hash());
+        let hub = third.hub_beside(&neighbours, false);
+        hub.pull(&name(), None, &(), &Cancel::default()).unwrap();
+        assert_eq!(third.ranges(), [None]);
+        assert_eq!(neighbours.preferred(&hash()).len(), 1);
+    }
+}
