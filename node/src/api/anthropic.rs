@@ -5,7 +5,7 @@ mod request;
 
 use super::error::ApiError;
 use super::http::{Reply, Request, Responder};
-use super::serve::serve;
+use super::serve::{refusal, serve};
 use crate::app::App;
 use serde_json::{Value, json};
 
@@ -13,6 +13,14 @@ use serde_json::{Value, json};
 pub(super) fn handle(app: &App, request: &Request, responder: Responder) {
     let wish = request::parse(&request.body);
     serve(app, request, responder, wish, refuse);
+}
+
+/// How many tokens a question has.
+pub(super) fn count(app: &App, bytes: &[u8]) -> Result<Reply, ApiError> {
+    let ask = request::parse_question(bytes)?;
+    let counted = app.encode(&ask);
+    let (_, tokens) = counted.map_err(|error| refusal(&error, "messages"))?;
+    Ok(Reply::json(200, &json!({"input_tokens": tokens.len()})))
 }
 
 fn error(error: &ApiError) -> Value {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
-const PATHS: [&str; 36] = [
+const PATHS: [&str; 37] = [
     "/",
     "/health",
     "/v1/models",
@@ -38,6 +38,7 @@ const PATHS: [&str; 36] = [
     "/api/generate",
     "/api/embed",
     "/v1/messages/count_tokens",
+    "/v1/messages/batches",
     "/v1/chat/token/encode",
     "/v1/models/%00%ff/../..",
     "/v1/chat/completions?stream=1",
@@ -167,7 +168,7 @@ fn has_good_form(path: &str, answer: &Answer) -> bool {
     };
     let error = &told["error"];
     match path {
-        "/v1/messages" | "/v1/messages/count_tokens" => {
+        _ if path.starts_with("/v1/messages") => {
             told["type"] == "error" && error["type"].is_string() && error["message"].is_string()
         }
         _ if path.starts_with("/api/") => error.is_string(),

@@ -144,6 +144,31 @@ fn too_long_a_prompt_is_refused_with_both_numbers() {
 }
 
 #[test]
+fn a_question_is_counted_as_it_is_asked() {
+    let node = stories();
+    let mut body = json!({
+        "system": "Be kind.", "messages": [
+            {"role": "user", "content": "A fox."}, {"role": "assistant", "content": "Once"},
+        ],
+        "tools": [{"name": "f", "input_schema": {"type": "object"}}],
+    });
+    let path = "/v1/messages/count_tokens";
+    let counted = node.call("POST", path, "", &body.to_string());
+    assert_eq!(counted.status, 200, "{}", counted.body);
+    let counted = counted.json();
+    assert_eq!(counted.as_object().map(serde_json::Map::len), Some(1));
+    body["max_tokens"] = json!(1);
+    let asked = node.call("POST", "/v1/messages", "", &body.to_string());
+    let asked = asked.json();
+    assert_eq!(counted["input_tokens"], asked["usage"]["input_tokens"]);
+    let wrong = node.call("POST", path, "", "{}");
+    assert_eq!(
+        (wrong.status, &wrong.json()["type"]),
+        (400, &json!("error"))
+    );
+}
+
+#[test]
 fn what_is_too_long_or_empty_is_named_as_the_client_named_it() {
     let node = stories();
     let long = "Once ".repeat(600);

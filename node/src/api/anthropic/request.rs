@@ -11,6 +11,23 @@ use serde_json::{Map, Value, json};
 /// More stop texts than this only cost time.
 const STOPS: usize = 16;
 
+/// A question whose tokens are to be counted: how it would be answered is left away.
+pub(super) fn parse_question(bytes: &[u8]) -> Result<Ask, ApiError> {
+    question(&Fields::new(&body(bytes)?))
+}
+
+fn question(fields: &Fields<'_>) -> Result<Ask, ApiError> {
+    Ok(Ask {
+        model: fields.text("model")?,
+        input: Input::Chat {
+            messages: messages(fields)?,
+            tools: tools(fields)?,
+        },
+        goes_on: true,
+        ..Ask::default()
+    })
+}
+
 pub(super) fn parse(bytes: &[u8]) -> Result<Wish<MessageReply>, ApiError> {
     let object = body(bytes)?;
     let fields = Fields::new(&object);
@@ -31,19 +48,13 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Wish<MessageReply>, ApiError> {
     let max_tokens = fields.count("max_tokens", 1)?;
     let max_tokens = max_tokens.ok_or_else(|| wrong("max_tokens", "an integer", &Value::Null))?;
     let ask = Ask {
-        model: fields.text("model")?,
-        input: Input::Chat {
-            messages: messages(&fields)?,
-            tools: tools(&fields)?,
-        },
         max_tokens: Some(max_tokens),
         temperature: fields.number("temperature", 0.0..=1.0)?,
         top_p: fields.number("top_p", 0.0..=1.0)?,
         top_k: fields.top_k("top_k")?,
         stop: fields.stops("stop_sequences", STOPS)?,
         format: format(&fields)?,
-        goes_on: true,
-        ..Ask::default()
+        ..question(&fields)?
     };
     check_beginning(&ask)?;
     Ok(Wish {
