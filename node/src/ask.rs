@@ -1,5 +1,7 @@
 //! A question, checked and made ready for the ring.
 
+mod length;
+
 use crate::downloads::{BeginError, Item};
 use crate::library::LibraryError;
 use crate::random;
@@ -194,10 +196,12 @@ pub enum AskError {
     },
     /// The conversation leaves no room for an answer.
     #[error(
-        "the prompt has {tokens} tokens, but the context of {model} is {context} tokens, the \
+        "the prompt has {more}{tokens} tokens, but the context of {model} is {context} tokens, the \
          answer included"
     )]
     TooLong {
+        /// `more than `, if nobody counted all of them.
+        more: &'static str,
         /// Of the prompt.
         tokens: usize,
         /// What the model can look back on.
@@ -242,6 +246,7 @@ impl Ask {
         let room = room
             .filter(|&room| room > 0)
             .ok_or_else(|| AskError::TooLong {
+                more: "",
                 tokens: prompt_tokens,
                 context,
                 model: speaker.id().to_string(),
@@ -364,6 +369,7 @@ impl Ask {
             }
             Input::Text(text) => text.clone(),
             Input::Tokens(tokens) => {
+                length::check(tokens.len(), "", speaker)?;
                 for token in tokens {
                     known(*token, speaker, "prompt")?;
                 }
@@ -371,6 +377,9 @@ impl Ask {
                 return Ok((text, tokens.clone()));
             }
         };
+        if let Some(more_than) = length::beyond(&text, speaker)? {
+            length::check(more_than, "more than ", speaker)?;
+        }
         let tokens = speaker.encode(&text).map_err(AskError::Conversation)?;
         Ok((text, tokens))
     }

@@ -143,6 +143,25 @@ fn too_long_a_prompt_is_refused_with_both_numbers() {
     );
 }
 
+/// Which would take gigabytes, if all of them were made tokens at once.
+#[test]
+fn prompts_that_no_context_holds_are_not_counted_to_their_end() {
+    let node = stories();
+    let long = "7".repeat(4 << 20);
+    let tokens = vec![1; 1 << 20];
+    for (prompt, told) in [
+        (json!(long), "more than 65472 tokens"),
+        (json!(tokens), "has 1048576 tokens"),
+    ] {
+        let body = json!({"prompt": prompt}).to_string();
+        let refused = node.call("POST", "/v1/completions", "", &body);
+        let wanted = (400, json!("context_length_exceeded"), json!("prompt"));
+        assert_eq!(refused.error(), wanted);
+        assert!(refused.body.contains(told), "{}", refused.body);
+        assert!(refused.body.contains("512 tokens"), "{}", refused.body);
+    }
+}
+
 #[test]
 fn a_question_is_counted_as_it_is_asked() {
     let node = stories();
