@@ -4,11 +4,41 @@ use super::error::ApiError;
 use serde_json::{Map, Value};
 use std::ops::RangeInclusive;
 
+/// Most keys that all objects of a body may have: in memory each takes some hundred times what it
+/// takes in the body.
+const KEYS: usize = 1 << 17;
+
+/// Most values that all lists of a body may have.
+const VALUES: usize = 1 << 20;
+
+/// Refuses a body that would be large in memory, whatever it is on the wire.
+fn check_size(bytes: &[u8]) -> Result<(), ApiError> {
+    let (mut keys, mut values) = (0usize, 0usize);
+    let (mut quoted, mut escaped) = (false, false);
+    for byte in bytes {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ if quoted => {}
+            b':' => keys += 1,
+            b',' | b'[' | b'{' => values += 1,
+            _ => {}
+        }
+    }
+    if keys <= KEYS && values <= VALUES {
+        return Ok(());
+    }
+    let message = format!("the body has more than {KEYS} keys, or {VALUES} values");
+    Err(ApiError::new(413, "body_too_large", message))
+}
+
 /// The object that a body must be.
 ///
 /// # Errors
-/// 400 for anything else.
+/// 400 for anything else, and 413 for what is too large.
 pub(super) fn body(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
+    check_size(bytes)?;
     let value: Value = serde_json::from_slice(bytes).map_err(|error| {
         ApiError::new(
             400,
@@ -195,5 +225,28 @@ fn kind(value: &Value) -> &'static str {
         Value::String(_) => "a text",
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_that_is_large_in_memory_is_refused_and_one_with_long_texts_is_not() {
+        let listed =
+            |value: &str, count: usize| format!("{{\"a\":[{}]}}", vec![value; count].join(","));
+        for (text, good) in [
+            (listed("1", VALUES - 10), true),
+            (listed("1", VALUES + 1), false),
+            (listed("[]", VALUES / 2 + 1), false),
+            (listed("{\"b\":1}", KEYS - 10), true),
+            (listed("{\"b\":1}", KEYS), false),
+            (format!("{{\"a\":\"{}\"}}", ",:[{\\\"".repeat(VALUES)), true),
+        ] {
+            let read = body(text.as_bytes());
+            assert_eq!(read.is_ok(), good, "{:.40}", text);
+            assert!(read.err().is_none_or(|error| error.status == 413));
+        }
     }
 }
