@@ -134,7 +134,11 @@ impl Tools {
             return any();
         };
         let strict = self.strict.iter().any(|strict| strict == name);
-        match strict || guide::check(&Grammar::json(schema.clone())).is_ok() {
+        let held = |schema: &Value| {
+            let grammar = Grammar::json(schema.clone());
+            grammar.write().is_ok() && guide::check(&grammar).is_ok()
+        };
+        match strict || held(&schema) {
             true => schema,
             false => any(),
         }
@@ -338,11 +342,10 @@ impl Ask {
             let why = "the dummy engine has no format".to_owned();
             return Err(AskError::Format { field, why });
         }
+        // What is too long to travel is not compiled, which takes seconds then.
+        let text = grammar.write().map_err(failed)?;
         guide::check(&grammar).map_err(failed)?;
-        grammar
-            .write()
-            .map(|text| Some(text.into()))
-            .map_err(failed)
+        Ok(Some(text.into()))
     }
 
     /// The text and the tokens before the answer.

@@ -144,3 +144,23 @@ fn any_form_is_held_or_refused() {
     result.unwrap();
     node.wait_until_idle();
 }
+
+/// It would be compiled for seconds, to be refused then.
+#[test]
+fn a_form_that_is_too_long_to_travel_is_not_even_compiled() {
+    let node = Node::start("--inference-engine cpu --threads 1 --default-model stories");
+    let words: Vec<String> = (0..40_000).map(|number| format!("word {number}")).collect();
+    let body = body(PATHS[0], Some(&json!({"enum": words})), &[], false);
+    let refused = node.call("POST", PATHS[0], "", &body.to_string());
+    let wanted = (
+        400,
+        json!("unsupported_parameter"),
+        json!("response_format"),
+    );
+    assert_eq!(refused.error(), wanted, "{}", refused.body);
+    assert!(
+        refused.body.contains("at most 262144 are taken"),
+        "{}",
+        refused.body
+    );
+}
