@@ -149,7 +149,9 @@ fn any_form_is_held_or_refused() {
 #[test]
 fn a_form_that_is_too_long_to_travel_is_not_even_compiled() {
     let node = Node::start("--inference-engine cpu --threads 1 --default-model stories");
-    let words: Vec<String> = (0..400_000).map(|number| format!("word {number}")).collect();
+    let words: Vec<String> = (0..400_000)
+        .map(|number| format!("word {number}"))
+        .collect();
     let body = body(PATHS[0], Some(&json!({"enum": words})), &[], false);
     let refused = node.call("POST", PATHS[0], "", &body.to_string());
     let wanted = (
