@@ -68,6 +68,8 @@ pub struct ChatTemplate {
     bos: String,
     eos: String,
     file: PathBuf,
+    /// Whether the model thinks before it answers, if somebody said so.
+    thinks: Option<bool>,
 }
 
 /// The names under which the environment keeps the two templates.
@@ -123,7 +125,18 @@ impl ChatTemplate {
             bos: parts.bos.unwrap_or_default(),
             eos: parts.eos.unwrap_or_default(),
             file,
+            thinks: None,
         })
+    }
+
+    /// The same for answers without thoughts before them, where the template knows of
+    /// `enable_thinking`, as Qwen 3's does.
+    #[must_use]
+    pub fn without_thoughts(&self) -> Self {
+        Self {
+            thinks: Some(false),
+            ..self.clone()
+        }
     }
 
     /// How the model calls functions.
@@ -154,6 +167,7 @@ impl ChatTemplate {
             add_generation_prompt => add_generation_prompt,
             bos_token => &self.bos,
             eos_token => &self.eos,
+            enable_thinking => self.thinks.map_or(Value::UNDEFINED, Value::from),
         };
         self.environment
             .get_template(name)

@@ -22,6 +22,9 @@ use crate::{Model, ModelError, Tokenizer};
 /// deeper branches, and real ones have a hundred at most.
 const LONGEST: usize = 512;
 
+/// Bytes of the beginning that all texts of a grammar have in common, as far as it is tried.
+const BEGINNING: usize = 256;
+
 /// What compiling a grammar and one step of it may take: some tens of milliseconds, and a few dozen
 /// megabytes.
 const LIMITS: ParserLimits = ParserLimits {
@@ -106,14 +109,23 @@ impl Vocabulary {
 }
 
 /// Whether a grammar can be held at all, whatever the model: the same as [`Vocabulary::guide`] says,
-/// without its vocabulary.
+/// without its vocabulary, and that there is a way through what every answer begins with.
 ///
 /// # Errors
 /// [`ModelError::Grammar`].
 pub fn check(grammar: &Grammar) -> Result<(), ModelError> {
     let mut words: Vec<Vec<u8>> = (0..=u8::MAX).map(|byte| vec![byte]).collect();
     words.push(b"\xff<end>".to_vec());
-    Vocabulary::of(&words, &[256])?.guide(grammar).map(|_| ())
+    let mut guide = Vocabulary::of(&words, &[256])?.guide(grammar)?;
+    // Some that name nothing but each other are told from others only then, and some are too large.
+    let mut answer = Vec::new();
+    while answer.len() < BEGINNING {
+        match guide.allowed(&answer)?.only() {
+            Some(byte) if byte < 256 => answer.push(byte),
+            _ => break,
+        }
+    }
+    Ok(())
 }
 
 /// Where an answer is in its grammar.
@@ -174,6 +186,13 @@ impl Allowed {
     pub fn contains(&self, token: u32) -> bool {
         let known = usize::try_from(token).is_ok_and(|token| token < self.size);
         known && self.tokens.is_allowed(token)
+    }
+
+    /// The token, if it is the only one.
+    fn only(&self) -> Option<u32> {
+        let first = self.tokens.first_bit_set()?;
+        let first = u32::try_from(first).ok()?;
+        (self.tokens.num_set() == 1).then_some(first)
     }
 
     /// Makes the logits of all others negative infinity.

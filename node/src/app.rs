@@ -45,6 +45,7 @@ pub struct App {
     /// Models are fetched when they are asked for.
     fetches: bool,
     answering: Answering,
+    keep_alive: Duration,
     /// Nothing new is asked.
     leaving: AtomicBool,
     /// What those who look from afar are told.
@@ -196,6 +197,7 @@ impl App {
             downloads,
             fetches,
             answering,
+            keep_alive: settings.keep_alive,
             leaving: AtomicBool::new(false),
             feed: Feed::default(),
             quit: OnceLock::new(),
@@ -285,6 +287,11 @@ impl App {
     #[must_use]
     pub fn answering(&self) -> &Answering {
         &self.answering
+    }
+
+    /// How long a model stays in memory that nobody uses.
+    pub(crate) fn keep_alive(&self) -> Duration {
+        self.keep_alive
     }
 
     /// The text and the tokens that the ring would be given.

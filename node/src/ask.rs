@@ -47,6 +47,8 @@ pub struct Ask {
     /// Whether an assistant's message at the end of a conversation is the beginning of the answer,
     /// which goes on from there.
     pub goes_on: bool,
+    /// Whether the model shall not think before it answers, where its template knows how.
+    pub thoughtless: bool,
 }
 
 /// What an answer is held to.
@@ -366,7 +368,8 @@ impl Ask {
                     false => (&messages[..], ""),
                 };
                 let list = tools.as_ref().map(|tools| &tools.list);
-                let text = speaker.render(said, list).map_err(AskError::Conversation)?;
+                let text = speaker.render(said, list, !self.thoughtless);
+                let text = text.map_err(AskError::Conversation)?;
                 let beginning = tools.as_ref().map(|tools| tools.beginning(speaker));
                 text + begun + &beginning.unwrap_or_default()
             }

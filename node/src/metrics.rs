@@ -342,6 +342,7 @@ fn failure_name(failure: &Failure) -> &'static str {
         Failure::Cancelled => "cancelled",
         Failure::PeerLost { .. } => "peer_lost",
         Failure::Stage { .. } => "stage_failed",
+        Failure::Refused { .. } => "refused",
         Failure::TimedOut { .. } => "timed_out",
         Failure::Memory { .. } => "insufficient_memory",
         Failure::Unrecoverable { .. } => "unrecoverable",

@@ -46,6 +46,17 @@ pub enum ModelsError {
         /// What is wrong.
         source: Box<ModelError>,
     },
+    /// Only what came from the hub can be compared with it.
+    #[error(
+        "{name} is {}, which did not come from the hub: nobody knows its hash\n  `exo-node models \
+         info {name}` tells whether it can be read", path.display()
+    )]
+    NoHash {
+        /// What was asked for.
+        name: String,
+        /// Where it is.
+        path: PathBuf,
+    },
     /// The output.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -122,6 +133,10 @@ impl Models {
     }
 
     fn verify(&self, name: &str, out: &mut impl Write) -> Result<bool, ModelsError> {
+        if let Some(path) = self.elsewhere(name) {
+            let name = name.to_owned();
+            return Err(ModelsError::NoHash { name, path });
+        }
         let name = HubName::parse(name)?;
         let mut failed = None;
         let mut tell = |one: &Checked| {
@@ -174,6 +189,15 @@ impl Models {
         Ok(whole)
     }
 
+    /// Where a model is, if not in the hub's cache: a name that means something else than a repository
+    /// is somebody's own file.
+    fn elsewhere(&self, name: &str) -> Option<PathBuf> {
+        let mut all = self.catalog.list().into_iter();
+        let path = all.find(|entry| entry.id == name)?.path?;
+        let cache = &self.hub.options().cache;
+        (!path.starts_with(cache)).then_some(path)
+    }
+
     /// Fetches again what is damaged; the bytes that came.
     fn mend(&self, name: &HubName, checked: &[Checked]) -> Result<u64, ModelsError> {
         let bars = progress::Bars::new(Style::stderr());
@@ -183,19 +207,11 @@ impl Models {
     }
 
     fn remove(&self, text: &str, out: &mut impl Write) -> Result<(), ModelsError> {
-        let cache = &self.hub.options().cache;
-        // A name that means something else than a repository is somebody's own file.
-        let elsewhere = self
-            .catalog
-            .list()
-            .into_iter()
-            .find(|entry| entry.id == text);
-        let elsewhere = elsewhere.and_then(|entry| entry.path);
-        if let Some(path) = elsewhere.filter(|path| !path.starts_with(cache)) {
+        if let Some(path) = self.elsewhere(text) {
             return Err(ModelsError::Hub(HubError::OutsideCache {
                 name: text.to_owned(),
                 path,
-                cache: cache.clone(),
+                cache: self.hub.options().cache.clone(),
             }));
         }
         let name = HubName::parse(text)?;

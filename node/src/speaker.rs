@@ -102,7 +102,8 @@ impl Speaker {
         }
     }
 
-    /// The text for which it is to write the next message.
+    /// The text for which it is to write the next message; unless it `thinks` before it answers, without
+    /// thoughts where it knows how.
     ///
     /// # Errors
     /// When the model's template does not take such a conversation.
@@ -110,9 +111,14 @@ impl Speaker {
         &self,
         messages: &[ChatMessage],
         tools: Option<&Value>,
+        thinks: bool,
     ) -> Result<String, ModelError> {
         match self {
             Self::Model { template, .. } => {
+                let template = match thinks {
+                    true => template.as_ref(),
+                    false => &template.without_thoughts(),
+                };
                 let explained = tools
                     .filter(|_| template.tool_format() == ToolFormat::Explained)
                     .map(|tools| ToolFormat::explain(messages, tools));

@@ -224,6 +224,11 @@ fn what_is_not_done_says_why() {
     }
     let told = machine.bad(&format!("models rm own --models-dir {}", mine.display()));
     assert!(told.contains("outside the hub's cache"), "{told}");
+    let told = machine.bad(&format!(
+        "models verify own --models-dir {}",
+        mine.display()
+    ));
+    assert!(told.contains("did not come from the hub"), "{told}");
     assert!(mine.join("own/config.json").exists());
     for words in [
         "models pull",

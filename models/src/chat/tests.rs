@@ -111,6 +111,18 @@ fn long_conversations_have_enough_fuel() {
 }
 
 #[test]
+fn thoughts_are_left_out_where_the_template_knows_how() {
+    // As Qwen 3's says it.
+    let template = template(
+        "{% if enable_thinking is defined and enable_thinking is false %}no{% else %}yes{% endif %}",
+    );
+    let template = template.unwrap();
+    assert_eq!(template.render(&[], None, true).unwrap(), "yes");
+    let without = template.without_thoughts();
+    assert_eq!(without.render(&[], None, true).unwrap(), "no");
+}
+
+#[test]
 fn the_date_can_be_told() {
     let text = template("{{ strftime_now('%d %b %Y') }}")
         .unwrap()

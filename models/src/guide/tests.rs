@@ -153,8 +153,22 @@ fn what_cannot_be_held_is_named() {
             json!({"type": "string", "pattern": pattern}),
         ));
     }
+    // There is no first step, or one with too many ways.
+    refused(&Grammar::json(json!({"$ref": "#"})));
     let endless = json!({"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"});
-    let _ = check(&Grammar::json(endless));
+    refused(&Grammar::json(endless));
+    let any = (0..2000).map(|number| (format!("p{number}"), json!({"type": "integer"})));
+    let wide = json!({"type": "object", "properties": any.collect::<serde_json::Map<_, _>>()});
+    refused(&Grammar::json(wide.clone()));
+    // So is the beginning that every answer has.
+    let within = json!({
+        "type": "object", "properties": {"a": wide}, "required": ["a"],
+        "additionalProperties": false,
+    });
+    refused(&Grammar::json(within));
+    // What only some answers come to is seen when they do.
+    let later = json!({"type": "array", "items": wide});
+    check(&Grammar::json(later)).unwrap();
     let long = "x".repeat(Grammar::LONGEST);
     assert!(Grammar::json(json!({"const": long})).write().is_err());
     assert!(Grammar::read(&long).is_err() && Grammar::read(&long[1..]).is_err());

@@ -52,6 +52,7 @@ fn parse(bytes: &[u8]) -> Result<Wish<Completion>, ApiError> {
         scores,
         echo: fields.boolean("echo")?.unwrap_or(false),
         goes_on: false,
+        thoughtless: false,
     };
     let dialect = Completion {
         id: format!("cmpl-{}", random::uuid()),

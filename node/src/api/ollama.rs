@@ -7,12 +7,12 @@ use super::error::ApiError;
 use super::http::{Reply, Request, Responder};
 use super::serve::serve;
 use crate::app::App;
-use reply::rfc3339;
+use crate::library::Listed;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use std::path::Path;
 use std::time::UNIX_EPOCH;
 
+pub(super) use reply::rfc3339;
 pub(super) use request::Kind;
 
 /// Answers one request.
@@ -25,12 +25,12 @@ pub(super) fn handle(app: &App, request: &Request, responder: Responder, kind: K
 pub(super) fn tags(app: &App) -> Value {
     let models = app.library().list();
     let models = models.iter().map(|model| {
-        let modified = model.path.as_ref().and_then(|path| seconds(path));
+        let modified = modified(model);
         let mut value = json!({
             "name": model.id,
             "model": model.id,
             "size": model.bytes,
-            "digest": digest(&model.id, model.bytes, modified),
+            "digest": digest(model),
             "details": {},
         });
         if let Some(modified) = modified {
@@ -41,16 +41,17 @@ pub(super) fn tags(app: &App) -> Value {
     json!({"models": models.collect::<Vec<_>>()})
 }
 
-/// When a file or folder was changed last, in seconds since 1970.
-fn seconds(path: &Path) -> Option<u64> {
-    let modified = path.metadata().ok()?.modified().ok()?;
+/// When a model's file or folder was changed last, in seconds since 1970.
+fn modified(model: &Listed) -> Option<u64> {
+    let modified = model.path.as_ref()?.metadata().ok()?.modified().ok()?;
     Some(modified.duration_since(UNIX_EPOCH).ok()?.as_secs())
 }
 
 /// Ollama's programs take twelve letters of it for an id, without looking how many there are. It is
 /// another one when the model is, but no hash of its files, which may be gigabytes.
-pub(super) fn digest(id: &str, bytes: u64, modified: Option<u64>) -> String {
-    let known = format!("{id}\n{bytes}\n{}", modified.unwrap_or_default());
+pub(super) fn digest(model: &Listed) -> String {
+    let (id, bytes) = (&model.id, model.bytes);
+    let known = format!("{id}\n{bytes}\n{}", modified(model).unwrap_or_default());
     Sha256::digest(known.as_bytes())
         .iter()
         .map(|byte| format!("{byte:02x}"))

@@ -3,7 +3,7 @@
 use super::error::ApiError;
 use super::fields::{Fields, body};
 use super::http::{Client, Reply, Request, Responder};
-use super::models;
+use super::{models, ollama};
 use crate::app::App;
 use crate::downloads::{DownloadState, Item};
 use crate::library::{Listed, Place};
@@ -12,7 +12,7 @@ use exo_models::{ToolFormat, registry};
 use exo_protocol::wire::Download;
 use serde_json::{Map, Value, json};
 use std::io::{self, Write};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Between two lines about a download.
 const EVERY: Duration = Duration::from_millis(250);
@@ -101,7 +101,7 @@ pub(super) fn handle(
     }
     let reply = match answer(app, &request.body, route) {
         Ok(reply) => reply,
-        Err(error) if route.is_ollamas() => super::ollama::refuse(&error),
+        Err(error) if route.is_ollamas() => ollama::refuse(&error),
         Err(error) => error.reply_with(&json!({"error": error.message})),
     };
     responder.send(&reply)
@@ -111,6 +111,10 @@ fn answer(app: &App, bytes: &[u8], route: Other) -> Result<Reply, ApiError> {
     let value = match route {
         Other::Version => json!({"version": env!("CARGO_PKG_VERSION")}),
         Other::Loaded => {
+            // If nobody uses it from now on.
+            let expires = SystemTime::now().checked_add(app.keep_alive());
+            let expires = expires.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+            let expires = expires.map(|at| ollama::rfc3339(at.as_secs()));
             let loaded = models::all(app).into_iter();
             let loaded = loaded.filter(|listed| listed.place == Place::Loaded);
             let loaded = loaded.map(|listed| {
@@ -118,6 +122,10 @@ fn answer(app: &App, bytes: &[u8], route: Other) -> Result<Reply, ApiError> {
                     "name": listed.id,
                     "model": listed.id,
                     "size": listed.bytes,
+                    // Where it lies is the engine's business.
+                    "size_vram": 0,
+                    "digest": ollama::digest(&listed),
+                    "expires_at": expires,
                     "context_length": listed.context,
                     "details": {},
                 })
@@ -208,12 +216,12 @@ fn pull(app: &App, request: &Request, responder: Responder) -> io::Result<()> {
     });
     let (following, streams) = match begun {
         Ok(begun) => begun,
-        Err(error) => return responder.send(&super::ollama::refuse(&error)),
+        Err(error) => return responder.send(&ollama::refuse(&error)),
     };
     if !streams {
         return match follow(app, &request.client, following.item(), &mut |_| Ok(()))? {
             Ok(()) => responder.send(&Reply::json(200, &json!({"status": "success"}))),
-            Err(error) => responder.send(&super::ollama::refuse(&error)),
+            Err(error) => responder.send(&ollama::refuse(&error)),
         };
     }
     let mut out = responder.stream("application/x-ndjson")?;

@@ -375,6 +375,8 @@ fn failure(error: &AnswerError, asked_in: &str) -> ApiError {
         AnswerError::Failed(Failure::TimedOut { .. }) | AnswerError::Silent(_) => (504, "timeout"),
         AnswerError::Failed(Failure::PeerLost { .. }) => (502, "peer_lost"),
         AnswerError::Failed(Failure::Stage { .. }) => (502, "stage_failed"),
+        // Some things, such as whether a form can be held to its end, only who computes can tell.
+        AnswerError::Failed(Failure::Refused { .. }) => (400, "refused_by_model"),
         AnswerError::Failed(Failure::Unrecoverable { .. }) => (502, "unrecoverable"),
         // The request is good: with more nodes it is answered.
         AnswerError::Failed(Failure::Memory { .. })

@@ -239,7 +239,22 @@ fn ollamas_clients_fetch_look_and_remove() {
     assert_eq!(info["llama.context_length"], context);
     assert_eq!(node.get("/api/ps").json()["models"], json!([]));
     assert_eq!(node.chat(&ask("model", json!(REPO))).status, 200);
-    assert_eq!(node.get("/api/ps").json()["models"][0]["name"], REPO);
+    let loaded = node.get("/api/ps").json()["models"][0].clone();
+    assert_eq!(loaded["name"], REPO);
+    // `ollama ps` takes twelve letters of the one, and tells how long it is until the other.
+    assert_eq!(
+        loaded["digest"].as_str().map(str::len),
+        Some(64),
+        "{loaded}"
+    );
+    let tags = node.get("/api/tags").json();
+    let known = tags["models"].as_array().unwrap().iter();
+    let known: Vec<&Value> = known.map(|model| &model["digest"]).collect();
+    assert!(known.contains(&&loaded["digest"]), "{tags}");
+    assert!(
+        loaded["expires_at"].as_str().unwrap().ends_with('Z'),
+        "{loaded}"
+    );
     let version = node.get("/api/version").json();
     assert_eq!(version, json!({"version": env!("CARGO_PKG_VERSION")}));
 

@@ -54,8 +54,12 @@ fn schema() -> impl Strategy<Value = Value> {
         let properties = prop::collection::vec((name(), inner.clone()), 0..4);
         let required = prop::collection::vec(name(), 0..3);
         let word = prop::sample::select(vec!["anyOf", "oneOf", "allOf"]);
-        let target =
-            prop::sample::select(vec!["#/$defs/a", "#/$defs/none", "http://127.0.0.1:1/x"]);
+        let target = prop::sample::select(vec![
+            "#",
+            "#/$defs/a",
+            "#/$defs/none",
+            "http://127.0.0.1:1/x",
+        ]);
         prop_oneof![
             (properties, required, inner.clone()).prop_map(|(properties, required, more)| {
                 let properties: Map<String, Value> = properties
@@ -142,6 +146,24 @@ fn any_form_is_held_or_refused() {
         Ok(())
     });
     result.unwrap();
+    node.wait_until_idle();
+}
+
+/// Whether there is a way through the middle of a form is seen when an answer gets there.
+#[test]
+fn a_form_that_has_no_middle_is_the_clients_mistake() {
+    let node = Node::start("--inference-engine cpu --threads 1 --default-model stories");
+    let any = (0..2000).map(|number| (format!("p{number}"), json!({"type": "integer"})));
+    let wide = json!({"type": "object", "properties": any.collect::<Map<_, _>>()});
+    let form = json!({
+        "type": "object", "properties": {"a": {"type": "boolean"}, "b": wide},
+        "required": ["a", "b"], "additionalProperties": false,
+    });
+    let mut body = body(PATHS[0], Some(&form), &[], false);
+    body["max_tokens"] = json!(50);
+    let refused = node.call("POST", PATHS[0], "", &body.to_string());
+    let wanted = (400, json!("refused_by_model"), Value::Null);
+    assert_eq!(refused.error(), wanted, "{}", refused.body);
     node.wait_until_idle();
 }
 

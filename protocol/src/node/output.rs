@@ -400,6 +400,14 @@ pub enum Failure {
         /// Its words.
         message: String,
     },
+    /// What was asked for is nothing that the model, or any ring with it, could compute.
+    #[error("node {node} refuses it: {message}")]
+    Refused {
+        /// Who.
+        node: NodeId,
+        /// Its words.
+        message: String,
+    },
     /// The request's time is over.
     #[error("no answer within {seconds} s; the ring was {ring}")]
     TimedOut {

@@ -313,13 +313,16 @@ impl Node {
         if client.epoch != epoch || client.waiting.is_some() || !client.involves(node) {
             return;
         }
+        if code == failed::INPUT {
+            // Whatever the ring, the model would not take it.
+            let node = node.clone();
+            return self.fail(id, Failure::Refused { node, message });
+        }
         let failure = Failure::Stage {
             node: node.clone(),
             message,
         };
         match code {
-            // Whatever the ring, the model would not take it.
-            failed::INPUT => return self.fail(id, failure),
             // It may be well connected and still not be the one: what it has is not needed.
             failed::POSITION => client.cold = true,
             failed::PEER => {}

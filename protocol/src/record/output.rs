@@ -101,6 +101,7 @@ variants! {
         4 = Memory { reason, needed, left, nodes },
         5 = Unrecoverable { recoveries, reason },
         6 = Stopping,
+        7 = Refused { node, message },
     }
     Rejection {
         0 = Busy(most),

@@ -93,7 +93,7 @@ fn blank_event(event: &Event) -> Event {
             Failure::PeerLost { reason, .. }
             | Failure::Memory { reason, .. }
             | Failure::Unrecoverable { reason, .. } => reason.clear(),
-            Failure::Stage { message, .. } => message.clear(),
+            Failure::Stage { message, .. } | Failure::Refused { message, .. } => message.clear(),
             Failure::Cancelled | Failure::TimedOut { .. } | Failure::Stopping => {}
         },
         Event::JobFailed { failure, .. } => match failure {

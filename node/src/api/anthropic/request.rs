@@ -31,7 +31,8 @@ fn question(fields: &Fields<'_>) -> Result<Ask, ApiError> {
 pub(super) fn parse(bytes: &[u8]) -> Result<Wish<MessageReply>, ApiError> {
     let object = body(bytes)?;
     let fields = Fields::new(&object);
-    if let Some(thinking) = fields.object("thinking")?
+    let thinking = fields.object("thinking")?;
+    if let Some(thinking) = thinking
         && Fields::at(thinking, "thinking.").wanted("type")? != "disabled"
     {
         return Err(fields.unsupported("thinking", "is not told apart here"));
@@ -54,6 +55,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Wish<MessageReply>, ApiError> {
         top_k: fields.top_k("top_k")?,
         stop: fields.stops("stop_sequences", STOPS)?,
         format: format(&fields)?,
+        thoughtless: thinking.is_some(),
         ..question(&fields)?
     };
     check_beginning(&ask)?;

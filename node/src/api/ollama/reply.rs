@@ -154,7 +154,7 @@ impl Dialect for OllamaReply {
 }
 
 /// Seconds since 1970 as `2026-11-28T20:00:00Z`.
-pub(super) fn rfc3339(seconds: u64) -> String {
+pub(in crate::api) fn rfc3339(seconds: u64) -> String {
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     // Civil from days, in eras of 400 years that begin on the first of March.
     let shifted = days + 719_468;

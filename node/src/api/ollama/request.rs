@@ -79,6 +79,7 @@ pub(super) fn parse(bytes: &[u8], kind: Kind) -> Result<Wish<OllamaReply>, ApiEr
         scores: None,
         echo: false,
         goes_on: true,
+        thoughtless: fields.boolean("think")? == Some(false),
     };
     Ok(Wish {
         ask,
@@ -229,6 +230,14 @@ mod tests {
             assert_eq!(asked.model.as_deref(), Some("m"), "{body}");
             assert_eq!(asked.max_tokens, Some(1), "{body}");
         }
+    }
+
+    #[test]
+    fn thoughts_can_be_left_out_and_not_told_apart() {
+        let with = |think: Value| ask(json!({"prompt": "x", "think": think}), Kind::Generate);
+        assert!(with(json!(false)).unwrap().thoughtless);
+        assert!(!with(Value::Null).unwrap().thoughtless);
+        assert!(with(json!(true)).is_err());
     }
 
     #[test]

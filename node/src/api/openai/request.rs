@@ -57,6 +57,7 @@ impl ChatRequest {
             scores: scores(&fields)?,
             echo: false,
             goes_on: false,
+            thoughtless: thoughtless(&fields)?,
         };
         Ok(Self {
             ask,
@@ -64,6 +65,18 @@ impl ChatRequest {
             include_usage: include_usage(&fields, stream)?,
             tier: tier(&fields)?,
         })
+    }
+}
+
+/// Whether the model shall not think before it answers. How much else it does is no choice here.
+fn thoughtless(fields: &Fields<'_>) -> Result<bool, ApiError> {
+    match fields.text("reasoning_effort")?.as_deref() {
+        None => Ok(false),
+        Some("none") => Ok(true),
+        Some(_) => {
+            let why = "only none is known here; leave it away";
+            Err(fields.unsupported("reasoning_effort", why))
+        }
     }
 }
 
@@ -82,10 +95,6 @@ fn refuse_unsupported(fields: &Fields<'_>) -> Result<(), ApiError> {
     fields.refuse("function_call", "was replaced by tool_choice")?;
     fields.refuse("web_search_options", "nothing is searched here")?;
     fields.refuse("moderation", "nothing is moderated here")?;
-    fields.refuse(
-        "reasoning_effort",
-        "the models here have no such choice; leave it away",
-    )?;
     if fields.text("verbosity")?.is_some_and(|v| v != "medium") {
         return Err(fields.unsupported("verbosity", "only medium is known here"));
     }

@@ -33,6 +33,7 @@ pub(super) fn parse(bytes: &[u8], temperature: f32) -> Result<Wish<ResponseReply
         seed: fields.seed("seed")?,
         format,
         scores: scored.then(|| most.unwrap_or(0)),
+        thoughtless: thoughtless(&fields)?,
         ..Ask::default()
     };
     let metadata = metadata(&fields)?;
@@ -49,7 +50,7 @@ pub(super) fn parse(bytes: &[u8], temperature: f32) -> Result<Wish<ResponseReply
         "frequency_penalty": ask.shaping.frequency,
         "top_logprobs": most.unwrap_or(0),
         "temperature": ask.temperature.unwrap_or(temperature),
-        "reasoning": null,
+        "reasoning": ask.thoughtless.then(|| json!({"effort": "none", "summary": null})),
         "max_output_tokens": ask.max_tokens,
         "max_tool_calls": fields.count("max_tool_calls", 1)?,
         "store": false,
@@ -64,6 +65,16 @@ pub(super) fn parse(bytes: &[u8], temperature: f32) -> Result<Wish<ResponseReply
         dialect: ResponseReply::new(settings, scored),
         ask,
     })
+}
+
+/// Whether the model shall not think before it answers.
+fn thoughtless(fields: &Fields<'_>) -> Result<bool, ApiError> {
+    let Some(reasoning) = fields.object("reasoning")? else {
+        return Ok(false);
+    };
+    let effort = Fields::at(reasoning, "reasoning.").text("effort")?;
+    // Anything else was refused.
+    Ok(effort.is_some())
 }
 
 /// Saying no is better than an answer that is not what was asked for.

@@ -1,7 +1,7 @@
 //! Requests over rings of every size, and every way in which they end.
 
 use super::net::Net;
-use crate::engine::{Engine, EngineCommand};
+use crate::engine::{Engine, EngineCommand, EngineEvent, EngineFailure, FailureKind};
 use crate::id::ConnectionId;
 use crate::node::place::Need;
 use crate::node::*;
@@ -44,6 +44,32 @@ fn rings_of_two_three_and_five_answer_from_any_node() {
             net.at_rest();
         }
     }
+}
+
+#[test]
+fn what_no_model_takes_is_refused_and_not_tried_again() {
+    let mut net = Net::settled(&[1000, 3000]);
+    net.hosts[1].hung = true;
+    net.submit(0, "r", 100);
+    let load = net.hosts[1].commands.pop().expect("it loads");
+    let loaded = net.hosts[1].engine.execute(load, &mut |_| {});
+    net.input(1, Input::Engine(loaded));
+    let step = net.hosts[1].commands.pop().expect("it computes");
+    let failure = EngineFailure::new(FailureKind::BadInput, "no such form");
+    let call = step.call();
+    net.input(1, Input::Engine(EngineEvent::Failed { call, failure }));
+    net.hosts[1].hung = false;
+    let refused = Event::Failed {
+        request: "r".into(),
+        failure: Failure::Refused {
+            node: "n1".into(),
+            message: "no such form".into(),
+        },
+    };
+    let events = &net.hosts[0].events;
+    assert!(events.contains(&refused), "{events:?}");
+    let again = |event: &Event| matches!(event, Event::Recovering { .. });
+    assert!(!events.iter().any(again), "{events:?}");
 }
 
 #[test]

@@ -66,6 +66,17 @@ fn an_answer_may_begin_with_the_clients_words_but_not_with_any() {
 }
 
 #[test]
+fn thoughts_can_be_left_out() {
+    let body = |thinking: Value| {
+        json!({
+            "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}], "thinking": thinking,
+        })
+    };
+    assert!(ask(body(json!({"type": "disabled"}))).unwrap().thoughtless);
+    assert!(!ask(body(Value::Null)).unwrap().thoughtless);
+}
+
+#[test]
 fn an_answer_may_have_a_form() {
     let schema = json!({"type": "object", "properties": {"name": {"type": "string"}}});
     let format = json!({"type": "json_schema", "schema": schema});

@@ -134,6 +134,8 @@ fn mistakes_and_what_needs_a_memory_name_their_field() {
         ("truncation", json!("disabled")),
         ("metadata", json!({"a": "b"})),
     ] {
-        assert!(with(name, value).is_ok(), "{name}");
+        assert!(!with(name, value).unwrap().thoughtless, "{name}");
     }
+    let ask = with("reasoning", json!({"effort": "none"})).unwrap();
+    assert!(ask.thoughtless);
 }
