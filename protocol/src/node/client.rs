@@ -1,8 +1,9 @@
 //! A request that was submitted here, as its origin sees it.
 
 use super::extended::Route;
+use super::failure::Failure;
 use super::input::Submit;
-use super::output::{Failure, Stage};
+use super::output::Stage;
 use crate::engine::Sampling;
 use crate::id::{ModelId, NodeId, RequestId};
 use crate::time::Instant;

@@ -32,6 +32,7 @@ mod discover;
 mod downloads;
 mod ending;
 mod extended;
+mod failure;
 mod files;
 mod find;
 mod health;
@@ -71,10 +72,11 @@ mod violation;
 mod write;
 
 pub use deadline::{Deadline, Timer};
+pub use failure::{Failure, FinishReason, Rejection};
 pub use find::{Discovered, Source};
 pub use input::{Command, Example, FilesNews, Input, LinkFault, Origin, Submit, Train};
 pub use jobs::JobFailure;
-pub use output::{Event, Failure, FinishReason, Found, Output, Rejection, Stage};
+pub use output::{Event, Found, Output, Stage};
 pub use placement::{By, LinkShare, NodeShare, Part, Placement, Question};
 pub use status::{
     AddressStatus, ExtendedStatus, HopStatus, JobStatus, PeerStatus, RequestStatus, Status, Traffic,

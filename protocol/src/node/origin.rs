@@ -2,8 +2,9 @@
 
 use super::Node;
 use super::client::{Client, Ended};
+use super::failure::{Failure, FinishReason, Rejection};
 use super::input::Submit;
-use super::output::{Event, Failure, FinishReason, Rejection, Stage};
+use super::output::{Event, Stage};
 use super::place::Need;
 use super::plan::{Ends, Plan};
 use crate::engine::{EngineInput, Sampling, Scores};

@@ -5,7 +5,8 @@ mod report;
 pub use report::{By, LinkShare, NodeShare, Part, Placement, Question};
 
 use super::Node;
-use super::output::{Rejection, Stage};
+use super::failure::Rejection;
+use super::output::Stage;
 use super::place::{Need, Shortage};
 use crate::config::Strategy;
 use crate::id::{ModelId, NodeId};

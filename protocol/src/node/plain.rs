@@ -2,7 +2,8 @@
 //! a request has, so each node computes it as the reference would, once, and keeps it.
 
 use super::Node;
-use super::output::{Failure, Stage};
+use super::failure::Failure;
+use super::output::Stage;
 use super::peer::Peer;
 use super::plan::{Ends, Plan};
 use super::session::Session;

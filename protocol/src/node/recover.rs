@@ -8,7 +8,8 @@
 use super::Node;
 use super::client::{Client, Waiting};
 use super::extended::{Extended, Route};
-use super::output::{Event, Failure, Rejection};
+use super::failure::{Failure, Rejection};
+use super::output::Event;
 use super::place::{Need, Shortage};
 use crate::id::{ConnectionId, NodeId, RequestId};
 use crate::wire::Ending;
