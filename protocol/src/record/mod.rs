@@ -53,9 +53,9 @@ pub type Append = Box<dyn FnMut(&[u8]) -> bool + Send + Sync>;
 pub struct Recorder {
     /// Whether prompts, tokens and hidden states are written as they are. If not, something of the
     /// same length stands in for them: letters for letters, zeros for tensors (and for pieces of
-    /// files, which would fill a disk), one token for all that do not end an answer. Such a
-    /// recording replays as well; words for people, which may quote what was said, are then not
-    /// compared.
+    /// files, which would fill a disk), one token for all of as many digits that do not end an
+    /// answer. Such a recording replays as well; words for people, which may quote what was said,
+    /// are then not compared.
     pub prompts: bool,
     /// Takes bytes to append, all or none of them, and says whether it did; if not, it is not called
     /// again. Whoever holds the node calls it, so it must not wait for a disk.

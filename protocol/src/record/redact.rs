@@ -137,11 +137,16 @@ impl Side<'_> {
     fn token(self, token: u32) -> u32 {
         match self {
             Self::In(ends) if ends.contains(&token) => token,
-            // The first number that ends nothing.
-            Self::In(ends) => (0..).zip(ends).find(|(n, end)| n != *end).map_or_else(
-                || u32::try_from(ends.len()).unwrap_or_default(),
-                |(free, _)| free,
-            ),
+            // The first number of as many digits that ends nothing: plans have tokens in decimal, and
+            // how long messages are decides when the next one goes.
+            Self::In(ends) => {
+                let free = |number: &u32| !ends.contains(number);
+                let least = token
+                    .checked_ilog10()
+                    .map_or(0, |digits| 10_u32.pow(digits));
+                let least = if least == 1 { 0 } else { least };
+                (least..=token).find(free).unwrap_or(token)
+            }
             Self::Out => 0,
         }
     }

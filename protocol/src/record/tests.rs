@@ -76,8 +76,8 @@ fn lengths_ends_and_what_is_no_token_stay() {
         panic!("it comes first")
     };
     assert_eq!(&*submit.prompt, "xxxx");
-    // 0 and 2 end an answer, so the token for all the others is 1.
-    assert_eq!(submit.tokens, [1, 0, END]);
+    // Another one of as many digits; 0 and 2 end an answer.
+    assert_eq!(submit.tokens, [1_000_000_000, 0, END]);
     let said: Vec<Message> = left
         .filter_map(|input| match input {
             Input::Received { message, .. } => Some(message),
@@ -89,12 +89,12 @@ fn lengths_ends_and_what_is_no_token_stay() {
         assert_eq!(left.payload_hint(), said.payload_hint(), "{said:?}");
         match left {
             Message::SendResult(left) if left.tensor.is_none() => {
-                assert_eq!(left.result, [1, END.into(), -1, -1]);
+                assert_eq!(left.result, [1_000_000_000, END.into(), -1, -1]);
             }
             Message::SendTensorRequest(left) if left.tensor.dtype() == DType::I32 => {
-                assert_eq!(left.tensor.to_tokens(), Some(vec![1, END]));
+                assert_eq!(left.tensor.to_tokens(), Some(vec![1_000_000_000, END]));
             }
-            Message::Token(left) => assert_eq!((left.token, left.last), (1, true)),
+            Message::Token(left) => assert_eq!((left.token, left.last), (1_000_000_000, true)),
             _ => {}
         }
     }
