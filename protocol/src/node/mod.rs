@@ -103,6 +103,7 @@ use jobs::{Job, JobStage};
 use peer::{Peer, PeerKey};
 use session::{Session, Told};
 use speeds::Speeds;
+use timing::Traced;
 
 /// One node of the ring, as a state machine.
 ///
@@ -143,6 +144,8 @@ pub struct Node {
     asking: Asking,
     files: Files,
     downloads: Downloads,
+    /// Traced requests that were over last.
+    traced: VecDeque<Traced>,
     /// The driver was asked for this machine's addresses.
     lists_interfaces: bool,
     /// What origins were told last that this node cannot do.
@@ -206,6 +209,7 @@ impl Node {
             asking,
             files: Files::default(),
             downloads: Downloads::default(),
+            traced: VecDeque::new(),
             lists_interfaces: false,
             told: VecDeque::new(),
             met: VecDeque::new(),

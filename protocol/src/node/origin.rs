@@ -251,6 +251,7 @@ impl Node {
             return;
         };
         self.remember_end(id, Ended::ALL);
+        self.remember_traced(id, &client);
         if let Some(route) = client.feed {
             self.close_stream(route);
         }

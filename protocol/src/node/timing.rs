@@ -4,6 +4,7 @@
 //! written; half a round trip is what it was on its way.
 
 use super::Node;
+use super::client::Client;
 use super::extended::Route;
 use super::output::Event;
 use super::session::{Computing, Session};
@@ -11,10 +12,23 @@ use super::violation::Violation;
 use crate::id::{ConnectionId, NodeId, RequestId};
 use crate::time::Instant;
 use crate::wire::{Message, MessageType, Timing};
+use alloc::vec::Vec;
 use core::time::Duration;
 
 /// Messages on one connection of which somebody wants to know when they are written.
 const MOST_WRITING: usize = 1024;
+
+/// Traced requests that are over and of which stages may still tell.
+const MOST_TRACED: usize = 16;
+
+/// A traced request that is over.
+#[derive(Debug)]
+pub(super) struct Traced {
+    request: RequestId,
+    epoch: u32,
+    /// Of its stages.
+    nodes: Vec<NodeId>,
+}
 
 /// A message that waits to be written, and what is told of its step then.
 #[derive(Debug)]
@@ -122,20 +136,45 @@ impl Node {
         }
     }
 
-    /// A stage tells what a step cost. What is late is nobody's.
+    /// A traced request of this node is over: what its stages have still to tell of it may be on its way.
+    pub(super) fn remember_traced(&mut self, id: &RequestId, client: &Client) {
+        if !client.trace {
+            return;
+        }
+        if self.traced.len() >= MOST_TRACED {
+            self.traced.pop_front();
+        }
+        let nodes = client.ring.iter().map(|stage| stage.node.clone());
+        self.traced.push_back(Traced {
+            request: id.clone(),
+            epoch: client.epoch,
+            nodes: nodes.collect(),
+        });
+    }
+
+    /// Whose stage it is that a step of a traced request was at.
+    fn traced_stage(&self, timing: &Timing) -> Option<Option<&NodeId>> {
+        let at = usize::from(timing.stage);
+        if let Some(client) = self.clients.get(&timing.request) {
+            let traced = client.trace && client.epoch == timing.epoch;
+            return traced.then(|| client.ring.get(at).map(|stage| &stage.node));
+        }
+        let is =
+            |traced: &&Traced| traced.request == timing.request && traced.epoch == timing.epoch;
+        let traced = self.traced.iter().find(is)?;
+        Some(traced.nodes.get(at))
+    }
+
+    /// A stage tells what a step cost. What is much too late is nobody's.
     pub(super) fn timing_came(&mut self, from: ConnectionId, timing: Timing) {
         let Some(extended) = self.extended(from) else {
             return;
         };
         let sender = extended.node.clone();
-        let Some(client) = self.clients.get(&timing.request) else {
+        let Some(stage) = self.traced_stage(&timing) else {
             return;
         };
-        if client.epoch != timing.epoch || !client.trace {
-            return;
-        }
-        let stage = client.ring.get(usize::from(timing.stage));
-        if stage.is_none_or(|stage| stage.node != sender) {
+        if stage != Some(&sender) {
             let request = timing.request;
             let node = sender;
             self.violated(from, &Violation::Foreign { node, request });

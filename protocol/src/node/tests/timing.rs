@@ -135,6 +135,47 @@ fn only_the_stage_itself_tells_of_it() {
 }
 
 #[test]
+fn what_is_told_behind_the_answer_is_heard_for_a_while() {
+    let mut net = Net::settled(&[500, 500, 500]);
+    submit(&mut net, 0, "r", true);
+    net.at_rest();
+    let ring = |event: &Event| match event {
+        Event::Accepted { ring, .. } => Some(ring.clone()),
+        _ => None,
+    };
+    let ring = net.hosts[0].events.iter().find_map(ring);
+    let ring = ring.expect("it was accepted");
+    let stage = ring.iter().position(|stage| &*stage.node == "n1");
+    let connection = net.hosts[0].node.connection_to("n1").expect("they met");
+    let late = |net: &mut Net, stage: usize| {
+        let message = Message::Timing(Timing {
+            request: "r".into(),
+            epoch: 0,
+            stage: u16::try_from(stage).expect("few"),
+            position: 77,
+            positions: 1,
+            wait: Duration::ZERO,
+            compute: Duration::ZERO,
+            write: Duration::ZERO,
+            rtt: Duration::ZERO,
+        });
+        let came = Input::Received {
+            connection,
+            message,
+            bytes: 9,
+        };
+        net.input(0, came);
+        told(net, 0).iter().filter(|told| told.2 == 77).count()
+    };
+    let stage = stage.expect("all three hold it");
+    assert_eq!(late(&mut net, stage), 1);
+    for other in 0..16 {
+        submit(&mut net, 0, &alloc::format!("r{other}"), true);
+    }
+    assert_eq!(late(&mut net, stage), 1, "it is forgotten");
+}
+
+#[test]
 fn waiting_ends_when_the_engine_is_free() {
     let shard = Shard::new("m".into(), 0..8, 8).expect("a range of layers");
     let plan = |trace| Plan {
