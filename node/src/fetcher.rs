@@ -2,7 +2,8 @@
 
 use crate::downloads::{DownloadState, Downloads};
 use crate::library::Library;
-use crate::runtime::{CommandError, Handle};
+use crate::runtime::Handle;
+use crate::sharing::tell;
 use exo_protocol::engine::{EngineFailure, FailureKind};
 use exo_protocol::id::CallId;
 use exo_protocol::node::FilesNews;
@@ -15,9 +16,6 @@ use std::time::Duration;
 
 /// The node hears this often that files come: it gives up what makes no progress.
 const NEWS_EVERY: Duration = Duration::from_secs(1);
-
-/// A node that is busy is told again after this.
-const AGAIN: Duration = Duration::from_millis(10);
 
 /// What it works with.
 #[derive(Clone, Debug)]
@@ -84,10 +82,8 @@ impl Fetcher {
     }
 
     fn tell(&self, call: CallId, news: FilesNews) {
-        let command = Command::Files { call, news };
-        while let Err(CommandError::Busy) = self.handle.command(command.clone()) {
-            thread::sleep(AGAIN);
-        }
+        // It may be over.
+        let _ = tell(&self.handle, Command::Files { call, news });
     }
 }
 

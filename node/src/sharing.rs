@@ -74,7 +74,7 @@ impl Ring {
 }
 
 /// Whether the node heard it; it may be over.
-fn tell(handle: &Handle, command: Command) -> bool {
+pub(crate) fn tell(handle: &Handle, command: Command) -> bool {
     loop {
         match handle.command(command.clone()) {
             Ok(()) => return true,

@@ -18,7 +18,7 @@ use exo_tests::process::story::{answer, chat};
 use exo_tests::process::{NodeProcess, free_ports, post};
 use serde_json::{Value, json};
 use server::{Fault, HubServer, On};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const PROMPT: &str = "Tell me a story about a fox.";
 
@@ -42,6 +42,19 @@ fn node(flags: &[&str], folder: &Path) -> NodeProcess {
     let node = NodeProcess::start("node-1", ports[0], ports[1], &flags, folder);
     node.wait_for_words("/v1, ready", 0);
     node
+}
+
+fn stories() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/stories")
+}
+
+/// A hub with the model, and a folder for nodes that go there.
+fn hub() -> (HubServer, tempfile::TempDir) {
+    let hub = HubServer::start();
+    hub.put_folder(REPO, &stories());
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("hub-endpoint"), hub.endpoint()).unwrap();
+    (hub, folder)
 }
 
 fn open(browser: &Browser, node: &NodeProcess) {
@@ -77,16 +90,12 @@ fn press(browser: &Browser, key: &str) {
 #[test]
 fn a_model_comes_answers_and_goes() {
     let Some(browser) = browser() else { return };
-    let hub = HubServer::start();
-    let stories = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/stories");
-    hub.put_folder(REPO, &stories);
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("hub-endpoint"), hub.endpoint()).unwrap();
+    let (hub, folder) = hub();
     let node = node(&["--default-temp", "0"], folder.path());
     let weights = folder
         .path()
         .join(format!("node-1/hf/hub/models--{}", REPO.replace('/', "--")));
-    let size = std::fs::metadata(stories.join("model.safetensors"))
+    let size = std::fs::metadata(stories().join("model.safetensors"))
         .unwrap()
         .len();
 
@@ -251,11 +260,7 @@ fn a_node_with_a_key_is_asked_with_it() {
 #[test]
 fn what_another_node_fetches_is_seen() {
     let Some(browser) = browser() else { return };
-    let hub = HubServer::start();
-    let stories = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/stories");
-    hub.put_folder(REPO, &stories);
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("hub-endpoint"), hub.endpoint()).unwrap();
+    let (hub, folder) = hub();
     let node = node(&[], folder.path());
     let ports = free_ports(2);
     let (host, port) = (

@@ -68,17 +68,12 @@ fn shown(app: &App, listed: &Listed) -> Value {
 pub(super) fn downloads(app: &App) -> Value {
     let items: Vec<Value> = app.downloads().list().iter().map(item_json).collect();
     let status = app.status();
-    let peers = status.peers.iter().filter_map(|peer| {
-        let node = peer.node.as_ref()?;
-        let mut all = Vec::new();
-        for download in &peer.downloads {
-            let mut told = ring_json(download);
-            told["node_id"] = json!(node.as_str());
-            all.push(told);
-        }
-        Some(all)
+    let ring = status.told_downloads().map(|(node, download)| {
+        let mut told = ring_json(download);
+        told["node_id"] = json!(node.as_str());
+        told
     });
-    json!({"downloads": items, "ring": peers.flatten().collect::<Value>()})
+    json!({"downloads": items, "ring": ring.collect::<Value>()})
 }
 
 /// A download of whichever node in the API's shape.

@@ -3,7 +3,7 @@
 use super::error::ApiError;
 use super::fields::{Fields, body};
 use super::http::{Client, Reply, Request, Responder};
-use super::{models, ollama};
+use super::{models, ollama, views};
 use crate::app::App;
 use crate::downloads::{DownloadState, Item};
 use crate::library::{Listed, Place};
@@ -333,9 +333,7 @@ fn pooled(listed: &Listed, items: &[Item]) -> Value {
 
 /// A download as the Python nodes tell it, their names of repositories included.
 fn progress(download: &Download) -> Value {
-    let mut text = Vec::new();
-    download.to_progress().write(&mut text);
-    let mut told: Value = serde_json::from_slice(&text).unwrap_or_default();
+    let mut told = views::value(&download.to_progress());
     if let Ok(name) = HubName::parse(&download.shard.model) {
         told["repo_id"] = json!(name.repo);
     }

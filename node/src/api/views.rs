@@ -4,6 +4,7 @@ use super::error::ApiError;
 use super::models::ring_json;
 use crate::app::App;
 use crate::plan;
+use exo_protocol::Json;
 use exo_protocol::node::{AddressStatus, HopStatus, PeerStatus, Status};
 use exo_protocol::topology::EngineInfo;
 use serde_json::{Map, Value, json};
@@ -24,9 +25,7 @@ pub(super) fn plan(app: &App, id: Option<&str>) -> Result<Value, ApiError> {
 /// The reference's topology, and under `exo` what only our nodes know.
 pub(super) fn topology(app: &App) -> Value {
     let status = app.status();
-    let mut text = Vec::new();
-    status.topology.to_json().write(&mut text);
-    let mut value = serde_json::from_slice(&text).unwrap_or_else(|_| json!({}));
+    let mut value = value(&status.topology.to_json());
     let rings: Map<String, Value> = app
         .events()
         .rings()
@@ -39,6 +38,13 @@ pub(super) fn topology(app: &App) -> Value {
         "rings": rings,
     });
     value
+}
+
+/// What the protocol's crate made, as what is answered here.
+pub(super) fn value(json: &Json) -> Value {
+    let mut text = Vec::new();
+    json.write(&mut text);
+    serde_json::from_slice(&text).unwrap_or_else(|_| json!({}))
 }
 
 /// This node in numbers.

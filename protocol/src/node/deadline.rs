@@ -109,52 +109,22 @@ impl Node {
             at: client.deadline(),
             timer: Timer::Request,
         });
-        let stages = Deadline {
-            at: self.next_expiry(),
-            timer: Timer::Stage,
-        };
-        let jobs = Deadline {
-            at: self.next_job_expiry(),
-            timer: Timer::Job,
-        };
-        let file = Deadline {
-            at: self.file.read_at,
-            timer: Timer::Discovery,
-        };
-        let idle = Deadline {
-            at: self.next_idle(),
-            timer: Timer::Idle,
-        };
-        let files = Deadline {
-            at: self.next_look_after_files(),
-            timer: Timer::Files,
-        };
-        let downloads = Deadline {
-            at: self.downloads.due(),
-            timer: Timer::Downloads,
-        };
-        let announcement = Deadline {
-            at: self.announcing.at,
-            timer: Timer::Announcement,
-        };
-        let ask = Deadline {
-            at: self.asking.at,
-            timer: Timer::Ask,
-        };
+        let once = [
+            (self.file.read_at, Timer::Discovery),
+            (self.next_expiry(), Timer::Stage),
+            (self.next_job_expiry(), Timer::Job),
+            (self.announcing.at, Timer::Announcement),
+            (self.asking.at, Timer::Ask),
+            (self.next_idle(), Timer::Idle),
+            (self.next_look_after_files(), Timer::Files),
+            (self.downloads.due(), Timer::Downloads),
+        ];
+        let once = once.map(|(at, timer)| Deadline { at, timer });
         connections
             .chain(pulses)
             .chain(peers)
             .chain(requests)
-            .chain([
-                file,
-                stages,
-                jobs,
-                announcement,
-                ask,
-                idle,
-                files,
-                downloads,
-            ])
+            .chain(once)
             .filter(|deadline| deadline.at < Instant::FAR_FUTURE)
             .min_by_key(|deadline| (deadline.at, deadline.timer))
     }

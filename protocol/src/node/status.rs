@@ -69,12 +69,17 @@ impl Status {
     /// All downloads under way that it knows of, with the node that fetches: its own first.
     pub fn downloading(&self) -> impl Iterator<Item = (&NodeId, &Download)> {
         let own = self.downloads.iter().map(|it| (&self.node, it));
-        let others = self.peers.iter().filter_map(|peer| {
+        let all = own.chain(self.told_downloads());
+        all.filter(|(_, download)| !download.is_over())
+    }
+
+    /// All that peers say of their downloads, with the node that fetches.
+    pub fn told_downloads(&self) -> impl Iterator<Item = (&NodeId, &Download)> {
+        let told = self.peers.iter().filter_map(|peer| {
             let node = peer.node.as_ref()?;
             Some(peer.downloads.iter().map(move |it| (node, it)))
         });
-        let all = own.chain(others.flatten());
-        all.filter(|(_, download)| !download.is_over())
+        told.flatten()
     }
 }
 
